@@ -1,0 +1,17 @@
+# Products over packed operands: the door to the one GEMM kernel, and dense layers.
+
+from fastrnn._kernels._dispatch cimport fr_gemm, fr_kernels
+from fastrnn._kernels._memory cimport Block
+
+cdef enum:
+    # Rows of A and B summed at a time in a weight gradient: a packed panel of them stays in the first-level cache.
+    OUTER_ROWS = 128
+
+cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+cdef void gemm_columns(const fr_kernels *kernels, int itemsize, fr_gemm *product) noexcept nogil
+cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t a_stride,
+                    const void *b, ptrdiff_t b_panel_stride, void *c, ptrdiff_t c_stride) noexcept nogil
+cdef Block pack_transposed(const fr_kernels *kernels, int itemsize, const char *weight, ptrdiff_t rows, ptrdiff_t columns)
+cdef Block pack_plain(const fr_kernels *kernels, int itemsize, const char *weight, ptrdiff_t rows, ptrdiff_t columns)

@@ -1,0 +1,216 @@
+"""Products over packed operands: the door to the one GEMM kernel, and dense layers.
+
+A packed operand holds B [k, columns] as panels of four vectors, [panel][k][4*W], the last one padded with zeros.
+"""
+
+cimport cython
+cimport numpy as cnp
+from libc.string cimport memset
+
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, kernels_for
+from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
+
+cnp.import_array()
+
+
+cdef void gemm_columns(const fr_kernels *kernels, int itemsize, fr_gemm *product) noexcept nogil:
+    """Run a dense product of `product.columns` columns: all full panels, then a last one just as wide as it must be."""
+    cdef ptrdiff_t width = kernels.width, panel = FR_SLOTS * width, full = product.columns // panel
+    cdef ptrdiff_t rest = product.columns - full * panel
+    cdef fr_gemm tail
+    cdef int r
+    if product.rows == 0:
+        return
+    product.slots, product.panels, product.columns = FR_SLOTS, full, full * panel
+    for r in range(product.runs):
+        product.run[r].vectors, product.run[r].last = FR_SLOTS, FR_SLOTS - 1
+    kernels.gemm(product)
+    if rest:
+        tail = product[0]
+        tail.slots, tail.panels, tail.columns = <int> ceil_div(rest, width), 1, rest
+        tail.c = <char *> product.c + full * product.c_panel_stride * itemsize
+        if product.init != NULL:
+            tail.init = <const char *> product.init + full * product.init_panel_stride * itemsize
+        for r in range(product.runs):
+            tail.run[r].vectors, tail.run[r].last = tail.slots, tail.slots - 1
+            tail.run[r].b = <const char *> product.run[r].b + full * product.run[r].panel_stride * itemsize
+        kernels.gemm(&tail)
+    product.columns = full * panel + rest
+
+
+cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t a_stride,
+                    const void *b, ptrdiff_t b_panel_stride, void *c, ptrdiff_t c_stride) noexcept nogil:
+    """C[m, n] += A[k, m]^T B[k, n], with B packed: one block of rows of a weight gradient."""
+    cdef fr_gemm product
+    memset(&product, 0, sizeof(product))
+    product.rows, product.columns, product.runs, product.add = m, n, 1, 1
+    product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = a, 1, a_stride
+    product.run[0].segments, product.run[0].length = 1, k
+    product.run[0].b, product.run[0].b_stride = b, FR_SLOTS * kernels.width
+    product.run[0].panel_stride = b_panel_stride
+    product.c, product.c_row_stride, product.c_panel_stride = c, c_stride, FR_SLOTS * kernels.width
+    gemm_columns(kernels, itemsize, &product)
+
+
+cdef Block pack_transposed(const fr_kernels *kernels, int itemsize, const char *weight, ptrdiff_t rows, ptrdiff_t columns):
+    """Pack B = weight^T for weight [rows, columns]: k counts columns, panels count rows."""
+    cdef ptrdiff_t width = kernels.width, panel = FR_SLOTS * width, panels = ceil_div(rows, panel), v, units
+    cdef Block block = new_block(panels * columns * panel * itemsize)
+    with nogil:
+        for v in range(panels * FR_SLOTS):
+            units = max(0, min(width, rows - v * width))
+            kernels.pack_units(units, columns, weight + v * width * columns * itemsize, columns,
+                               block.data + (v // FR_SLOTS * columns * panel + v % FR_SLOTS * width) * itemsize, panel)
+    return block
+
+
+cdef Block pack_plain(const fr_kernels *kernels, int itemsize, const char *weight, ptrdiff_t rows, ptrdiff_t columns):
+    """Pack B = weight [rows, columns]: k counts rows, panels count columns."""
+    cdef ptrdiff_t panel = FR_SLOTS * kernels.width
+    cdef Block block = new_block(ceil_div(columns, panel) * rows * panel * itemsize)
+    with nogil:
+        kernels.pack_rows(rows, columns, weight, columns, block.data, panel, rows * panel)
+    return block
+
+
+cdef struct Dense:
+    # y [rows, columns] = bias + x [rows, k] B, rows and panels shared out over a team.
+    const fr_kernels *kernels
+    int itemsize
+    ptrdiff_t rows, k, columns, x_stride, y_stride
+    const char *x
+    const char *packed
+    const char *bias
+    char *y
+
+
+cdef void share_of_dense(void *work, Team *team, int member) noexcept nogil:
+    """Many rows are shared out by rows; few by panels, so that every member reads its part of B only."""
+    cdef Dense *d = <Dense *> work
+    cdef ptrdiff_t panel = FR_SLOTS * d.kernels.width, first = 0, last = ceil_div(d.columns, panel), row = 0, end = d.rows
+    if d.rows >= team.size * d.kernels.tile_rows:
+        row, end = first_of(d.rows, member, team.size), first_of(d.rows, member + 1, team.size)
+    else:
+        last, first = first_of(last, member + 1, team.size), first_of(last, member, team.size)
+    cdef fr_gemm product
+    memset(&product, 0, sizeof(product))
+    product.rows, product.columns = end - row, min(d.columns, last * panel) - first * panel
+    product.runs = 1
+    product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = d.x + row * d.x_stride * d.itemsize, d.x_stride, 1
+    product.run[0].segments, product.run[0].length = 1, d.k
+    product.run[0].b = d.packed + first * d.k * panel * d.itemsize
+    product.run[0].b_stride, product.run[0].panel_stride = panel, d.k * panel
+    if d.bias != NULL:
+        product.init, product.init_panel_stride = d.bias + first * panel * d.itemsize, panel
+    product.c = d.y + (row * d.y_stride + first * panel) * d.itemsize
+    product.c_row_stride, product.c_panel_stride = d.y_stride, panel
+    if product.columns > 0:
+        gemm_columns(d.kernels, d.itemsize, &product)
+
+
+cdef struct Outer:
+    # grad [m, n] += dy [rows, m]^T x [rows, n], bias_grad [m] += column sums of dy; rows of grad shared out over a team.
+    const fr_kernels *kernels
+    int itemsize
+    ptrdiff_t rows, m, n, dy_stride, x_stride
+    const char *dy
+    const char *x
+    char *packed  # two blocks of OUTER_ROWS rows of x: one is read while the next is filled
+    char *grad
+    char *bias_grad
+
+
+cdef void share_of_outer(void *work, Team *team, int member) noexcept nogil:
+    cdef Outer *o = <Outer *> work
+    cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width, panels = ceil_div(o.n, panel)
+    cdef ptrdiff_t p0 = first_of(panels, member, team.size), p1 = first_of(panels, member + 1, team.size)
+    cdef ptrdiff_t m0 = first_of(o.m, member, team.size), m1 = first_of(o.m, member + 1, team.size)
+    cdef ptrdiff_t block, row, rows
+    cdef char *packed
+    for block in range(ceil_div(o.rows, OUTER_ROWS)):
+        row = block * OUTER_ROWS
+        rows = min(<ptrdiff_t> OUTER_ROWS, o.rows - row)
+        packed = o.packed + block % 2 * panels * OUTER_ROWS * panel * o.itemsize
+        if p1 > p0:
+            o.kernels.pack_rows(rows, min(o.n, p1 * panel) - p0 * panel, o.x + (row * o.x_stride + p0 * panel) * o.itemsize,
+                                o.x_stride, packed + p0 * OUTER_ROWS * panel * o.itemsize, panel, OUTER_ROWS * panel)
+        wait_for_team(team)
+        if m1 == m0:
+            continue
+        add_outer(o.kernels, o.itemsize, m1 - m0, o.n, rows, o.dy + (row * o.dy_stride + m0) * o.itemsize, o.dy_stride,
+                  packed, OUTER_ROWS * panel, o.grad + m0 * o.n * o.itemsize, o.n)
+    if o.bias_grad != NULL and member == 0:
+        add_row_sums(o)
+
+
+cdef void add_row_sums(Outer *o) noexcept nogil:
+    """bias_grad += the sum of the rows of dy: no products, each row is added to the one before."""
+    cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width, row
+    cdef fr_gemm add
+    memset(&add, 0, sizeof(add))
+    add.rows, add.columns, add.add = 1, o.m, 1
+    add.c, add.c_panel_stride, add.init_panel_stride = o.bias_grad, panel, panel
+    for row in range(o.rows):
+        add.init = o.dy + row * o.dy_stride * o.itemsize
+        gemm_columns(o.kernels, o.itemsize, &add)
+
+
+@cython.final
+cdef class DenseWeights:
+    """The packed weight (K, C) and bias (K,) of a dense layer: an immutable snapshot, for one instruction set."""
+
+    cdef const fr_kernels *kernels
+    cdef int itemsize
+    cdef readonly ptrdiff_t inputs, outputs
+    cdef readonly object dtype
+    cdef Block forward_block, backward_block, bias_block
+
+    def __init__(self, cnp.ndarray weight not None, cnp.ndarray bias, bint backward):
+        self.itemsize = weight.itemsize
+        self.dtype = weight.dtype
+        self.kernels = kernels_for(self.itemsize)
+        self.outputs, self.inputs = weight.shape[0], weight.shape[1]
+        cdef const char *data = <const char *> cnp.PyArray_DATA(weight)
+        self.forward_block = pack_transposed(self.kernels, self.itemsize, data, self.outputs, self.inputs)
+        if backward:
+            self.backward_block = pack_plain(self.kernels, self.itemsize, data, self.outputs, self.inputs)
+        if bias is not None:
+            self.bias_block = pack_plain(self.kernels, self.itemsize, <const char *> cnp.PyArray_DATA(bias), 1, self.outputs)
+
+    def forward(self, cnp.ndarray x not None, cnp.ndarray y not None):
+        """y (rows, K) = x (rows, C) weight^T + bias; rows may be strided."""
+        self.product(x, self.forward_block, self.bias_block, y)
+
+    def backward(self, cnp.ndarray dy not None, cnp.ndarray dx not None):
+        """dx (rows, C) = dy (rows, K) weight."""
+        self.product(dy, self.backward_block, None, dx)
+
+    cdef product(self, cnp.ndarray x, Block packed, Block bias, cnp.ndarray y):
+        cdef Dense d
+        d.kernels, d.itemsize = self.kernels, self.itemsize
+        d.rows, d.k, d.columns = x.shape[0], x.shape[1], y.shape[1]
+        d.x_stride, d.y_stride = x.strides[0] // d.itemsize, y.strides[0] // d.itemsize
+        d.x, d.y = <const char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(y)
+        d.packed, d.bias = packed.data, NULL if bias is None else bias.data
+        cdef int size = team_size(<double> d.rows * d.k * d.columns, max(d.rows // d.kernels.tile_rows, d.columns // 64))
+        with nogil:
+            run_team(share_of_dense, &d, size)
+
+
+def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, cnp.ndarray bias_grad):
+    """grad (K, C) += dy (rows, K)^T x (rows, C); bias_grad (K,) += the sum of dy over rows."""
+    cdef Outer o
+    o.itemsize = dy.itemsize
+    o.kernels = kernels_for(o.itemsize)
+    o.rows, o.m, o.n = dy.shape[0], dy.shape[1], x.shape[1]
+    o.dy_stride, o.x_stride = dy.strides[0] // o.itemsize, x.strides[0] // o.itemsize
+    o.dy, o.x = <const char *> cnp.PyArray_DATA(dy), <const char *> cnp.PyArray_DATA(x)
+    o.grad = <char *> cnp.PyArray_DATA(grad)
+    o.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
+    cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width
+    cdef Block packed = new_block(2 * ceil_div(o.n, panel) * OUTER_ROWS * panel * o.itemsize)
+    o.packed = packed.data
+    cdef int size = team_size(<double> min(o.rows, <ptrdiff_t> OUTER_ROWS) * o.m * o.n, o.m)
+    with nogil:
+        run_team(share_of_outer, &o, size)

@@ -1,0 +1,213 @@
+"""Weights of recurrent cells in panel layout, and the calls of the time loops over them.
+
+Arrays come checked from `fastrnn.ops`: one element type, last axis contiguous, shapes that fit.
+"""
+
+cimport cython
+cimport numpy as cnp
+from libc.string cimport memset
+
+import numpy as np
+
+from fastrnn._kernels._dispatch cimport FR_SLOTS, kernels_for
+from fastrnn._kernels._gemm cimport OUTER_ROWS, ceil_div
+from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
+from fastrnn._kernels._recurrent_backward cimport run_backward
+from fastrnn._kernels._recurrent_forward cimport run_forward
+
+from fastrnn._kernels._memory import empty
+
+cnp.import_array()
+
+# Up to this many sequences, x is multiplied for many steps ahead: its weights are then read once per six rows, not once per step.
+cdef ptrdiff_t PROJECT_FIRST_MAX_N = 2
+cdef ptrdiff_t CHUNK_BYTES = 512 << 10  # of gates computed ahead; they should still be cached when their step comes
+cdef ptrdiff_t CHUNK_STEPS = 64
+
+
+cdef class Weights:
+    """Packed weights of one cell: an immutable snapshot, for the instruction set in use when it was made."""
+
+    cdef start(self, dict params, int gates, int unit_vectors):
+        cdef cnp.ndarray weight_ih = params["weight_ih"], weight_hh = params["weight_hh"]
+        self.dtype = weight_ih.dtype
+        self.itemsize = weight_ih.itemsize
+        self.kernels = kernels_for(self.itemsize)
+        self.units = weight_ih.shape[0] // gates
+        self.inputs, self.width = weight_ih.shape[1], weight_hh.shape[1]
+        self.cell.gates, self.cell.unit_vectors = gates, unit_vectors
+        self.panels = ceil_div(self.units, unit_vectors * self.kernels.width)
+        self.owners = []
+
+    cdef char *own(self, Block block) except NULL:
+        self.owners.append(block)
+        return block.data
+
+    cdef char *pack_forward(self, cnp.ndarray weight, int first_gate, int gates) except NULL:
+        """[panel][k][vector of units of each gate] from rows (gate, unit) and columns k."""
+        cdef ptrdiff_t width = self.kernels.width, k = weight.shape[1], p, j, unit, gate, units
+        cdef ptrdiff_t vectors = gates * self.cell.unit_vectors, columns = vectors * width
+        cdef char *packed = self.own(new_block(self.panels * k * columns * self.itemsize))
+        cdef const char *data = <const char *> cnp.PyArray_DATA(weight)
+        with nogil:
+            for p in range(self.panels):
+                for j in range(vectors):
+                    gate = first_gate + j // self.cell.unit_vectors
+                    unit = (p * self.cell.unit_vectors + j % self.cell.unit_vectors) * width
+                    units = max(<ptrdiff_t> 0, min(width, self.units - unit))
+                    self.kernels.pack_units(units, k, data + (gate * self.units + unit) * k * self.itemsize, k,
+                                            packed + (p * k * columns + j * width) * self.itemsize, columns)
+        return packed
+
+    cdef char *pack_backward(self, cnp.ndarray weight, int first_gate, int gates, int alone) except NULL:
+        """[panel of columns][k = (panel, gate, unit)][4 W]; the last `alone` gates come after all panels of the others."""
+        cdef ptrdiff_t length = self.cell.unit_vectors * self.kernels.width, panel = FR_SLOTS * self.kernels.width
+        cdef ptrdiff_t columns = weight.shape[1], together = gates - alone, back_k = self.panels * gates * length
+        cdef ptrdiff_t p, g, k, unit, nbytes = ceil_div(columns, panel) * back_k * panel * self.itemsize
+        cdef char *packed = self.own(new_block(nbytes) if self.units % length == 0 else zeroed_block(nbytes))
+        cdef const char *data = <const char *> cnp.PyArray_DATA(weight)
+        with nogil:
+            for p in range(self.panels):
+                unit = p * length
+                for g in range(gates):
+                    k = p * together + g if g < together else self.panels * g + p
+                    self.kernels.pack_rows(min(length, self.units - unit), columns,
+                                           data + ((first_gate + g) * self.units + unit) * columns * self.itemsize, columns,
+                                           packed + k * length * panel * self.itemsize, panel, back_k * panel)
+        return packed
+
+    cdef char *pack_bias(self, list slots) except NULL:
+        """[panel][4 W] from the (H,) bias of each slot."""
+        cdef ptrdiff_t length = self.cell.unit_vectors * self.kernels.width
+        cdef cnp.ndarray bias = np.zeros((self.panels, len(slots), length), self.dtype)
+        padded = np.zeros(self.panels * length, self.dtype)
+        for j, values in enumerate(slots):
+            padded[:self.units] = values
+            bias[:, j] = padded.reshape(self.panels, length)
+        self.owners.append(bias)
+        return <char *> cnp.PyArray_DATA(bias)
+
+    cdef void describe(self, Sequence *s) noexcept:
+        memset(s, 0, sizeof(s[0]))
+        s.kernels, s.itemsize, s.cell, s.packed = self.kernels, self.itemsize, self.cell, self.packed
+        s.C, s.H, s.R = self.inputs, self.units, self.width
+        s.panels, s.panel_units = self.panels, self.cell.unit_vectors * self.kernels.width
+        s.blocks = ceil_div(self.units, FR_SLOTS * self.kernels.width)
+        s.c_stride = s.blocks * FR_SLOTS * self.kernels.width
+        s.dh_stride = ceil_div(self.width, FR_SLOTS * self.kernels.width) * FR_SLOTS * self.kernels.width
+
+
+cdef inline char *data_of(cnp.ndarray array) noexcept:
+    return NULL if array is None else <char *> cnp.PyArray_DATA(array)
+
+
+cdef inline ptrdiff_t row_stride(cnp.ndarray array) noexcept:
+    """Elements between rows; an array of one row may claim any."""
+    return array.strides[0] // array.itemsize if array.shape[0] > 1 else array.shape[1]
+
+
+cdef class Call:
+    """One run of the time loop over steps whose rows lie in 2-D arrays.
+
+    Parameters
+    ----------
+    weights : Weights
+    x : (rows, C); y : (rows, R), written. Last axis contiguous.
+    row, active : (T,) intp. Step s reads and writes rows row[s] .. row[s]+active[s]-1; active never grows, active[0] is N.
+    h0 : (N, R) contiguous; c0 : (N, H) or None
+    keep : keep what `backward` needs; x, y and h0 must then not change
+    """
+
+    cdef Sequence s
+    cdef Weights weights
+    cdef list alive
+    cdef cnp.ndarray c, y, row
+
+    def __init__(self, Weights weights not None, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray row not None,
+                 cnp.ndarray active not None, cnp.ndarray h0 not None, cnp.ndarray c0, bint keep):
+        cdef Sequence *s = &self.s
+        self.weights, self.y, self.row = weights, y, row
+        self.alive = [x, y, row, active, h0]
+        weights.describe(s)
+        s.T, s.N, s.rows = row.shape[0], h0.shape[0], x.shape[0]
+        s.row, s.active = <const ptrdiff_t *> data_of(row), <const ptrdiff_t *> data_of(active)
+        s.x, s.x_stride, s.y, s.y_stride, s.h0 = data_of(x), row_stride(x), data_of(y), row_stride(y), data_of(h0)
+        s.keep = keep
+        s.project_first = s.N <= PROJECT_FIRST_MAX_N
+        s.chunk = s.T
+        if s.project_first and not keep:
+            s.chunk = max(CHUNK_STEPS, CHUNK_BYTES // (s.N * s.panels * FR_SLOTS * s.kernels.width * s.itemsize))
+        self.allocate(c0)
+        with nogil:
+            run_forward(s)
+
+    cdef allocate(self, cnp.ndarray c0):
+        cdef Sequence *s = &self.s
+        cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width
+        cdef ptrdiff_t gate_rows = s.rows if s.keep else min(s.rows, s.chunk * s.N) if s.project_first else s.N
+        cdef Block gates = new_block(s.panels * gate_rows * panel * s.itemsize), inner
+        s.gates, s.gates_panel_stride = gates.data, gate_rows * panel
+        self.alive.append(gates)
+        if c0 is not None:
+            start = self.padded(c0, s.c_stride)
+            self.c = empty((s.rows, s.c_stride), self.weights.dtype) if s.keep else start
+            s.c0, s.c = data_of(start), data_of(self.c)
+            self.alive.append(start)
+        if s.packed.projection != NULL or s.cell.second_product:
+            inner = new_block((s.rows if s.keep else s.N) * s.H * s.itemsize)
+            s.inner = inner.data
+            self.alive.append(inner)
+
+    cdef cnp.ndarray padded(self, cnp.ndarray values, ptrdiff_t stride):
+        """A copy of (N, n) values, or zeros for None, in rows of `stride` elements, zeros behind."""
+        cdef cnp.ndarray copy = empty((self.s.N, stride), self.weights.dtype)
+        if values is None:
+            copy[:] = 0
+        else:
+            copy[:, :values.shape[1]] = values
+            copy[:, values.shape[1]:] = 0
+        return copy
+
+    def last_c(self, last_rows):
+        """c after each sequence's last step; `last_rows` are the rows of those steps, or a slice of them."""
+        c = self.c[last_rows] if self.s.keep else self.c
+        return c[:, :self.s.H].copy()
+
+    def backward(self, cnp.ndarray dy, cnp.ndarray dh, cnp.ndarray dc, cnp.ndarray previous not None, cnp.ndarray dx not None,
+                 dict grads not None):
+        """Fill dx and add to `grads`; once only, since the kept gates are overwritten.
+
+        Parameters
+        ----------
+        dy : (rows, R) or None; dh : (N, R) or None; dc : (N, H) or None
+        previous : (rows,) intp, the row of y that holds h of the step before, or -1-n for row n of h0
+        dx : (rows, C), written
+        grads : name -> contiguous array to add into
+
+        Returns
+        -------
+        dh0 (N, R), dc0 (N, H) or None
+        """
+        cdef Sequence *s = &self.s
+        cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, panels
+        cdef cnp.ndarray carried_h = self.padded(dh, s.dh_stride), carried_c = None
+        cdef Block sums = zeroed_block(s.panels * panel * s.itemsize), operands, du, dprojected
+        s.dh, s.sums, s.previous = data_of(carried_h), sums.data, <const ptrdiff_t *> data_of(previous)
+        s.dy, s.dx, s.dx_stride = data_of(dy), data_of(dx), row_stride(dx)
+        s.dy_stride = 0 if dy is None else row_stride(dy)
+        if s.c != NULL:
+            carried_c = self.padded(dc, s.c_stride)
+            s.dc = data_of(carried_c)
+        if s.inner != NULL:
+            du = new_block(s.N * s.c_stride * s.itemsize)
+            dprojected = new_block(s.rows * s.R * s.itemsize)
+            s.du, s.dprojected = du.data, dprojected.data
+        panels = ceil_div(s.C, panel) + ceil_div(s.R, panel) + (ceil_div(s.H, panel) if s.inner != NULL else 0)
+        operands = new_block(2 * panels * OUTER_ROWS * panel * s.itemsize)
+        s.operands = operands.data
+        s.dw_x, s.dw_h = data_of(grads["weight_ih"]), data_of(grads["weight_hh"])
+        s.db_x, s.db_h = data_of(grads.get("bias_ih")), data_of(grads.get("bias_hh"))
+        s.dw_projection = data_of(grads.get("weight_hr"))
+        with nogil:
+            run_backward(s)
+        return carried_h[:, :s.R].copy(), None if carried_c is None else carried_c[:, :s.H].copy()

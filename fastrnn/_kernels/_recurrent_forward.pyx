@@ -1,0 +1,191 @@
+"""The forward time loop of every recurrent cell.
+
+Each member of the team owns a range of panels for the whole call; the team meets once a step, when h is complete (twice where a
+second product needs the whole vector: a projection, or a reset gate before the product).
+"""
+
+from libc.string cimport memset
+
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_cell, fr_gemm
+from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
+from fastrnn._kernels._recurrent cimport Sequence
+from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
+
+
+cdef struct Share:
+    Team *team
+    int member
+    ptrdiff_t first, last  # my panels
+    ptrdiff_t base         # row of x that the first row of the gates buffer belongs to
+
+
+cdef void run_forward(Sequence *s) noexcept nogil:
+    cdef double step = <double> s.cell.gates * s.H * s.R * s.N
+    if not s.project_first:
+        step += <double> s.cell.gates * s.H * s.C * s.N
+    run_team(forward_share, s, team_size(step, s.panels))
+
+
+cdef void forward_share(void *work, Team *team, int member) noexcept nogil:
+    cdef Sequence *s = <Sequence *> work
+    cdef Share share
+    cdef ptrdiff_t t, chunk, start, end
+    share.team, share.member = team, member
+    share.first, share.last = first_of(s.panels, member, team.size), first_of(s.panels, member + 1, team.size)
+    for chunk in range(ceil_div(s.T, s.chunk)):
+        start = chunk * s.chunk
+        end = min(s.T, start + s.chunk)
+        share.base = 0 if s.keep else min(s.row[start], s.row[end - 1])
+        if s.project_first:
+            project_input(s, &share, start, end)
+        for t in range(start, end):
+            recurrent_step(s, &share, t)
+
+
+cdef inline char *gates_at(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    """The gates of step t in my first panel."""
+    cdef ptrdiff_t row = s.row[t] - share.base if s.keep or s.project_first else 0
+    return s.gates + (share.first * s.gates_panel_stride + row * FR_SLOTS * s.kernels.width) * s.itemsize
+
+
+cdef void start_gates(Sequence *s, Share *share, fr_gemm *product) noexcept nogil:
+    """A product of my panels that starts from the bias."""
+    cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width
+    memset(product, 0, sizeof(product[0]))
+    product.panels = share.last - share.first
+    product.columns = product.panels * panel
+    product.slots = FR_SLOTS
+    product.init = s.packed.bias + share.first * panel * s.itemsize
+    product.init_panel_stride = panel
+    product.c_row_stride, product.c_panel_stride = panel, s.gates_panel_stride
+
+
+cdef void add_x_run(Sequence *s, Share *share, fr_gemm *product, ptrdiff_t row) noexcept nogil:
+    cdef ptrdiff_t columns = s.cell.x_vectors * s.kernels.width
+    cdef int r = product.runs
+    product.run[r].a, product.run[r].row_stride, product.run[r].k_stride = s.x + row * s.x_stride * s.itemsize, s.x_stride, 1
+    product.run[r].segments, product.run[r].length = 1, s.C
+    product.run[r].b = s.packed.x + share.first * s.C * columns * s.itemsize
+    product.run[r].b_stride, product.run[r].panel_stride = columns, s.C * columns
+    product.run[r].vectors, product.run[r].last = s.cell.x_vectors, s.cell.x_last
+    product.runs = r + 1
+
+
+cdef void add_h_run(Sequence *s, Share *share, fr_gemm *product, ptrdiff_t t) noexcept nogil:
+    cdef ptrdiff_t columns = s.cell.h_vectors * s.kernels.width
+    cdef int r = product.runs
+    product.run[r].a, product.run[r].row_stride, product.run[r].k_stride = h_before(s, t), h_before_stride(s, t), 1
+    product.run[r].segments, product.run[r].length = 1, s.R
+    product.run[r].b = s.packed.h + share.first * s.R * columns * s.itemsize
+    product.run[r].b_stride, product.run[r].panel_stride = columns, s.R * columns
+    product.run[r].vectors, product.run[r].last = s.cell.h_vectors, s.cell.h_last
+    product.runs = r + 1
+
+
+cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t end) noexcept nogil:
+    """gates = bias + x W for all rows of steps start..end-1, which lie side by side."""
+    cdef ptrdiff_t t, rows = 0, row = min(s.row[start], s.row[end - 1])
+    cdef fr_gemm product
+    for t in range(start, end):
+        rows += s.active[t]
+    start_gates(s, share, &product)
+    add_x_run(s, share, &product, row)
+    product.rows = rows
+    product.c = s.gates + (share.first * s.gates_panel_stride + (row - share.base) * FR_SLOTS * s.kernels.width) * s.itemsize
+    s.kernels.gemm(&product)
+
+
+cdef void recurrent_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    cdef fr_gemm product
+    start_gates(s, share, &product)
+    product.rows = s.active[t]
+    product.c = gates_at(s, share, t)
+    product.backwards = t & 1
+    if s.project_first:
+        product.init, product.init_row_stride = product.c, product.c_row_stride
+        product.init_panel_stride = product.c_panel_stride
+    else:
+        add_x_run(s, share, &product, s.row[t])
+    add_h_run(s, share, &product, t)
+    s.kernels.gemm(&product)
+    if s.cell.second_product:
+        reset_then_update(s, share, t)
+    else:
+        run_cell(s, share, t)
+    if s.packed.projection != NULL:
+        wait_for_team(share.team)
+        project_output(s, share, t)
+    wait_for_team(share.team)
+
+
+cdef void fill_cell(Sequence *s, Share *share, ptrdiff_t t, fr_cell *cell) noexcept nogil:
+    cdef ptrdiff_t unit = share.first * s.panel_units
+    memset(cell, 0, sizeof(cell[0]))
+    cell.rows, cell.panels, cell.units = s.active[t], share.last - share.first, min(s.H, share.last * s.panel_units) - unit
+    cell.gates, cell.gates_panel_stride, cell.keep = gates_at(s, share, t), s.gates_panel_stride, s.keep
+    cell.h_prev, cell.h_prev_stride = h_before(s, t) + unit * s.itemsize, h_before_stride(s, t)
+    if s.c != NULL:
+        cell.c_prev, cell.c = c_at(s, t - 1) + unit * s.itemsize, c_at(s, t) + unit * s.itemsize
+        cell.c_prev_stride = cell.c_stride = s.c_stride
+
+
+cdef inline char *inner_at(Sequence *s, ptrdiff_t t) noexcept nogil:
+    return s.inner + (s.row[t] * s.H * s.itemsize if s.keep else 0)
+
+
+cdef void run_cell(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    cdef fr_cell cell
+    cdef ptrdiff_t unit = share.first * s.panel_units
+    fill_cell(s, share, t, &cell)
+    if s.packed.projection != NULL:
+        cell.h, cell.h_stride = inner_at(s, t) + unit * s.itemsize, s.H
+    else:
+        cell.h, cell.h_stride = s.y + (s.row[t] * s.y_stride + unit) * s.itemsize, s.y_stride
+    if cell.panels > 0:
+        s.cell.forward(&cell)
+
+
+cdef void reset_then_update(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    """GRU, reset before the product: r*h_prev of all units must be there before n's product."""
+    cdef fr_cell cell
+    cdef fr_gemm product
+    cdef ptrdiff_t width = s.kernels.width, unit = share.first * s.panel_units
+    fill_cell(s, share, t, &cell)
+    cell.h, cell.h_stride = inner_at(s, t) + unit * s.itemsize, s.H
+    if cell.panels > 0:
+        s.cell.forward(&cell)
+    wait_for_team(share.team)
+    if cell.panels == 0:
+        return
+    memset(&product, 0, sizeof(product))
+    product.rows, product.panels, product.slots, product.columns = s.active[t], cell.panels, 1, cell.panels * width
+    product.c = <char *> cell.gates + 2 * width * s.itemsize
+    product.c_row_stride, product.c_panel_stride = FR_SLOTS * width, s.gates_panel_stride
+    product.init, product.init_row_stride, product.init_panel_stride = product.c, product.c_row_stride, product.c_panel_stride
+    product.runs = 1
+    product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = inner_at(s, t), s.H, 1
+    product.run[0].segments, product.run[0].length = 1, s.H
+    product.run[0].b = s.packed.n + share.first * s.H * width * s.itemsize
+    product.run[0].b_stride, product.run[0].panel_stride, product.run[0].vectors = width, s.H * width, 1
+    s.kernels.gemm(&product)
+    cell.h, cell.h_stride = s.y + (s.row[t] * s.y_stride + unit) * s.itemsize, s.y_stride
+    s.cell.update(&cell)
+
+
+cdef void project_output(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    """y = inner W^T, output columns shared out by panels."""
+    cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, panels = ceil_div(s.R, panel)
+    cdef ptrdiff_t first = first_of(panels, share.member, share.team.size)
+    cdef ptrdiff_t last = first_of(panels, share.member + 1, share.team.size)
+    cdef fr_gemm product
+    if last == first:
+        return
+    memset(&product, 0, sizeof(product))
+    product.rows, product.columns, product.runs = s.active[t], min(s.R, last * panel) - first * panel, 1
+    product.c = s.y + (s.row[t] * s.y_stride + first * panel) * s.itemsize
+    product.c_row_stride, product.c_panel_stride = s.y_stride, panel
+    product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = inner_at(s, t), s.H, 1
+    product.run[0].segments, product.run[0].length = 1, s.H
+    product.run[0].b = s.packed.projection + first * s.H * panel * s.itemsize
+    product.run[0].b_stride, product.run[0].panel_stride = panel, s.H * panel
+    gemm_columns(s.kernels, s.itemsize, &product)

@@ -1,0 +1,66 @@
+// A team of threads that works through one call together: its barrier, and what a forked child may still do.
+#pragma once
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+enum { FR_HAVE_OPENMP = 1 };
+#else
+enum { FR_HAVE_OPENMP = 0 };
+static inline int omp_get_max_threads(void) { return 1; }
+static inline int omp_get_num_threads(void) { return 1; }
+static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_in_parallel(void) { return 0; }
+#endif
+
+#if defined(__x86_64__)
+static inline void fr_pause(void) { __builtin_ia32_pause(); }
+#elif defined(__aarch64__)
+static inline void fr_pause(void) { __asm__ volatile("yield"); }
+#else
+static inline void fr_pause(void) {}
+#endif
+
+// Arrivals and the generation stand on lines of their own: the waiting read one while the late write the other.
+typedef struct fr_barrier {
+    _Alignas(64) atomic_int arrived;
+    _Alignas(64) atomic_int generation;
+} fr_barrier;
+
+static inline void fr_barrier_init(fr_barrier *b) {
+    atomic_init(&b->arrived, 0);
+    atomic_init(&b->generation, 0);
+}
+
+// Spins about 20 microseconds, longer than any healthy step's imbalance, then gives the core away between looks, so that more
+// threads than cores still make progress.
+enum { FR_SPINS = 1000 };
+
+static inline void fr_barrier_wait(fr_barrier *b, int size) {
+    const int generation = atomic_load_explicit(&b->generation, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == size - 1) {
+        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&b->generation, generation + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&b->generation, memory_order_acquire) == generation; ++spins) {
+        if (spins < FR_SPINS) fr_pause();
+        else sched_yield();
+    }
+}
+
+// GNU's OpenMP runtime does not survive fork() once it has made threads: the child's next region would wait for threads that do
+// not exist. So a child of a process that has used a team works alone.
+static atomic_int fr_team_used;
+static atomic_int fr_serial_child;
+
+static void fr_after_fork_in_child(void) {
+    if (atomic_load(&fr_team_used)) atomic_store(&fr_serial_child, 1);
+}
+
+static inline void fr_watch_forks(void) { pthread_atfork(NULL, NULL, fr_after_fork_in_child); }
+static inline void fr_note_team(void) { atomic_store_explicit(&fr_team_used, 1, memory_order_relaxed); }
+static inline int fr_must_be_serial(void) { return atomic_load_explicit(&fr_serial_child, memory_order_relaxed); }

@@ -1,0 +1,228 @@
+"""What every layer is: a tree of named parameters, whatever the layer computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn._checks import FloatArray
+from fastrnn.errors import ArgumentError, ShapeError, StateDictError
+from fastrnn.layers.parameter import Parameter
+
+__all__ = ["Layer", "layer_from_config", "registered"]
+
+_AnyLayer = TypeVar("_AnyLayer", bound="type[Layer]")
+
+
+class Layer:
+    """Base class of layers and of models made of them.
+
+    Calling a layer predicts: it is pure, re-entrant and records nothing. `forward` trains: it returns the result and a
+    pullback that adds to the gradients of the parameters and returns the gradient of the input.
+
+    A model of your own subclasses `Layer`, keeps its layers as attributes (or in lists, tuples or dicts that are
+    attributes), and defines `__call__` and `forward`; parameters are then found by name, as in "lstm.weight_ih_l0".
+    A `Parameter` kept as an attribute reads as its read-only array, and assigning an array to it changes its values.
+    """
+
+    #: Whether `__call__` and `forward` take ``lengths=``; a `Sequential` then passes its own on.
+    takes_lengths: bool = False
+    #: Whether the result is ``(y, state)``; a `Sequential` passes on y alone.
+    returns_state: bool = False
+
+    _parameters: dict[str, Parameter]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict."""
+        raise NotImplementedError(f"{self._name}: a layer must define __call__")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return ``(result, pullback)``."""
+        raise NotImplementedError(f"{self._name}: a layer must define forward")
+
+    @property
+    def _name(self) -> str:
+        """Who complains in messages."""
+        return type(self).__name__
+
+    # Parameters live in one dict; as attributes they read as arrays.
+
+    def __getattr__(self, name: str) -> FloatArray:
+        own = self.__dict__.get("_parameters")
+        if own is None or name not in own:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        data: FloatArray = own[name].data
+        return data
+
+    def __setattr__(self, name: str, value: object) -> None:
+        own: dict[str, Parameter] = self.__dict__.setdefault("_parameters", {})
+        if isinstance(value, Parameter):
+            old = own.get(name, value)
+            if (old.shape, old.dtype) != (value.shape, value.dtype):
+                raise ShapeError(f"{self._name}: '{name}' must be like {old!r}, got {value!r}")
+            self.__dict__.pop(name, None)
+            own[name] = value
+        elif name in own:
+            own[name]._assign(self._name, name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def _own(self, name: str, value: FloatArray) -> None:
+        """Make `value` the initial value of a parameter of this layer."""
+        setattr(self, name, Parameter(value))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.__dict__.get("_parameters", ())]
+
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the layers directly inside this one with their names."""
+        for name, value in vars(self).items():
+            if name != "_parameters":
+                yield from _layers_in(name, value)
+
+    def _all_names(self, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Parameter]]:
+        """Yield every name of every parameter; a shared one has several. `above` are the layers on the way here."""
+        for name, parameter in vars(self).get("_parameters", {}).items():
+            yield prefix + name, parameter
+        for name, child in self._children():
+            if child is not self and all(child is not layer for layer in above):
+                yield from child._all_names(f"{prefix}{name}.", (*above, self))
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Return all parameters by name; one that is shared appears once, under its first name."""
+        first_names: dict[Parameter, str] = {}
+        for name, parameter in self._all_names():
+            first_names.setdefault(parameter, name)
+        return {name: parameter for parameter, name in first_names.items()}
+
+    def num_parameters(self) -> int:
+        """Return the number of trained values."""
+        return sum(parameter.size for parameter in self.parameters().values())
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for parameter in self.parameters().values():
+            parameter.zero_grad()
+
+    def state_dict(self) -> dict[str, FloatArray]:
+        """Return copies of all parameters by name."""
+        return {name: np.array(parameter.data) for name, parameter in self.parameters().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
+        """Set the parameters from arrays by name.
+
+        Parameters
+        ----------
+        state_dict : mapping of names to arrays
+            NumPy arrays, PyTorch tensors, or anything else that NumPy can view, of float32 or float64; values are
+            rounded to the layer's dtype. A shared parameter may come under any of its names.
+        strict : bool
+            Whether missing and unexpected names are errors.
+
+        Raises
+        ------
+        StateDictError
+            Lists all missing, unexpected and unfit entries at once; nothing has changed.
+        """
+        if not isinstance(state_dict, Mapping):
+            kind = type(state_dict).__name__
+            raise ArgumentError(f"{self._name}: 'state_dict' must be a mapping of names to arrays, got {kind}")
+        names = dict(self._all_names())
+        problems: list[str] = []
+        values: dict[Parameter, FloatArray] = {}
+        for name in filter(state_dict.__contains__, names):
+            parameter = names[name]
+            array, problem = _fitting(name, state_dict[name], parameter)
+            if not problem and parameter in values and not np.array_equal(values[parameter], array, equal_nan=True):
+                problem = f"'{name}' differs from another name of the same shared parameter"
+            problems += [problem] if problem else []
+            values[parameter] = array
+        if strict:
+            missing = [name for name, parameter in self.parameters().items() if parameter not in values]
+            unexpected = [str(name) for name in state_dict if name not in names]
+            problems += [f"missing: {', '.join(missing)}"] if missing else []
+            problems += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
+        if problems:
+            raise StateDictError(f"{self._name}: the state dict does not fit\n  " + "\n  ".join(problems))
+        for parameter, array in values.items():
+            parameter.assign(array)
+
+    def config(self) -> dict[str, Any]:
+        """Return what `from_config` needs to build such a layer again: names and values that JSON can hold.
+
+        Raises
+        ------
+        ArgumentError
+            The class does not say.
+        """
+        raise ArgumentError(
+            f"{self._name}: only fastrnn's own layers can be built from a file; "
+            "build the model and use load_state_dict instead"
+        )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """Build a layer from what `config` returned."""
+        raise ArgumentError(f"{cls.__name__}: cannot be built from a config")
+
+    def __repr__(self) -> str:
+        """Return the layer with its options, or its layers one per line."""
+        lines = [f"  ({name}): {repr(child).replace(chr(10), chr(10) + '  ')}\n" for name, child in self._children()]
+        inside = "\n" + "".join(lines) if lines else self._options()
+        return f"{self._name}({inside})"
+
+    def _options(self) -> str:
+        """Return what `repr` shows between the parentheses."""
+        return ""
+
+
+def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:
+    """Yield the layers that an attribute holds, itself or in lists, tuples and dicts."""
+    if isinstance(value, Layer):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _layers_in(f"{name}.{index}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _layers_in(f"{name}.{key}", item)
+
+
+def _fitting(name: str, value: object, parameter: Parameter) -> tuple[FloatArray, str]:
+    """Return `value` as an array for `parameter`, and what is wrong with it or ""."""
+    try:
+        array: NDArray[Any] = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        return parameter.data, f"'{name}' must be an array, got {type(value).__name__} ({error})"
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        return parameter.data, f"'{name}' must have dtype float32 or float64, got {array.dtype}"
+    if array.shape != parameter.shape:
+        return parameter.data, f"'{name}' must have shape {parameter.shape}, got {array.shape}"
+    return array.astype(parameter.dtype), ""
+
+
+_REGISTRY: dict[str, type[Layer]] = {}
+
+
+def registered(cls: _AnyLayer) -> _AnyLayer:
+    """Make a layer class known to `layer_from_config` by its name."""
+    _REGISTRY[cls.__name__] = cls
+    return cls
+
+
+def layer_from_config(config: Mapping[str, Any]) -> Layer:
+    """Build the layer that `config`, as returned by `Layer.config`, describes.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown class or unfit options.
+    """
+    kind = config.get("type") if isinstance(config, Mapping) else None
+    if not isinstance(kind, str) or kind not in _REGISTRY:
+        known = ", ".join(sorted(_REGISTRY))
+        raise ArgumentError(f"Layer: 'config' must have a type out of {known}, got {kind!r}")
+    return _REGISTRY[kind].from_config(config)

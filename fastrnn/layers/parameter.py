@@ -1,0 +1,173 @@
+"""Parameters: arrays that change only through a versioned door, and the sums of their gradients."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastrnn._checks import FloatArray, as_fitting
+from fastrnn.errors import DTypeError
+
+__all__ = ["Parameter", "adding_to"]
+
+
+class _Locks:
+    """What guards parameters between threads; a forked child starts with fresh locks, so it can never hang on one."""
+
+    def __init__(self) -> None:
+        self.reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        self.version = threading.Lock()
+        self.turn = threading.Condition()
+        self.adding: set[int] = set()  # ids of the parameters whose gradient some pullback is adding to
+
+
+_locks = _Locks()
+
+
+class Parameter:
+    """An array of weights with its gradient.
+
+    Packed copies of the weights are cached by `version`, so every change has to be counted: `data` is read-only, and
+    changes go through `assign` or `edit`.
+
+    Parameters
+    ----------
+    value : array of float32 or float64
+        Copied.
+
+    Raises
+    ------
+    DTypeError
+        Any other dtype.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_grad", "_store", "_version")
+
+    def __init__(self, value: FloatArray) -> None:
+        array = np.asarray(value)
+        native = array.dtype.newbyteorder("=")
+        if native not in (np.float32, np.float64):
+            raise DTypeError(f"Parameter: 'value' must have dtype float32 or float64, got {array.dtype}")
+        self._store: FloatArray = np.array(array, native, order="C")
+        # A view of a read-only buffer cannot be made writable again, unlike one with its flag cleared.
+        self._data: FloatArray = np.asarray(memoryview(self._store).toreadonly())  # type: ignore[arg-type]
+        self._grad: FloatArray | None = None
+        self._version = 0
+
+    @property
+    def data(self) -> FloatArray:
+        """The values, a read-only view that follows every change."""
+        return self._data
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the values."""
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of the values."""
+        return self._data.dtype
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self._data.size
+
+    @property
+    def version(self) -> int:
+        """How often the values were changed."""
+        return self._version
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether `grad` exists yet: no pullback has added to it before, and nobody has read it."""
+        return self._grad is not None
+
+    @property
+    def grad(self) -> FloatArray:
+        """Sum of the gradients since `zero_grad`: a writable array, zeros at first."""
+        if self._grad is None:
+            with _locks.version:
+                if self._grad is None:
+                    self._grad = np.zeros(self.shape, self.dtype)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: FloatArray) -> None:
+        if value is not self._grad:  # `p.grad *= 2` assigns the same array again
+            self.grad[...] = as_fitting("Parameter", "grad", value, self.shape, self.dtype)
+
+    def zero_grad(self) -> None:
+        """Set the gradient to zero."""
+        if self._grad is not None:
+            self._grad.fill(0)
+
+    def assign(self, value: FloatArray) -> None:
+        """Copy `value` into the parameter.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            Not the parameter's shape and dtype; nothing has changed.
+        """
+        self._assign("Parameter", "value", value)
+
+    def _assign(self, name: str, arg: str, value: object) -> None:
+        np.copyto(self._store, as_fitting(name, arg, value, self.shape, self.dtype))
+        self._bump()
+
+    @contextmanager
+    def edit(self) -> Iterator[FloatArray]:
+        """Give the values as a writable array for the length of a ``with`` block.
+
+        The change counts from the end of the block, also when the block raises; the array is read-only from then on.
+        Keep no slice of it: writes through one would not be counted.
+        """
+        values = self._store.view()
+        try:
+            yield values
+        finally:
+            values.flags.writeable = False
+            self._bump()
+
+    def _bump(self) -> None:
+        with _locks.version:
+            self._version += 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the values, not the gradient."""
+        return type(self), (np.array(self._store),)
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}, version={self.version})"
+
+
+@contextmanager
+def adding_to(parameters: Sequence[Parameter]) -> Iterator[None]:
+    """Hold the gradients of `parameters` for one pullback, so that pullbacks in several threads add one by one.
+
+    All are taken at once, hence no order of taking them can dead-lock.
+    """
+    wanted = {id(parameter) for parameter in parameters}
+    held = False
+    try:
+        with _locks.turn:
+            _locks.turn.wait_for(lambda: _locks.adding.isdisjoint(wanted))
+            _locks.adding |= wanted
+            held = True
+        yield
+    finally:
+        if held:
+            with _locks.turn:
+                _locks.adding -= wanted
+                _locks.turn.notify_all()

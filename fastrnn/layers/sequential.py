@@ -1,0 +1,123 @@
+"""Layers one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias, overload
+
+from fastrnn.errors import ArgumentError
+from fastrnn.layers.layer import Layer, layer_from_config, registered
+from fastrnn.layers.pullback import Once
+
+__all__ = ["Sequential"]
+
+Pullback: TypeAlias = Callable[[Any], Any]
+
+
+@registered
+class Sequential(Layer):
+    """Layers one after another, each fed with the result of the one before.
+
+    Recurrent layers pass on their outputs alone, and start from zero states. ``lengths=`` goes to every layer that
+    takes it.
+
+    Parameters
+    ----------
+    *layers : Layer
+        At least one. The same layer may come several times; its parameters are then shared.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        if not layers:
+            raise ArgumentError(f"{self._name}: 'layers' must be at least one layer, got none")
+        for index, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                kind = type(layer).__name__
+                raise ArgumentError(f"{self._name}: 'layers[{index}]' must be a Layer, got {kind}")
+        self._layers = layers
+        self.takes_lengths = any(layer.takes_lengths for layer in layers)
+
+    def __call__(self, x: Any, *, lengths: Any = None) -> Any:
+        """Predict: run all layers on x.
+
+        Raises
+        ------
+        ArgumentError
+            `lengths` is given, but no layer takes it.
+        """
+        self._check(lengths)
+        for layer in self._layers:
+            result = layer(x, lengths=lengths) if layer.takes_lengths else layer(x)
+            x = result[0] if layer.returns_state else result
+        return x
+
+    def forward(self, x: Any, *, lengths: Any = None) -> tuple[Any, Pullback]:
+        """Train: run the `forward` of all layers on x.
+
+        Returns
+        -------
+        y : result of the last layer
+        backward : ``backward(dy) -> dx``
+            Runs the pullbacks of all layers, the last first; dx is None if x were tokens. May be called once.
+
+        Raises
+        ------
+        ArgumentError
+            `lengths` is given, but no layer takes it.
+        """
+        self._check(lengths)
+        pulls: list[tuple[Layer, Pullback]] = []
+        for layer in self._layers:
+            result, pull = layer.forward(x, lengths=lengths) if layer.takes_lengths else layer.forward(x)
+            x = result[0] if layer.returns_state else result
+            pulls.append((layer, pull))
+        once = Once(self._name, pulls)
+
+        def backward(dy: Any) -> Any:
+            once.require()
+            layer, pull = pulls[-1]
+            # The last layer checks dy; until it has accepted it, this pullback counts as not called.
+            gradient = pull(dy)
+            remaining = once.take()
+            remaining.pop()
+            gradient = gradient[0] if layer.returns_state else gradient
+            while remaining:
+                layer, pull = remaining.pop()
+                gradient = pull(gradient)
+                gradient = gradient[0] if layer.returns_state else gradient
+            return gradient
+
+        return x, backward
+
+    def _check(self, lengths: object) -> None:
+        if lengths is not None and not self.takes_lengths:
+            raise ArgumentError(f"{self._name}: 'lengths' must be None, as no layer takes it, got {lengths!r}")
+
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        for index, layer in enumerate(self._layers):
+            yield str(index), layer
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer | Sequential:
+        """Return a layer, or a `Sequential` of several that shares their parameters."""
+        if isinstance(index, slice):
+            return Sequential(*self._layers[index])
+        return self._layers[index]
+
+    def config(self) -> dict[str, Any]:
+        """Return the configs of all layers."""
+        return {"type": type(self).__name__, "layers": [layer.config() for layer in self._layers]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """Build all layers from what `config` returned."""
+        return cls(*map(layer_from_config, config["layers"]))

@@ -1,0 +1,275 @@
+"""What the recurrent operations share: from checked arrays to one call of the time loop, and its pullback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn._checks import as_array, as_lengths, check_shape
+from fastrnn._kernels._memory import empty
+from fastrnn._kernels._recurrent import Call, Weights
+from fastrnn.errors import ArgumentError, DTypeError, ShapeError
+from fastrnn.ops._sequences import Plan, as_rows, ragged, uniform
+
+Array = NDArray[Any]
+Params = Mapping[str, Array]
+Grads = dict[str, Array]
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """The weights of one cell as the kernels read them: a snapshot, valid for the instruction set it was made for.
+
+    Accepted wherever a recurrent operation takes `params`.
+    """
+
+    cell: str
+    weights: Weights
+    shapes: dict[str, tuple[int, ...]]
+    trainable: bool
+    option: object = None
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Return (C, H, width of h)."""
+        return self.weights.inputs, self.weights.units, self.weights.width
+
+    def checked(self, name: str, cell: str, backward: bool, option: object = None) -> Packed:
+        """Return self if it fits a call, else say why not."""
+        if self.cell != cell or self.option != option:
+            raise ArgumentError(f"{name}: 'params' must be packed for {cell} {_shown(option)}, got {self.cell} {_shown(self.option)}")
+        if backward and not self.trainable:
+            raise ArgumentError(f"{name}: 'params' must be packed with backward=True")
+        return self
+
+
+def _shown(option: object) -> str:
+    return "" if option is None else f"({option})"
+
+
+def shapes_of(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape."""
+    return {key: array.shape for key, array in arrays.items()}
+
+
+def as_parts(state: Array | None) -> tuple[Array] | None:
+    """Return the parts of a state that is one array."""
+    return None if state is None else (state,)
+
+
+def check_params(name: str, params: Params, gates: int, projected: bool = False) -> dict[str, Array]:
+    """Return the parameters of one cell as contiguous arrays of one dtype, shapes checked."""
+    known = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] + ["weight_hr"] * projected
+    missing = [key for key in known[:2] if key not in params]
+    unknown = [key for key in params if key not in known]
+    if missing or unknown:
+        raise ArgumentError(f"{name}: 'params' must have {', '.join(known[:2])} and may have {', '.join(known[2:])}; "
+                            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}")
+    dtype = np.asarray(params["weight_ih"]).dtype
+    if dtype not in FLOATS:
+        raise DTypeError(f"{name}: 'weight_ih' must have dtype float32 or float64, got {dtype}")
+    arrays = {key: np.ascontiguousarray(as_array(name, key, value, dtype)) for key, value in params.items()}
+    check_shape(name, "weight_ih", arrays["weight_ih"], "(G*H, C)")
+    rows = len(arrays["weight_ih"])
+    H = rows // gates
+    if rows % gates or rows == 0 or arrays["weight_ih"].shape[1] == 0:
+        raise ShapeError(f"{name}: 'weight_ih' must have shape ({gates}*H, C), both at least 1, got {arrays['weight_ih'].shape}")
+    R = H
+    if "weight_hr" in arrays:
+        check_shape(name, "weight_hr", arrays["weight_hr"], "(P, H)", H=H)
+        R = len(arrays["weight_hr"])
+    check_shape(name, "weight_hh", arrays["weight_hh"], "(G*H, R)", **{"G*H": rows, "R": R})
+    for key in ("bias_ih", "bias_hh"):
+        if key in arrays:
+            check_shape(name, key, arrays[key], "(G*H)", **{"G*H": rows})
+    return arrays
+
+
+class Problem:
+    """One checked call: its arrays, sizes and plan."""
+
+    def __init__(self, name: str, packed: Packed, x: object, state: tuple[object, ...] | None, lengths: object,
+                 reverse: bool, out: Array | None) -> None:
+        self.name, self.packed = name, packed
+        self.dtype = packed.weights.dtype
+        C, self.H, self.R = packed.sizes
+        self.x = as_array(name, "x", x, self.dtype)
+        check_shape(name, "x", self.x, "(T, N, C)", C=C)
+        self.T, self.N = self.x.shape[:2]
+        self.lengths = None if lengths is None else as_lengths(name, lengths, self.N, self.T)
+        self.reverse = bool(reverse)
+        self.state = self.check_state(state, "0")
+        self.out = self.check_out(out)
+        self.plan: Plan | None = None
+        self.call: Call | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the parts of the state: h, and for LSTM c."""
+        return (self.R, self.H) if self.packed.cell == "lstm" else (self.R,)
+
+    def check_state(self, state: tuple[object, ...] | None, suffix: str) -> tuple[Array | None, ...]:
+        """Return the parts of a state, None where the caller gave none."""
+        parts = state if state is not None else (None,) * len(self.widths)
+        if not isinstance(parts, tuple | list) or len(parts) != len(self.widths):
+            raise ShapeError(f"{self.name}: the state must be {len(self.widths)} arrays, got {type(state).__name__}")
+        return tuple(
+            None if part is None else self.check_part(letter + suffix, part, width)
+            for letter, part, width in zip("hc", parts, self.widths, strict=False)
+        )
+
+    def check_part(self, arg: str, part: object, width: int) -> Array:
+        array = as_array(self.name, arg, part, self.dtype)
+        check_shape(self.name, arg, array, "(N, H)", N=self.N, H=width)
+        return array
+
+    def check_out(self, out: Array | None) -> Array | None:
+        if out is None:
+            return None
+        if not isinstance(out, np.ndarray) or out.dtype != self.dtype or not out.flags.writeable:
+            raise DTypeError(f"{self.name}: 'out' must be a writable {self.dtype} array")
+        check_shape(self.name, "out", out, "(T, N, H)", T=self.T, N=self.N, H=self.R)
+        return out
+
+    def start(self, part: Array | None, width: int) -> Array:
+        """Return a part of the initial state in processing order, zeros if there is none."""
+        if part is None:
+            return np.zeros((self.N, width), self.dtype)
+        return part if self.plan is None else self.plan.sorted(part)
+
+    def run(self, keep: bool) -> tuple[Array, tuple[Array, ...]]:
+        """Run the time loop; return y and the parts of the last state."""
+        shape = self.T, self.N, self.R
+        if self.T == 0 or self.N == 0:
+            y = np.zeros(shape, self.dtype) if self.out is None else self.out
+            return y, tuple(np.array(self.start(*pair)) for pair in zip(self.state, self.widths, strict=True))
+        even = self.lengths is None or bool((self.lengths == self.T).all())
+        self.plan = uniform(self.T, self.N, self.reverse) if even else ragged(self.T, self.N, self.lengths, self.reverse)
+        y = empty(shape, self.dtype) if self.out is None else self.out
+        if even:
+            return self.run_even(y, keep)
+        return self.run_ragged(y, keep)
+
+    def loop(self, x: Array, y: Array, keep: bool) -> tuple[Array, ...]:
+        """Run the time loop over rows of x and y; return the last state."""
+        plan = self.plan
+        assert plan is not None
+        parts = [self.start(*pair) for pair in zip(self.state, self.widths, strict=True)]
+        h0 = np.array(parts[0]) if keep else np.ascontiguousarray(parts[0])
+        call = Call(self.packed.weights, x, y, plan.row, plan.active, h0, parts[1] if len(parts) > 1 else None, keep)
+        self.call = call if keep else None
+        last = [y[plan.last]] + ([call.last_c(plan.last)] if len(parts) > 1 else [])
+        return tuple(plan.unsorted(part) for part in last)
+
+    def run_even(self, y: Array, keep: bool) -> tuple[Array, tuple[Array, ...]]:
+        x_rows, y_rows = as_rows(self.x), as_rows(y)
+        if keep or x_rows is None:
+            x_rows = self.copied(self.x)
+        if keep or y_rows is None or np.may_share_memory(x_rows, y_rows):
+            own = empty((self.T * self.N, self.R), self.dtype)
+            state = self.loop(x_rows, own, keep)
+            y[...] = own.reshape(y.shape)
+            return y, state
+        return y, self.loop(x_rows, y_rows, keep)
+
+    def run_ragged(self, y: Array, keep: bool) -> tuple[Array, tuple[Array, ...]]:
+        plan = self.plan
+        assert plan is not None and plan.source is not None
+        rows = empty((len(plan.source), self.R), self.dtype)
+        state = self.loop(self.gathered(self.x), rows, keep)
+        flat = y if y.flags.c_contiguous else empty(y.shape, self.dtype)
+        flat[...] = 0
+        flat.reshape(-1, self.R)[plan.source] = rows
+        if flat is not y:
+            y[...] = flat
+        return y, state
+
+    def copied(self, array: Array) -> Array:
+        """Return the rows of (T, N, n) in memory of their own."""
+        rows = empty(array.shape, self.dtype)
+        rows[...] = array
+        return rows.reshape(self.T * self.N, array.shape[2])
+
+    def gathered(self, array: Array) -> Array:
+        """Return the rows of (T, N, n) in the order of the plan."""
+        plan = self.plan
+        assert plan is not None and plan.source is not None
+        flat = np.ascontiguousarray(array).reshape(-1, array.shape[2])
+        rows = empty((len(plan.source), array.shape[2]), self.dtype)
+        return np.take(flat, plan.source, axis=0, out=rows, mode="clip")
+
+    def pull_back(self, dy: object, dstate: tuple[object, ...] | None, grads: Mapping[str, Array] | None) -> tuple[Array, tuple[Array, ...], Grads]:
+        """Return dx, the gradient of the initial state, and the parameters' gradients; check all before changing any."""
+        dy_array = self.check_dy(dy)
+        parts = self.check_state(dstate, "_n gradient")
+        sums = check_grads(self.name, self.packed.shapes, grads, self.dtype)
+        if self.call is None:
+            dx = np.zeros(self.x.shape, self.dtype)
+            return dx, tuple(np.array(self.start(*pair)) for pair in zip(parts, self.widths, strict=True)), sums
+        dx, start = self.run_back(dy_array, parts, sums)
+        return dx, start, sums
+
+    def check_dy(self, dy: object) -> Array | None:
+        if dy is None:
+            return None
+        array = as_array(self.name, "dy", dy, self.dtype)
+        check_shape(self.name, "dy", array, "(T, N, H)", T=self.T, N=self.N, H=self.R)
+        return array
+
+    def run_back(self, dy: Array | None, parts: tuple[Array | None, ...], sums: Grads) -> tuple[Array, tuple[Array, ...]]:
+        plan = self.plan
+        assert plan is not None and self.call is not None
+        ordered = [None if part is None else plan.sorted(part) for part in parts]
+        dx = empty(self.x.shape, self.dtype)
+        flat = dx.reshape(-1, dx.shape[2])
+        if plan.source is None:
+            rows = None if dy is None else as_rows(dy)
+            dy_rows = self.copied(dy) if dy is not None and rows is None else rows
+            dx_rows = flat
+        else:
+            dy_rows = None if dy is None else self.gathered(dy)
+            dx_rows = empty((len(plan.source), dx.shape[2]), self.dtype)
+        work = {key: value if value.flags.c_contiguous else np.zeros(value.shape, self.dtype) for key, value in sums.items()}
+        dc = ordered[1] if len(ordered) > 1 else None
+        start = self.call.backward(dy_rows, ordered[0], dc, plan.previous, dx_rows, work)
+        for key, value in work.items():
+            if value is not sums[key]:
+                sums[key] += value
+        if plan.source is not None:
+            dx[...] = 0
+            flat[plan.source] = dx_rows
+        return dx, tuple(plan.unsorted(part) for part in start if part is not None)
+
+
+def check_grads(name: str, shapes: dict[str, tuple[int, ...]], grads: Mapping[str, Array] | None, dtype: Any) -> Grads:
+    """Return the arrays to add gradients into: those given, zeros for the rest."""
+    given = grads or {}
+    for key, shape in shapes.items():
+        array = given.get(key)
+        if array is None:
+            continue
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or not array.flags.writeable:
+            raise DTypeError(f"{name}: 'grads[{key!r}]' must be a writable {dtype} array")
+        if array.shape != shape:
+            raise ShapeError(f"{name}: 'grads[{key!r}]' must have shape {shape}, got {array.shape}")
+    return {key: given[key] if key in given else np.zeros(shape, dtype) for key, shape in shapes.items()}
+
+
+def once(name: str, pullback: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `pullback` so that it succeeds once; a call that raises does not count."""
+    used = False
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal used
+        if used:
+            raise RuntimeError(f"{name}: a pullback can be called only once")
+        result = pullback(*args, **kwargs)
+        used = True
+        return result
+
+    return guarded

@@ -1,0 +1,134 @@
+"""The dense layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn._checks import as_array, check_shape
+from fastrnn._kernels._gemm import DenseWeights, add_weight_gradient
+from fastrnn._kernels._memory import empty
+from fastrnn.errors import ArgumentError, DTypeError, ShapeError
+from fastrnn.ops._recurrent import FLOATS, check_grads, once, shapes_of
+
+Array = NDArray[Any]
+Grads = dict[str, Array]
+
+__all__ = ["linear_forward", "linear_vjp", "pack_linear"]
+
+
+class PackedLinear:
+    """The weights of a dense layer as the kernels read them: a snapshot, accepted in place of `weight`."""
+
+    __slots__ = ("shapes", "trainable", "weights")
+
+    def __init__(self, name: str, weight: Array, bias: Array | None, backward: bool) -> None:
+        dtype = np.asarray(weight).dtype
+        if dtype not in FLOATS:
+            raise DTypeError(f"{name}: 'weight' must have dtype float32 or float64, got {dtype}")
+        weight = np.ascontiguousarray(as_array(name, "weight", weight, dtype))
+        check_shape(name, "weight", weight, "(K, C)")
+        arrays = {"weight": weight}
+        if bias is not None:
+            arrays["bias"] = np.ascontiguousarray(as_array(name, "bias", bias, dtype))
+            check_shape(name, "bias", arrays["bias"], "(K)", K=len(weight))
+        self.weights = DenseWeights(weight, arrays.get("bias"), backward)
+        self.shapes = shapes_of(arrays)
+        self.trainable = backward
+
+
+def pack_linear(weight: Array, bias: Array | None = None, *, backward: bool = True) -> PackedLinear:
+    """Return a snapshot of weight and bias in the layout of the kernels, accepted in place of `weight`.
+
+    With ``backward=False`` it serves `linear_forward` only, and costs half.
+    """
+    return PackedLinear("pack_linear", weight, bias, backward)
+
+
+def _packed(name: str, weight: Array | PackedLinear, bias: Array | None, backward: bool) -> PackedLinear:
+    if not isinstance(weight, PackedLinear):
+        return PackedLinear(name, weight, bias, backward)
+    if bias is not None:
+        raise ArgumentError(f"{name}: 'bias' must be None beside a packed weight, which holds its own")
+    if backward and not weight.trainable:
+        raise ArgumentError(f"{name}: 'weight' must be packed with backward=True")
+    return weight
+
+
+def _as_matrix(name: str, arg: str, value: Array, dtype: Any, width: int, letter: str) -> tuple[tuple[int, ...], Array]:
+    """Return the leading shape, and the array as rows."""
+    array = as_array(name, arg, value, dtype)
+    check_shape(name, arg, array, f"(..., {letter})", **{letter: width})
+    flat = array if array.ndim == 2 else np.ascontiguousarray(array)
+    flat = flat.reshape(int(np.prod(array.shape[:-1])), width)
+    if len(flat) > 1 and flat.strides[0] < width * flat.itemsize:  # rows that overlap or run backwards
+        flat = np.ascontiguousarray(flat)
+    return array.shape[:-1], flat
+
+
+def linear_forward(x: Array, weight: Array | PackedLinear, bias: Array | None = None) -> Array:
+    """Return ``y = x weight^T + bias``.
+
+    Parameters
+    ----------
+    x : ndarray (..., C), float32 or float64
+    weight : ndarray (K, C), or what `pack_linear` made of it and the bias
+    bias : ndarray (K,), optional
+
+    Returns
+    -------
+    y : ndarray (..., K)
+
+    Raises
+    ------
+    ShapeError, DTypeError
+    """
+    return _forward("linear_forward", x, _packed("linear_forward", weight, bias, False))[0]
+
+
+def _forward(name: str, x: Array, packed: PackedLinear) -> tuple[Array, Array]:
+    weights = packed.weights
+    lead, rows = _as_matrix(name, "x", x, weights.dtype, weights.inputs, "C")
+    y = empty((len(rows), weights.outputs), weights.dtype)
+    weights.forward(rows, y)
+    return y.reshape(*lead, weights.outputs), rows
+
+
+def linear_vjp(
+    x: Array, weight: Array | PackedLinear, bias: Array | None = None
+) -> tuple[Array, Callable[..., tuple[Array, Grads]]]:
+    """Apply a dense layer and return its pullback. Arguments are those of `linear_forward`.
+
+        dx = dy weight          dweight = sum dy x^T            dbias = sum dy
+
+    Returns
+    -------
+    y : ndarray (..., K)
+    pullback : ``pullback(dy, *, grads=None) -> (dx, grads)``
+        dy (..., K). Gradients of weight and bias are added into the arrays of the mapping `grads` where it has them. May succeed
+        once; a second call raises RuntimeError.
+    """
+    name = "linear_vjp"
+    packed = _packed(name, weight, bias, True)
+    weights = packed.weights
+    y, rows = _forward(name, x, packed)
+    kept = rows.copy()
+
+    def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
+        lead, dy_rows = _as_matrix(name, "dy", dy, weights.dtype, weights.outputs, "K")
+        if lead != y.shape[:-1]:
+            raise ShapeError(f"{name}: 'dy' must have shape {y.shape}, got {(*lead, weights.outputs)}")
+        sums = check_grads(name, packed.shapes, grads, weights.dtype)
+        dx = empty((len(dy_rows), weights.inputs), weights.dtype)
+        weights.backward(dy_rows, dx)
+        work = {key: value if value.flags.c_contiguous else np.zeros(value.shape, value.dtype) for key, value in sums.items()}
+        add_weight_gradient(dy_rows, kept, work["weight"], work.get("bias"))
+        for key, value in work.items():
+            if value is not sums[key]:
+                sums[key] += value
+        return dx.reshape(*lead, weights.inputs), sums
+
+    return y, once(name, pullback)

@@ -1,0 +1,59 @@
+"""The specification of fastrnn: every operation in plain NumPy, straight from its equations.
+
+`fastrnn.ops` holds the fast twins: same names, same signatures, same results up to rounding. Nothing here is written
+for speed. Arguments are taken as they are, without the checks that `ops` makes; results have the dtype of the inputs.
+
+Letters
+-------
+T time steps, N batch, C input features, H hidden units, P projected units, G gates, V classes or vocabulary.
+
+Gate order
+----------
+The rows of ``weight_ih (G*H, C)``, ``weight_hh (G*H, H or P)``, ``bias_ih (G*H,)`` and ``bias_hh (G*H,)`` are G blocks
+of H rows each:
+
+    RNN   G = 1
+    LSTM  G = 4   i (input), f (forget), g (candidate), o (output)
+    GRU   G = 3   r (reset), z (update), n (candidate)
+
+This is the only place that states it; it is PyTorch's order.
+
+Pullbacks
+---------
+``*_vjp`` returns the result and a pullback, which maps the gradient of a scalar with respect to the result to its
+gradients with respect to the inputs. A pullback owns what it saved: editing the inputs after the forward pass does not
+change it. It may be called once; a second call raises RuntimeError.
+
+NaN and infinities travel through as values, without warnings.
+"""
+
+from __future__ import annotations
+
+from .activation import exp, sigmoid, tanh
+from .embedding import embedding_forward, embedding_vjp
+from .gru import gru_forward, gru_vjp
+from .linear import linear_forward, linear_vjp
+from .losses import cross_entropy, mse_loss
+from .lstm import lstm_forward, lstm_vjp
+from .optim import adam_step, sgd_step
+from .rnn import rnn_forward, rnn_vjp
+
+__all__ = [
+    "adam_step",
+    "cross_entropy",
+    "embedding_forward",
+    "embedding_vjp",
+    "exp",
+    "gru_forward",
+    "gru_vjp",
+    "linear_forward",
+    "linear_vjp",
+    "lstm_forward",
+    "lstm_vjp",
+    "mse_loss",
+    "rnn_forward",
+    "rnn_vjp",
+    "sgd_step",
+    "sigmoid",
+    "tanh",
+]

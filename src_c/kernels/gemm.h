@@ -1,0 +1,177 @@
+// The one product kernel: a register tile of up to FR_MAX_ROWS rows by four vectors, kept in registers from the initial
+// value to the store. Recurrent steps, dense layers and all their gradients are calls of it.
+#pragma once
+
+#include "../fr_kernels.h"
+#include "lanes.h"
+#include "unroll.h"
+
+typedef vec tile[6][FR_SLOTS];
+
+// acc[i][j] += sum over k of a[i*a_row + k*a_k] * b[k*b_k + j], for mr rows and nv vectors; the last vector adds to slot `last`.
+// The broadcast values are pinned: folded into each multiply-add they would make the loop load bound.
+FR_INLINE void accumulate(tile acc, const int mr, const int nv, const int last, const real *restrict a,
+                                 ptrdiff_t a_row, ptrdiff_t a_k, const real *restrict b, ptrdiff_t b_k, ptrdiff_t k) {
+    for (; k > 0; --k, a += a_k, b += b_k) {
+        vec x[6];
+        FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+            x[i] = vbroadcast(a + i * a_row);
+            vpin(&x[i]);
+        }
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
+            vec w = vload(b + j * FR_WIDTH);
+            if (mr > 1) vpin(&w);
+            const int slot = j == nv - 1 ? last : j;
+            FR_UNROLL(6) for (int i = 0; i < mr; ++i) acc[i][slot] = vfma(x[i], w, acc[i][slot]);
+        }
+    }
+}
+
+// Two panels for one row: eight independent sums, enough to hide the latency of a multiply-add.
+FR_INLINE void accumulate_pair(tile acc, const int nv, const int last, const real *restrict a, ptrdiff_t a_k,
+                                      const real *restrict b0, const real *restrict b1, ptrdiff_t b_k, ptrdiff_t k) {
+    for (; k > 0; --k, a += a_k, b0 += b_k, b1 += b_k) {
+        const vec x = vbroadcast(a);
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
+            const int slot = j == nv - 1 ? last : j;
+            acc[0][slot] = vfma(x, vload(b0 + j * FR_WIDTH), acc[0][slot]);
+            acc[1][slot] = vfma(x, vload(b1 + j * FR_WIDTH), acc[1][slot]);
+        }
+    }
+}
+
+FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last, const fr_run *run,
+                                   ptrdiff_t row, ptrdiff_t panel) {
+    const real *a = (const real *)run->a + row * run->row_stride;
+    const real *b = (const real *)run->b + panel * run->panel_stride;
+    for (ptrdiff_t s = 0; s < run->segments; ++s) {
+        accumulate(acc, mr, nv, last, a, run->row_stride, run->k_stride, b, run->b_stride, run->length);
+        a += run->segment_stride;
+        b += run->length * run->b_stride;
+    }
+}
+
+FR_INLINE void pair_segments(tile acc, const int nv, const int last, const fr_run *run, ptrdiff_t panel) {
+    const real *a = (const real *)run->a;
+    const real *b = (const real *)run->b + panel * run->panel_stride;
+    for (ptrdiff_t s = 0; s < run->segments; ++s) {
+        accumulate_pair(acc, nv, last, a, run->k_stride, b, b + run->panel_stride, run->b_stride, run->length);
+        a += run->segment_stride;
+        b += run->length * run->b_stride;
+    }
+}
+
+FR_INLINE void load_row(vec *acc, const int slots, const real *from, ptrdiff_t columns) {
+    if (columns >= slots * FR_WIDTH) {
+        FR_UNROLL(4) for (int j = 0; j < slots; ++j) acc[j] = vload(from + j * FR_WIDTH);
+    } else {
+        FR_UNROLL(4) for (int j = 0; j < slots; ++j) acc[j] = vload_n(from + j * FR_WIDTH, lanes_left(columns, j));
+    }
+}
+
+FR_INLINE void store_row(const vec *acc, const int slots, real *to, ptrdiff_t columns, int add) {
+    if (columns >= slots * FR_WIDTH) {
+        FR_UNROLL(4) for (int j = 0; j < slots; ++j)
+            vstore(to + j * FR_WIDTH, add ? vadd(vload(to + j * FR_WIDTH), acc[j]) : acc[j]);
+    } else {
+        FR_UNROLL(4) for (int j = 0; j < slots; ++j) {
+            const ptrdiff_t lanes = lanes_left(columns, j);
+            vstore_n(to + j * FR_WIDTH, add ? vadd(vload_n(to + j * FR_WIDTH, lanes), acc[j]) : acc[j], lanes);
+        }
+    }
+}
+
+FR_INLINE void start_row(vec *acc, const int slots, const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel) {
+    if (g->init == NULL) {
+        FR_UNROLL(4) for (int j = 0; j < slots; ++j) acc[j] = vzero();
+    } else {
+        load_row(acc, slots, (const real *)g->init + row * g->init_row_stride + panel * g->init_panel_stride,
+                 g->columns - panel * slots * FR_WIDTH);
+    }
+}
+
+FR_INLINE void finish_row(const vec *acc, const int slots, const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel) {
+    store_row(acc, slots, (real *)g->c + row * g->c_row_stride + panel * g->c_panel_stride,
+              g->columns - panel * slots * FR_WIDTH, g->add);
+}
+
+// Rows row..row+mr-1 of one panel. Three or two vectors may feed a four-slot panel: the gates of a GRU.
+FR_INLINE void gemm_tile(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const int mr, const int slots) {
+    tile acc;
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) start_row(acc[i], slots, g, row + i, panel);
+    for (int r = 0; r < g->runs; ++r) {
+        const fr_run *run = &g->run[r];
+        if (slots == 4 && run->vectors == 3 && run->last == 3) run_segments(acc, mr, 3, 3, run, row, panel);
+        else if (slots == 4 && run->vectors == 3) run_segments(acc, mr, 3, 2, run, row, panel);
+        else if (slots == 4 && run->vectors == 2) run_segments(acc, mr, 2, 1, run, row, panel);
+        else run_segments(acc, mr, slots, slots - 1, run, row, panel);
+    }
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) finish_row(acc[i], slots, g, row + i, panel);
+}
+
+// The single row of two neighbouring panels.
+FR_INLINE void gemm_pair(const fr_gemm *g, ptrdiff_t panel, const int slots) {
+    tile acc;
+    FR_UNROLL(2) for (int i = 0; i < 2; ++i) start_row(acc[i], slots, g, 0, panel + i);
+    for (int r = 0; r < g->runs; ++r) {
+        const fr_run *run = &g->run[r];
+        if (slots == 4 && run->vectors == 3 && run->last == 3) pair_segments(acc, 3, 3, run, panel);
+        else if (slots == 4 && run->vectors == 3) pair_segments(acc, 3, 2, run, panel);
+        else if (slots == 4 && run->vectors == 2) pair_segments(acc, 2, 1, run, panel);
+        else pair_segments(acc, slots, slots - 1, run, panel);
+    }
+    FR_UNROLL(2) for (int i = 0; i < 2; ++i) finish_row(acc[i], slots, g, 0, panel + i);
+}
+
+FR_INLINE void gemm_rows(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, ptrdiff_t mr, const int slots) {
+    switch (mr) {
+        case 1: gemm_tile(g, row, panel, 1, slots); break;
+        case 2: gemm_tile(g, row, panel, 2, slots); break;
+        case 3: gemm_tile(g, row, panel, 3, slots); break;
+        case 4: if (FR_MAX_ROWS >= 4) gemm_tile(g, row, panel, 4, slots); break;
+        case 5: if (FR_MAX_ROWS >= 5) gemm_tile(g, row, panel, 5, slots); break;
+        default: if (FR_MAX_ROWS >= 6) gemm_tile(g, row, panel, 6, slots); break;
+    }
+}
+
+// The rows are spread evenly over the tiles (16 = 6 + 5 + 5), so that no tile is a thin, slow remainder.
+FR_INLINE void gemm_panels(const fr_gemm *g, const int slots) {
+    const ptrdiff_t tiles = (g->rows + FR_MAX_ROWS - 1) / FR_MAX_ROWS;
+    const ptrdiff_t height = g->rows / tiles, taller = g->rows % tiles;
+    for (ptrdiff_t i = 0; i < g->panels; ++i) {
+        const ptrdiff_t panel = g->backwards ? g->panels - 1 - i : i;
+        ptrdiff_t row = 0;
+        for (ptrdiff_t t = 0; t < tiles; ++t) {
+            const ptrdiff_t mr = height + (t < taller);
+            gemm_rows(g, row, panel, mr, slots);
+            row += mr;
+        }
+    }
+}
+
+FR_INLINE void gemm_one_row(const fr_gemm *g, const int slots) {
+    const ptrdiff_t pairs = g->panels / 2;
+    if (g->panels % 2 && g->backwards) gemm_tile(g, 0, g->panels - 1, 1, slots);
+    for (ptrdiff_t i = 0; i < pairs; ++i) gemm_pair(g, 2 * (g->backwards ? pairs - 1 - i : i), slots);
+    if (g->panels % 2 && !g->backwards) gemm_tile(g, 0, g->panels - 1, 1, slots);
+}
+
+FR_INLINE void gemm_slots(const fr_gemm *g, const int slots) {
+    if (g->rows == 1) gemm_one_row(g, slots);
+    else gemm_panels(g, slots);
+}
+
+static FR_NOINLINE void gemm_slots_1(const fr_gemm *g) { gemm_slots(g, 1); }
+static FR_NOINLINE void gemm_slots_2(const fr_gemm *g) { gemm_slots(g, 2); }
+static FR_NOINLINE void gemm_slots_3(const fr_gemm *g) { gemm_slots(g, 3); }
+static FR_NOINLINE void gemm_slots_4(const fr_gemm *g) { gemm_slots(g, 4); }
+
+static void FR_NAME(gemm)(const fr_gemm *g) {
+    if (g->rows <= 0 || g->panels <= 0) return;
+    switch (g->slots) {
+        case 1: gemm_slots_1(g); break;
+        case 2: gemm_slots_2(g); break;
+        case 3: gemm_slots_3(g); break;
+        default: gemm_slots_4(g); break;
+    }
+}

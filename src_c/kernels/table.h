@@ -1,0 +1,38 @@
+// All kernel bodies, and the table of this translation unit's instruction set and element type. The file that includes this
+// one has defined FR_NAME and included one vocabulary (simd/vec_<isa>_<type>.h) and its mathematics.
+#include "gemm.h"
+#include "gru.h"
+#include "lstm.h"
+#include "map.h"
+#include "optim.h"
+#include "pack.h"
+#include "rnn.h"
+#include "softmax.h"
+
+extern const fr_kernels FR_NAME(table);
+const fr_kernels FR_NAME(table) = {
+    .width = FR_WIDTH,
+    .tile_rows = FR_MAX_ROWS,
+    .gemm = FR_NAME(gemm),
+    .pack_rows = FR_NAME(pack_rows),
+    .pack_units = FR_NAME(pack_units),
+    .column_sums = FR_NAME(column_sums),
+    .rnn_tanh = FR_NAME(rnn_tanh),
+    .rnn_relu = FR_NAME(rnn_relu),
+    .lstm = FR_NAME(lstm),
+    .gru = FR_NAME(gru),
+    .gru_reset = FR_NAME(gru_reset),
+    .gru_update = FR_NAME(gru_update),
+    .rnn_tanh_backward = FR_NAME(rnn_tanh_backward),
+    .rnn_relu_backward = FR_NAME(rnn_relu_backward),
+    .lstm_backward = FR_NAME(lstm_backward),
+    .gru_backward = FR_NAME(gru_backward),
+    .gru_update_backward = FR_NAME(gru_update_backward),
+    .gru_reset_backward = FR_NAME(gru_reset_backward),
+    .exp = FR_NAME(exp),
+    .sigmoid = FR_NAME(sigmoid),
+    .tanh = FR_NAME(tanh),
+    .adam = FR_NAME(adam),
+    .sgd = FR_NAME(sgd),
+    .cross_entropy = FR_NAME(cross_entropy),
+};

@@ -1,0 +1,88 @@
+// SIMD vocabulary, double on AVX2 and FMA: 4 lanes.
+//
+// The contract of every function, the same for all ISAs and both dtypes:
+//   vload, vstore         any alignment of whole reals
+//   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
+//   vfma(a, b, c)         a * b + c;   vfnma(a, b, c)  c - a * b, one rounding
+//   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
+//   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
+//   vscale2(p, n)         p * 2^n for integral n, |n| <= 2044, with gradual underflow and overflow to infinity;
+//                         rounded once for 1/2 <= |p| <= 2; NaN if p is NaN, whatever n is
+//   vlt, vle, vgt, veq    false if either operand is NaN
+//   vselect(m, a, b)      m ? a : b
+//   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vpin                  hides where a value came from, so that its load stays in a register instead of being folded into each use
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+
+#define FR_INLINE static inline __attribute__((always_inline))
+#define FR_WIDTH 4
+#define FR_MAX_ROWS 3  // rows of a tile 4 vectors wide: 12 of 16 registers hold sums
+
+typedef double real;
+typedef __m256d vec;
+typedef __m256d vmask;  // all ones or all zeros per lane
+
+FR_INLINE vec vzero(void) { return _mm256_setzero_pd(); }
+FR_INLINE vec vset1(real x) { return _mm256_set1_pd(x); }
+FR_INLINE vec vload(const real *p) { return _mm256_loadu_pd(p); }
+FR_INLINE void vstore(real *p, vec v) { _mm256_storeu_pd(p, v); }
+FR_INLINE vec vbroadcast(const real *p) { return _mm256_set1_pd(*p); }
+
+FR_INLINE __m256i vfirst(ptrdiff_t n) {
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n), lane);
+}
+FR_INLINE vec vload_n(const real *p, ptrdiff_t n) { return _mm256_maskload_pd(p, vfirst(n)); }
+FR_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) { _mm256_maskstore_pd(p, vfirst(n), v); }
+
+FR_INLINE vec vadd(vec a, vec b) { return _mm256_add_pd(a, b); }
+FR_INLINE vec vsub(vec a, vec b) { return _mm256_sub_pd(a, b); }
+FR_INLINE vec vmul(vec a, vec b) { return _mm256_mul_pd(a, b); }
+FR_INLINE vec vdiv(vec a, vec b) { return _mm256_div_pd(a, b); }
+FR_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
+FR_INLINE vec vfnma(vec a, vec b, vec c) { return _mm256_fnmadd_pd(a, b, c); }
+FR_INLINE vec vsqrt(vec a) { return _mm256_sqrt_pd(a); }
+FR_INLINE vec vmin(vec a, vec b) { return _mm256_min_pd(a, b); }
+FR_INLINE vec vmax(vec a, vec b) { return _mm256_max_pd(a, b); }
+FR_INLINE vec vabs(vec a) { return _mm256_andnot_pd(vset1(-0.0), a); }
+FR_INLINE vec vneg(vec a) { return _mm256_xor_pd(vset1(-0.0), a); }
+FR_INLINE vec vround(vec a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FR_INLINE vec vcopysign(vec mag, vec sgn) {
+    const vec sign = vset1(-0.0);
+    return _mm256_or_pd(_mm256_andnot_pd(sign, mag), _mm256_and_pd(sign, sgn));
+}
+
+// 2^n for integral -1023 <= n <= 1023, from t = n + 6755399441056767.0 (= 1.5 * 2^52 + 1023): the low bits of t
+// are the biased exponent of 2^n.
+FR_INLINE vec vpow2_biased(vec t) {
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t), 52));
+}
+
+// Two factors of about half the exponent each; adding the large constant also rounds n / 2 to an integer.
+FR_INLINE vec vscale2(vec p, vec n) {
+    const vec biased = vset1(6755399441056767.0);
+    const vec t1 = vfma(n, vset1(0.5), biased);
+    const vec t2 = vadd(vsub(n, vsub(t1, biased)), biased);
+    return vmul(vmul(p, vpow2_biased(t1)), vpow2_biased(t2));
+}
+
+FR_INLINE vmask vlt(vec a, vec b) { return _mm256_cmp_pd(a, b, _CMP_LT_OQ); }
+FR_INLINE vmask vle(vec a, vec b) { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
+FR_INLINE vmask vgt(vec a, vec b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
+FR_INLINE vmask veq(vec a, vec b) { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
+FR_INLINE vmask visnan(vec a) { return _mm256_cmp_pd(a, a, _CMP_UNORD_Q); }
+FR_INLINE vec vselect(vmask m, vec a, vec b) { return _mm256_blendv_pd(b, a, m); }
+
+FR_INLINE real vsum(vec v) {
+    const __m128d d = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(d, _mm_unpackhi_pd(d, d)));
+}
+FR_INLINE real vmax_lane(vec v) {
+    const __m128d d = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(d, _mm_unpackhi_pd(d, d)));
+}
+
+FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+x"(*v)); }

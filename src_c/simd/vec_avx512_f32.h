@@ -1,0 +1,77 @@
+// SIMD vocabulary, float on AVX-512 F, BW, DQ and VL: 16 lanes.
+//
+// The contract of every function, the same for all ISAs and both dtypes:
+//   vload, vstore         any alignment of whole reals
+//   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
+//   vfma(a, b, c)         a * b + c;   vfnma(a, b, c)  c - a * b, one rounding
+//   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
+//   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
+//   vscale2(p, n)         p * 2^n for integral n, |n| <= 252, with gradual underflow and overflow to infinity;
+//                         rounded once for 1/2 <= |p| <= 2; NaN if p is NaN, whatever n is
+//   vlt, vle, vgt, veq    false if either operand is NaN
+//   vselect(m, a, b)      m ? a : b
+//   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vpin                  hides where a value came from, so that its load stays in a register instead of being folded into each use
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+
+#define FR_INLINE static inline __attribute__((always_inline))
+#define FR_WIDTH 16
+#define FR_MAX_ROWS 6  // rows of a tile 4 vectors wide: 24 of 32 registers hold sums
+
+typedef float real;
+typedef __m512 vec;
+typedef __mmask16 vmask;
+
+FR_INLINE vec vzero(void) { return _mm512_setzero_ps(); }
+FR_INLINE vec vset1(real x) { return _mm512_set1_ps(x); }
+FR_INLINE vec vload(const real *p) { return _mm512_loadu_ps(p); }
+FR_INLINE void vstore(real *p, vec v) { _mm512_storeu_ps(p, v); }
+FR_INLINE vec vbroadcast(const real *p) { return _mm512_set1_ps(*p); }
+
+FR_INLINE vmask vfirst(ptrdiff_t n) { return (vmask)((1u << n) - 1u); }
+FR_INLINE vec vload_n(const real *p, ptrdiff_t n) { return _mm512_maskz_loadu_ps(vfirst(n), p); }
+FR_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, vfirst(n), v); }
+
+FR_INLINE vec vadd(vec a, vec b) { return _mm512_add_ps(a, b); }
+FR_INLINE vec vsub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+FR_INLINE vec vmul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+FR_INLINE vec vdiv(vec a, vec b) { return _mm512_div_ps(a, b); }
+FR_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+FR_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
+FR_INLINE vec vsqrt(vec a) { return _mm512_sqrt_ps(a); }
+FR_INLINE vec vmin(vec a, vec b) { return _mm512_min_ps(a, b); }
+FR_INLINE vec vmax(vec a, vec b) { return _mm512_max_ps(a, b); }
+FR_INLINE vec vabs(vec a) { return _mm512_andnot_ps(vset1(-0.0f), a); }
+FR_INLINE vec vneg(vec a) { return _mm512_xor_ps(vset1(-0.0f), a); }
+FR_INLINE vec vround(vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FR_INLINE vec vcopysign(vec mag, vec sgn) {
+    const __m512i sign = _mm512_castps_si512(vset1(-0.0f));
+    const __m512i s = _mm512_castps_si512(sgn), m = _mm512_castps_si512(mag);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(sign, s, m, 0xCA));  // sign ? s : m, bit by bit
+}
+FR_INLINE vec vscale2(vec p, vec n) { return _mm512_scalef_ps(p, n); }
+
+FR_INLINE vmask vlt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+FR_INLINE vmask vle(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+FR_INLINE vmask vgt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+FR_INLINE vmask veq(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+FR_INLINE vmask visnan(vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+FR_INLINE vec vselect(vmask m, vec a, vec b) { return _mm512_mask_blend_ps(m, b, a); }
+
+FR_INLINE real vsum(vec v) {
+    const __m256 q = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 d = _mm_add_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1));
+    const __m128 e = _mm_add_ps(d, _mm_movehl_ps(d, d));
+    return _mm_cvtss_f32(_mm_add_ss(e, _mm_movehdup_ps(e)));
+}
+FR_INLINE real vmax_lane(vec v) {
+    const __m256 q = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 d = _mm_max_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1));
+    const __m128 e = _mm_max_ps(d, _mm_movehl_ps(d, d));
+    return _mm_cvtss_f32(_mm_max_ss(e, _mm_movehdup_ps(e)));
+}
+
+FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+v"(*v)); }

@@ -1,0 +1,90 @@
+// SIMD vocabulary, float on AArch64 (NEON with fused multiply-add): 4 lanes.
+//
+// The contract of every function, the same for all ISAs and both dtypes:
+//   vload, vstore         any alignment of whole reals
+//   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
+//   vfma(a, b, c)         a * b + c;   vfnma(a, b, c)  c - a * b, one rounding
+//   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
+//   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
+//   vscale2(p, n)         p * 2^n for integral n, |n| <= 252, with gradual underflow and overflow to infinity;
+//                         rounded once for 1/2 <= |p| <= 2; NaN if p is NaN, whatever n is
+//   vlt, vle, vgt, veq    false if either operand is NaN
+//   vselect(m, a, b)      m ? a : b
+//   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vpin                  hides where a value came from, so that its load stays in a register instead of being folded into each use
+#pragma once
+
+#include <arm_neon.h>
+#include <stddef.h>
+
+#define FR_INLINE static inline __attribute__((always_inline))
+#define FR_WIDTH 4
+#define FR_MAX_ROWS 6  // rows of a tile 4 vectors wide: 24 of 32 registers hold sums
+
+typedef float real;
+typedef float32x4_t vec;
+typedef uint32x4_t vmask;  // all ones or all zeros per lane
+
+FR_INLINE vec vzero(void) { return vdupq_n_f32(0); }
+FR_INLINE vec vset1(real x) { return vdupq_n_f32(x); }
+FR_INLINE vec vload(const real *p) { return vld1q_f32(p); }
+FR_INLINE void vstore(real *p, vec v) { vst1q_f32(p, v); }
+FR_INLINE vec vbroadcast(const real *p) { return vld1q_dup_f32(p); }
+
+FR_INLINE vec vload_n(const real *p, ptrdiff_t n) {
+    vec v = vzero();
+    if (n > 0) v = vld1q_lane_f32(p + 0, v, 0);
+    if (n > 1) v = vld1q_lane_f32(p + 1, v, 1);
+    if (n > 2) v = vld1q_lane_f32(p + 2, v, 2);
+    if (n > 3) v = vld1q_lane_f32(p + 3, v, 3);
+    return v;
+}
+FR_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) {
+    if (n > 0) vst1q_lane_f32(p + 0, v, 0);
+    if (n > 1) vst1q_lane_f32(p + 1, v, 1);
+    if (n > 2) vst1q_lane_f32(p + 2, v, 2);
+    if (n > 3) vst1q_lane_f32(p + 3, v, 3);
+}
+
+FR_INLINE vmask vlt(vec a, vec b) { return vcltq_f32(a, b); }
+FR_INLINE vmask vle(vec a, vec b) { return vcleq_f32(a, b); }
+FR_INLINE vmask vgt(vec a, vec b) { return vcgtq_f32(a, b); }
+FR_INLINE vmask veq(vec a, vec b) { return vceqq_f32(a, b); }
+FR_INLINE vmask visnan(vec a) { return vmvnq_u32(vceqq_f32(a, a)); }
+FR_INLINE vec vselect(vmask m, vec a, vec b) { return vbslq_f32(m, a, b); }
+
+FR_INLINE vec vadd(vec a, vec b) { return vaddq_f32(a, b); }
+FR_INLINE vec vsub(vec a, vec b) { return vsubq_f32(a, b); }
+FR_INLINE vec vmul(vec a, vec b) { return vmulq_f32(a, b); }
+FR_INLINE vec vdiv(vec a, vec b) { return vdivq_f32(a, b); }
+FR_INLINE vec vfma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
+FR_INLINE vec vfnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
+FR_INLINE vec vsqrt(vec a) { return vsqrtq_f32(a); }
+FR_INLINE vec vmin(vec a, vec b) { return vselect(vlt(a, b), a, b); }
+FR_INLINE vec vmax(vec a, vec b) { return vselect(vgt(a, b), a, b); }
+FR_INLINE vec vabs(vec a) { return vabsq_f32(a); }
+FR_INLINE vec vneg(vec a) { return vnegq_f32(a); }
+FR_INLINE vec vround(vec a) { return vrndnq_f32(a); }
+FR_INLINE vec vcopysign(vec mag, vec sgn) { return vselect(vreinterpretq_u32_f32(vset1(-0.0f)), sgn, mag); }
+
+// 2^n for integral -127 <= n <= 127, from t = n + 12583039.0f (= 1.5 * 2^23 + 127): the low bits of t
+// are the biased exponent of 2^n.
+FR_INLINE vec vpow2_biased(vec t) {
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t), 23));
+}
+
+// Two factors of about half the exponent each; adding the large constant also rounds n / 2 to an integer.
+FR_INLINE vec vscale2(vec p, vec n) {
+    const vec biased = vset1(12583039.0f);
+    const vec t1 = vfma(n, vset1(0.5f), biased);
+    const vec t2 = vadd(vsub(n, vsub(t1, biased)), biased);
+    return vmul(vmul(p, vpow2_biased(t1)), vpow2_biased(t2));
+}
+
+FR_INLINE real vsum(vec v) {
+    const float32x2_t d = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(vpadd_f32(d, d), 0);
+}
+FR_INLINE real vmax_lane(vec v) { return vmaxvq_f32(v); }
+
+FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+w"(*v)); }

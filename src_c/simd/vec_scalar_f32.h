@@ -1,0 +1,100 @@
+// SIMD vocabulary, float, portable baseline: 4 lanes of the compiler's own vector extension, no intrinsics, any CPU.
+//
+// The contract of every function, the same for all ISAs and both dtypes:
+//   vload, vstore         any alignment of whole reals
+//   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
+//   vfma(a, b, c)         a * b + c;   vfnma(a, b, c)  c - a * b, two roundings: without a fused instruction one
+//                         rounding costs a library call, some 50 times slower
+//   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
+//   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
+//   vscale2(p, n)         p * 2^n for integral n, |n| <= 252, with gradual underflow and overflow to infinity;
+//                         rounded once for 1/2 <= |p| <= 2; NaN if p is NaN, whatever n is
+//   vlt, vle, vgt, veq    false if either operand is NaN
+//   vselect(m, a, b)      m ? a : b
+//   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vpin                  does nothing: no baseline folds an unaligned load into its use
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FR_INLINE static inline __attribute__((always_inline))
+#define FR_WIDTH 4
+#define FR_MAX_ROWS 3  // rows of a tile 4 vectors wide: 12 of 16 registers hold sums
+
+typedef float real;
+typedef float vec __attribute__((vector_size(16)));
+typedef int32_t vmask __attribute__((vector_size(16)));  // all ones or all zeros per lane
+typedef uint32_t vbits __attribute__((vector_size(16)));
+
+FR_INLINE vec vzero(void) { return (vec){0, 0, 0, 0}; }
+FR_INLINE vec vset1(real x) { return (vec){x, x, x, x}; }
+FR_INLINE vec vbroadcast(const real *p) { return vset1(*p); }
+FR_INLINE vec vload(const real *p) {
+    vec v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+FR_INLINE void vstore(real *p, vec v) { __builtin_memcpy(p, &v, sizeof v); }
+
+FR_INLINE vec vload_n(const real *p, ptrdiff_t n) {
+    vec v = vzero();
+    if (n > 0) v[0] = p[0];
+    if (n > 1) v[1] = p[1];
+    if (n > 2) v[2] = p[2];
+    if (n > 3) v[3] = p[3];
+    return v;
+}
+FR_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) {
+    if (n > 0) p[0] = v[0];
+    if (n > 1) p[1] = v[1];
+    if (n > 2) p[2] = v[2];
+    if (n > 3) p[3] = v[3];
+}
+
+FR_INLINE vmask vlt(vec a, vec b) { return (vmask)(a < b); }
+FR_INLINE vmask vle(vec a, vec b) { return (vmask)(a <= b); }
+FR_INLINE vmask vgt(vec a, vec b) { return (vmask)(a > b); }
+FR_INLINE vmask veq(vec a, vec b) { return (vmask)(a == b); }
+FR_INLINE vmask visnan(vec a) { return (vmask)(a != a); }
+FR_INLINE vec vselect(vmask m, vec a, vec b) { return (vec)((m & (vmask)a) | (~m & (vmask)b)); }
+
+FR_INLINE vec vadd(vec a, vec b) { return a + b; }
+FR_INLINE vec vsub(vec a, vec b) { return a - b; }
+FR_INLINE vec vmul(vec a, vec b) { return a * b; }
+FR_INLINE vec vdiv(vec a, vec b) { return a / b; }
+FR_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
+FR_INLINE vec vfnma(vec a, vec b, vec c) { return c - a * b; }
+FR_INLINE vec vsqrt(vec a) { return (vec){__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])}; }
+FR_INLINE vec vmin(vec a, vec b) { return vselect(vlt(a, b), a, b); }
+FR_INLINE vec vmax(vec a, vec b) { return vselect(vgt(a, b), a, b); }
+FR_INLINE vec vabs(vec a) { return (vec)((vmask)a & ~(vmask)vset1(-0.0f)); }
+FR_INLINE vec vneg(vec a) { return (vec)((vmask)a ^ (vmask)vset1(-0.0f)); }
+FR_INLINE vec vcopysign(vec mag, vec sgn) { return vselect((vmask)vset1(-0.0f), sgn, mag); }
+
+// Adding 2^23 to |a| < 2^23 leaves no fraction bits; larger values are integral already.
+FR_INLINE vec vround(vec a) {
+    const vec big = vset1(8388608.0f);
+    const vec size = vabs(a);
+    return vcopysign(vselect(vlt(size, big), (size + big) - big, size), a);
+}
+
+// 2^n for integral -127 <= n <= 127, from t = n + 12583039.0f (= 1.5 * 2^23 + 127): the low bits of t
+// are the biased exponent of 2^n.
+FR_INLINE vec vpow2_biased(vec t) { return (vec)((vbits)t << 23); }
+
+// Two factors of about half the exponent each; adding the large constant also rounds n / 2 to an integer.
+FR_INLINE vec vscale2(vec p, vec n) {
+    const vec biased = vset1(12583039.0f);
+    const vec t1 = n * vset1(0.5f) + biased;
+    const vec t2 = (n - (t1 - biased)) + biased;
+    return p * vpow2_biased(t1) * vpow2_biased(t2);
+}
+
+FR_INLINE real vsum(vec v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+FR_INLINE real vmax_lane(vec v) {
+    const real a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
+    return a > b ? a : b;
+}
+
+FR_INLINE void vpin(vec *v) { (void)v; }

@@ -1,0 +1,59 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+# Test files import the shared helpers (shapes, tolerances, numeric) by their plain names.
+sys.path.insert(0, str(Path(__file__).parent))
+
+ISAS = (os.environ["FASTRNN_ISA"],) if os.environ.get("FASTRNN_ISA") else ("scalar", "avx2", "avx512", "neon")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Return a generator seeded by the name of the test: the same data each time, other data in each test."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> type[Any]:
+    """Run the test in both dtypes."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on every ISA that was built and that this CPU has; all of them unless FASTRNN_ISA names one."""
+    from fastrnn import ops
+
+    before = ops.get_isa()
+    try:
+        ops.set_isa(request.param)
+    except ValueError as error:
+        if "was not built" in str(error):
+            pytest.skip(f"{request.param}: not built")
+        if "this CPU lacks" in str(error):
+            pytest.skip(f"{request.param}: not on this CPU")
+        raise
+    yield request.param
+    ops.set_isa(before)
+
+
+@pytest.fixture(params=[1, 2, 3], ids=lambda count: f"threads{count}")
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Run the test with one, two and three threads."""
+    from fastrnn import ops
+
+    before = ops.get_num_threads()
+    ops.set_num_threads(request.param)
+    yield request.param
+    ops.set_num_threads(before)

@@ -1,0 +1,124 @@
+"""Every layer class with its options: what the common suite runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numeric import Array, random_arrays
+from numpy.typing import DTypeLike
+
+import fastrnn as fr
+
+T, N, C, V = 5, 3, 4, 7
+LENGTHS = np.array([3, 5, 1])
+
+
+class Tagger(fr.Layer):
+    """A model as users write them: layers as attributes, and weights of its own."""
+
+    def __init__(self, dtype: DTypeLike, rng: Any) -> None:
+        self.lstm = fr.LSTM(C, 3, bidirectional=True, dtype=dtype, rng=rng)
+        self.heads = [fr.Linear(6, 2, dtype=dtype, rng=rng), fr.Linear(6, 3, bias=False, dtype=dtype, rng=rng)]
+
+    def __call__(self, x: Any) -> Any:
+        """Return both heads' outputs side by side."""
+        y, _ = self.lstm(x)
+        return np.concatenate([head(y) for head in self.heads], axis=-1)
+
+    def forward(self, x: Any) -> Any:
+        """Return both heads' outputs side by side, and the pullback."""
+        (y, _), back_lstm = self.lstm.forward(x)
+        (left, back_left), (right, back_right) = (head.forward(y) for head in self.heads)
+
+        def backward(dy: Any) -> Any:
+            if np.shape(dy) != (*y.shape[:-1], 5):
+                raise fr.errors.ShapeError("Tagger: 'dy' must have 5 features")
+            dx, _ = back_lstm(back_left(dy[..., :2]) + back_right(dy[..., 2:]))
+            return dx
+
+        return np.concatenate([left, right], axis=-1), backward
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer to build, and the input it takes."""
+
+    name: str
+    build: Callable[..., fr.Layer]
+    x_shape: tuple[int, ...] = (T, N, C)
+    tokens: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def layer(self, dtype: DTypeLike = np.float64, seed: int = 0) -> Any:
+        """Return a new layer; the same for the same seed. Zero biases become random."""
+        layer = self.build(dtype=dtype, rng=np.random.default_rng(seed))
+        rng = np.random.default_rng(seed + 1)
+        for name, parameter in layer.parameters().items():
+            if "bias" in name:
+                parameter.assign(0.5 * rng.standard_normal(parameter.shape).astype(dtype))
+        return layer
+
+    def x(self, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
+        """Return random input."""
+        if self.tokens:
+            return rng.integers(0, V, self.x_shape)
+        return random_arrays(rng, {"x": self.x_shape}, dtype)["x"]
+
+    def predict(self, layer: Any, x: Any) -> Any:
+        """Call the layer; return its output without its state."""
+        result = layer(x, **self.options)
+        return result[0] if layer.returns_state else result
+
+    def forward(self, layer: Any, x: Any) -> tuple[Array, Callable[[Any], Any]]:
+        """Call forward; return the output and a pullback from its gradient to that of x."""
+        result, backward = layer.forward(x, **self.options)
+        if not layer.returns_state:
+            return result, backward
+        return result[0], lambda dy: backward(dy)[0]
+
+
+def _recurrent(kind: Any, H: int = 3, **options: Any) -> Callable[..., fr.Layer]:
+    def build(**common: Any) -> fr.Layer:
+        layer: fr.Layer = kind(C, H, **options, **common)
+        return layer
+
+    return build
+
+
+def _language_model(**common: Any) -> fr.Layer:
+    embedding = fr.Embedding(V, C, **common)
+    return fr.Sequential(embedding, fr.GRU(C, 3, 2, **common), fr.Linear(3, V, **common))
+
+
+def _with_lengths(**common: Any) -> fr.Layer:
+    return fr.Sequential(
+        fr.Linear(C, 2, **common), fr.Sequential(fr.LSTM(2, 3, bidirectional=True, **common)), fr.RNN(6, 2, **common)
+    )
+
+
+CASES = (
+    Case("rnn", _recurrent(fr.RNN)),
+    Case("rnn_relu", _recurrent(fr.RNN, nonlinearity="relu")),
+    Case("rnn_unbatched", _recurrent(fr.RNN), x_shape=(T, C)),
+    Case("lstm", _recurrent(fr.LSTM)),
+    Case("lstm_without_bias", _recurrent(fr.LSTM, bias=False)),
+    Case("lstm_one_bias", _recurrent(fr.LSTM, bias_hh=False)),
+    Case("lstm_stacked", _recurrent(fr.LSTM, num_layers=2, bidirectional=True, batch_first=True)),
+    Case("lstm_projected", _recurrent(fr.LSTM, proj_size=2, num_layers=2)),
+    Case("lstm_lengths", _recurrent(fr.LSTM, bidirectional=True), options={"lengths": LENGTHS}),
+    Case("gru", _recurrent(fr.GRU)),
+    Case("gru_reset_before", _recurrent(fr.GRU, reset_after=False)),
+    Case("gru_stacked", _recurrent(fr.GRU, num_layers=2, bidirectional=True), options={"lengths": LENGTHS}),
+    Case("linear", lambda **common: fr.Linear(C, 2, **common)),
+    Case("linear_vector", lambda **common: fr.Linear(C, 2, bias=False, **common), x_shape=(C,)),
+    Case("embedding", lambda **common: fr.Embedding(V, 2, **common), x_shape=(T, N), tokens=True),
+    Case("sequential", _language_model, x_shape=(T, N), tokens=True),
+    Case("sequential_lengths", _with_lengths, options={"lengths": LENGTHS}),
+    Case("composite", Tagger),
+)

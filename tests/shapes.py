@@ -1,0 +1,116 @@
+"""The one place for the sizes, variants and parameter shapes that tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+# Vector widths that exist: 4 (NEON float32, AVX2 float64), 8 (AVX2 float32, AVX-512 float64), 16 (AVX-512 float32).
+WIDTHS = (4, 8, 16)
+AROUND_WIDTHS = tuple(sorted({width + offset for width in WIDTHS for offset in (-1, 0, 1)}))
+
+# Lengths of flat arrays for elementwise kernels: nothing, one, tails around one and two vectors, a prime, many.
+FLAT_SIZES = (0, 1, 2, *AROUND_WIDTHS, 31, 32, 33, 101, 1000)
+
+
+class RecurrentSizes(NamedTuple):
+    """T time steps, N batch, C input features, H hidden units."""
+
+    T: int
+    N: int
+    C: int
+    H: int
+
+    def __str__(self) -> str:
+        return "-".join(f"{letter}{size}" for letter, size in zip(self._fields, self, strict=True))
+
+
+EMPTY_RECURRENT = (RecurrentSizes(0, 2, 3, 4), RecurrentSizes(3, 0, 3, 4), RecurrentSizes(0, 0, 3, 4))
+SMALL_RECURRENT = RecurrentSizes(4, 3, 2, 3)
+LARGE_RECURRENT = RecurrentSizes(6, 18, 40, 80)
+RECURRENT = (
+    *EMPTY_RECURRENT,
+    RecurrentSizes(1, 1, 1, 1),
+    RecurrentSizes(2, 2, 1, 3),
+    RecurrentSizes(3, 1, 3, 4),
+    RecurrentSizes(2, 3, 4, 5),
+    RecurrentSizes(3, 4, 5, 7),
+    RecurrentSizes(2, 5, 7, 8),
+    RecurrentSizes(3, 2, 8, 9),
+    RecurrentSizes(2, 6, 9, 15),
+    RecurrentSizes(3, 1, 15, 16),
+    RecurrentSizes(2, 7, 16, 17),
+    RecurrentSizes(7, 5, 13, 11),
+    RecurrentSizes(5, 17, 17, 31),
+    LARGE_RECURRENT,
+)
+
+
+class GemmSizes(NamedTuple):
+    """A product (M, K) x (K, N)."""
+
+    M: int
+    N: int
+    K: int
+
+    def __str__(self) -> str:
+        return "-".join(f"{letter}{size}" for letter, size in zip(self._fields, self, strict=True))
+
+
+# M runs over every tile height and its tails, N over vectors and their tails, K over nothing, one and long sums.
+GEMM = (
+    GemmSizes(0, 5, 3),
+    GemmSizes(3, 0, 5),
+    GemmSizes(3, 5, 0),
+    GemmSizes(1, 1, 1),
+    *(GemmSizes(M, 17, 5) for M in range(1, 10)),
+    *(GemmSizes(5, N, 7) for N in (1, *AROUND_WIDTHS, 31, 32, 33, 47, 48, 49, 63, 64, 65)),
+    *(GemmSizes(6, 16, K) for K in (1, 2, 3, *AROUND_WIDTHS, 255, 256, 257)),
+    GemmSizes(13, 67, 31),
+    GemmSizes(64, 64, 64),
+    GemmSizes(101, 130, 127),
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recurrent cell with the options that change its equations."""
+
+    name: str
+    cell: str
+    gates: int
+    options: dict[str, Any] = field(default_factory=dict)
+    projected: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def outputs(self, H: int) -> int:
+        """Return the width of y: H, or with projection a P that is smaller than H wherever it can be."""
+        return max(1, H // 2) if self.projected else H
+
+    def param_shapes(
+        self, C: int, H: int, biases: Iterable[str] = ("bias_ih", "bias_hh")
+    ) -> dict[str, tuple[int, ...]]:
+        """Return name -> shape of the parameters of one layer in one direction."""
+        G_H, P = self.gates * H, self.outputs(H)
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (G_H, C), "weight_hh": (G_H, P)}
+        shapes |= {name: (G_H,) for name in biases}
+        return shapes | ({"weight_hr": (P, H)} if self.projected else {})
+
+    def state_shapes(self, N: int, H: int) -> tuple[tuple[int, int], ...]:
+        """Return the shapes of the state arrays: h, and for LSTM c."""
+        h = (N, self.outputs(H))
+        return (h, (N, H)) if self.cell == "lstm" else (h,)
+
+
+RNN_TANH = Variant("rnn_tanh", "rnn", 1, {"nonlinearity": "tanh"})
+RNN_RELU = Variant("rnn_relu", "rnn", 1, {"nonlinearity": "relu"})
+LSTM = Variant("lstm", "lstm", 4)
+LSTM_PROJECTED = Variant("lstm_projected", "lstm", 4, projected=True)
+GRU = Variant("gru", "gru", 3, {"reset_after": True})
+GRU_RESET_BEFORE = Variant("gru_reset_before", "gru", 3, {"reset_after": False})
+VARIANTS = (RNN_TANH, RNN_RELU, LSTM, LSTM_PROJECTED, GRU, GRU_RESET_BEFORE)
+
+BIASES = (("bias_ih", "bias_hh"), ("bias_ih",), ("bias_hh",), ())

@@ -1,0 +1,107 @@
+"""How close results must be: one table, operation x dtype, each line with its reason.
+
+A result passes when ``abs(actual - desired) <= atol * max(1, max(abs(desired))) + rtol * abs(desired)``, elementwise:
+`atol` covers sums, whose error follows their largest terms, and `rtol` what is computed from one element alone.
+NaN equals NaN, infinities equal infinities of their sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+class Tolerance(NamedTuple):
+    """Allowed relative and absolute error."""
+
+    rtol: float
+    atol: float
+
+
+# Unit roundoff u: 6.0e-8 for float32, 1.1e-16 for float64. The suite's sums have at most a few hundred terms of order 1
+# with random signs, so that their error stays below about 20 u of the largest.
+TOLERANCES: dict[tuple[str, str], Tolerance] = {
+    # Taken from the inputs without arithmetic.
+    ("exact", "float32"): Tolerance(0, 0),
+    ("exact", "float64"): Tolerance(0, 0),
+    # At most 4 ULP (one ULP is up to 2 u of the value); float64 goes through the C or NumPy library, within 4 ULP too.
+    ("exp", "float32"): Tolerance(5e-7, 0),
+    ("exp", "float64"): Tolerance(1e-15, 0),
+    ("sigmoid", "float32"): Tolerance(5e-7, 0),
+    ("sigmoid", "float64"): Tolerance(1e-15, 0),
+    ("tanh", "float32"): Tolerance(5e-7, 0),
+    ("tanh", "float64"): Tolerance(1e-15, 0),
+    # One sum of at most 300 products.
+    ("gemm", "float32"): Tolerance(1e-6, 2e-6),
+    ("gemm", "float64"): Tolerance(2e-15, 4e-15),
+    ("linear_forward", "float32"): Tolerance(1e-6, 2e-6),
+    ("linear_forward", "float64"): Tolerance(2e-15, 4e-15),
+    ("linear_vjp", "float32"): Tolerance(1e-6, 2e-6),
+    ("linear_vjp", "float64"): Tolerance(2e-15, 4e-15),
+    # A sum over the positions of one token.
+    ("embedding_vjp", "float32"): Tolerance(1e-6, 1e-6),
+    ("embedding_vjp", "float64"): Tolerance(2e-15, 2e-15),
+    # The error of the pre-activations' sums, carried over at most 10 steps. A ReLU layer does not damp it.
+    ("rnn_forward", "float32"): Tolerance(2e-6, 5e-6),
+    ("rnn_forward", "float64"): Tolerance(4e-15, 1e-14),
+    ("lstm_forward", "float32"): Tolerance(2e-6, 3e-6),
+    ("lstm_forward", "float64"): Tolerance(4e-15, 6e-15),
+    ("gru_forward", "float32"): Tolerance(2e-6, 3e-6),
+    ("gru_forward", "float64"): Tolerance(4e-15, 6e-15),
+    # As forward, then the same number of steps back, and sums over T * N for the weights.
+    ("rnn_vjp", "float32"): Tolerance(1e-5, 1e-5),
+    ("rnn_vjp", "float64"): Tolerance(2e-14, 2e-14),
+    ("lstm_vjp", "float32"): Tolerance(1e-5, 1e-5),
+    ("lstm_vjp", "float64"): Tolerance(2e-14, 2e-14),
+    ("gru_vjp", "float32"): Tolerance(1e-5, 1e-5),
+    ("gru_vjp", "float64"): Tolerance(2e-14, 2e-14),
+    # Subtracting the row maximum leaves errors of u * abs(logit) in the exponents; a mean over the positions follows.
+    ("cross_entropy", "float32"): Tolerance(2e-6, 1e-6),
+    ("cross_entropy", "float64"): Tolerance(4e-15, 2e-15),
+    ("mse_loss", "float32"): Tolerance(2e-6, 1e-6),
+    ("mse_loss", "float64"): Tolerance(4e-15, 2e-15),
+    # A handful of roundings per step, over at most 10 steps.
+    ("sgd_step", "float32"): Tolerance(2e-6, 1e-6),
+    ("sgd_step", "float64"): Tolerance(4e-15, 2e-15),
+    ("adam_step", "float32"): Tolerance(5e-6, 2e-6),
+    ("adam_step", "float64"): Tolerance(1e-14, 4e-15),
+    # Central differences with step 6e-6: truncation about step**2 = 4e-11 and rounding about u / step = 2e-11, each times
+    # derivatives and sums of order 10.
+    ("finite_difference", "float64"): Tolerance(1e-8, 2e-9),
+}
+
+
+def tolerance(operation: str, dtype: DTypeLike) -> Tolerance:
+    """Return the tolerance of an operation in a dtype."""
+    return TOLERANCES[operation, np.dtype(dtype).name]
+
+
+def assert_close(operation: str, actual: Any, desired: Any, *, dtype: DTypeLike | None = None, where: str = "") -> None:
+    """Assert that `actual` equals `desired` (often computed in float64) within the tolerance of an operation.
+
+    Both may be arrays, numbers, or tuples, lists and mappings of these. `dtype` is the one of `actual` unless given;
+    give it for a Python float that was computed in float32.
+    """
+    if isinstance(desired, Mapping):
+        assert set(actual) == set(desired), f"{operation}{where}: keys {sorted(actual)}, expected {sorted(desired)}"
+        for name in desired:
+            assert_close(operation, actual[name], desired[name], dtype=dtype, where=f"{where}[{name!r}]")
+    elif isinstance(desired, tuple | list):
+        assert len(actual) == len(desired), f"{operation}{where}: {len(actual)} items, expected {len(desired)}"
+        for index, (one_actual, one_desired) in enumerate(zip(actual, desired, strict=True)):
+            assert_close(operation, one_actual, one_desired, dtype=dtype, where=f"{where}[{index}]")
+    else:
+        _assert_array_close(operation, np.asarray(actual), np.asarray(desired), dtype, where)
+
+
+def _assert_array_close(
+    operation: str, actual: np.ndarray[Any, Any], desired: np.ndarray[Any, Any], dtype: DTypeLike | None, where: str
+) -> None:
+    message = f"{operation}{where}"
+    assert actual.shape == desired.shape, f"{message}: shape {actual.shape}, expected {desired.shape}"
+    rtol, atol = tolerance(operation, actual.dtype if dtype is None else dtype)
+    scale = np.abs(desired[np.isfinite(desired)]).max(initial=1.0)
+    np.testing.assert_allclose(actual, desired, rtol=rtol, atol=atol * scale, equal_nan=True, err_msg=message)
