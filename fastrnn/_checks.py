@@ -23,7 +23,6 @@ __all__ = [
     "as_array",
     "as_dtype",
     "as_fitting",
-    "as_floats",
     "as_generator",
     "as_lengths",
     "as_tokens",
@@ -82,17 +81,6 @@ def _view(name: str, arg: str, value: object) -> NDArray[Any]:
 def _dtype_of(value: object, array: NDArray[Any]) -> str:
     """What came, for a message: the dtype, or the Python type of something that is no array of numbers."""
     return type(value).__name__ if array.dtype.kind == "O" else str(array.dtype)
-
-
-def as_floats(name: str, arg: str, value: object) -> FloatArray:
-    """Return `value` as `as_array` does, in its own dtype, which is float32 or float64."""
-    array = value if type(value) is np.ndarray else _view(name, arg, value)
-    dtype = array.dtype.newbyteorder("=")
-    if isinstance(value, (list, tuple)) and array.dtype.kind in "iu":
-        return array.astype(np.float64)
-    if dtype not in (np.float32, np.float64):
-        raise DTypeError(f"{name}: '{arg}' must have dtype float32 or float64, got {_dtype_of(value, array)}")
-    return as_array(name, arg, array, dtype)
 
 
 def as_fitting(name: str, arg: str, value: object, shape: tuple[int, ...], dtype: DTypeLike) -> FloatArray:

@@ -1,22 +1,21 @@
 """Fit the constants of `src_c/kernels/vmath_f32.h` and `vmath_f64.h`.
 
-Each approximation is a minimax fit of its relative error,
+Each array is a polynomial whose relative error, as an approximation of exp or tanh on a reduced range, is the smallest possible,
 
-    sum_i a_i x^i  /  sum_j b_j x^j   ~   f(x)
+    f(x) ~ sum_i c_i x^p_i        minimise  max |sum_i c_i x^p_i - f(x)| / |f(x)|
 
-found by the Remez exchange. At a reference of as many points as there are unknowns, the error has to be E with alternating
-signs. For coefficients a, b up to a common factor that is a linear eigenvalue problem with eigenvalue 1 / E, and the wanted
-solution is the one whose denominator has no zero. Coefficients are then rounded to the target precision one after the other,
-highest power first, each time fitting the remaining ones anew, so that lower powers make good the rounding of higher ones.
-(The other way round would leave x^3, x^4, ... free, whose combinations change sign at 0 and need not alternate.)
+found by the Remez exchange: at one point more than there are unknowns the error has to be E with alternating signs, which is a
+linear system in c and E; the points then move to where the error is largest. The first coefficients are fixed at 1, to keep
+exp(0) = 1 and tanh(x) ~ x exact. The others are rounded to the target precision one after the other, highest power first, each
+time fitting the remaining ones anew, so that lower powers make good the rounding of higher ones.
 
 `python tools/fit_math.py` prints the constants as they stand in the headers, with the attained errors; `--check` instead
 compares the headers with the fit and exits with status 1 if they differ.
 
 References
 ----------
-W. J. Cody, W. Fraser, J. F. Hart, "Rational Chebyshev approximation using linear equations", Numer. Math. 12 (1968).
-W. J. Cody, W. Waite, "Software Manual for the Elementary Functions" (1980): splitting ln 2 for an exact reduction.
+E. Ya. Remez, "Sur le calcul effectif des polynomes d'approximation de Tchebichef", C. R. Acad. Sci. 199 (1934).
+W. J. Cody, W. Waite, "Software Manual for the Elementary Functions" (1980): ln 2 in two parts for an exact reduction.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,100 +33,30 @@ import mpmath as mp
 import numpy as np
 
 Real = Any  # mpmath.mpf, which carries no type annotations
-Key = tuple[str, int]  # ("a", i) for x^i in the numerator, ("b", j) for x^j in the denominator
+Coefficients = dict[int, Real]  # by power of x
 
 KERNELS = Path(__file__).resolve().parents[1] / "src_c" / "kernels"
-GRID = 400
+BITS = {"f32": 24, "f64": 53}
+GRID = 600  # the error between grid points is larger by less than 1e-4 of itself
 DIGITS = 50
 
 
 @dataclass
-class Fit:
-    """A rational function, some of whose coefficients are already fixed.
+class Constants:
+    """What one header holds, by name, and the relative errors of its polynomials."""
 
-    `points` maps an interval length to the grid of that interval, dense where extrema crowd; `free` are the coefficients to
-    find, in the order in which they are rounded.
-    """
+    values: dict[str, list[Real]]
+    errors: dict[str, Real]
 
-    f: Callable[[Real], Real]
-    points: Callable[[Real], list[Real]]
-    length: Real
-    free: list[Key]
-    fixed: dict[Key, Real]
-    reference: list[int] = field(default_factory=list)
-    error: Real = 0
 
-    def parts(self, x: Real, coefficients: dict[Key, Real]) -> tuple[Real, Real]:
-        """Numerator and denominator at x."""
-        num = sum((c * x**i for (part, i), c in coefficients.items() if part == "a"), mp.mpf(0))
-        den = sum((c * x**j for (part, j), c in coefficients.items() if part == "b"), mp.mpf(0))
-        return num, den
+def evaluate(coefficients: Coefficients, x: Real) -> Real:
+    """The polynomial at x."""
+    return sum((c * x**power for power, c in coefficients.items()), mp.mpf(0))
 
-    def solve(self, xs: list[Real], fs: list[Real]) -> dict[Key, Real]:
-        """Coefficients whose error alternates with one size at the reference, smallest size first.
 
-        (num - f den) / |f| = s E den at each point: column 0 holds the fixed part, the others one free coefficient each.
-        """
-        k = len(self.free) + 1
-        left, right = mp.matrix(k, k), mp.matrix(k, k)
-        for row, index in enumerate(self.reference):
-            x, f, s = xs[index], fs[index], (-1) ** row
-            columns = [self.parts(x, self.fixed)] + [self.parts(x, {key: mp.mpf(1)}) for key in self.free]
-            for column, (num, den) in enumerate(columns):
-                left[row, column] = (num - f * den) / abs(f)
-                right[row, column] = s * den
-        values, vectors = mp.eig(mp.inverse(left) * right)
-        for index in sorted(range(k), key=lambda i: -abs(values[i])):
-            if abs(mp.im(values[index])) > abs(values[index]) * mp.mpf(10) ** -15:
-                continue
-            vector = [mp.re(vectors[row, index] / vectors[0, index]) for row in range(k)]
-            found = self.fixed | dict(zip(self.free, vector[1:], strict=True))
-            if all(self.parts(xs[i], found)[1] > 0 for i in self.reference):
-                return found
-        raise ArithmeticError("no solution without a pole")
-
-    def errors(self, xs: list[Real], fs: list[Real], coefficients: dict[Key, Real]) -> list[Real]:
-        """Error relative to |f| on the grid."""
-        parts = (self.parts(x, coefficients) for x in xs)
-        return [(num / den - f) / abs(f) for f, (num, den) in zip(fs, parts, strict=True)]
-
-    def exchange(self, length: Real) -> dict[Key, Real]:
-        """Remez exchange on the interval of that length, from the present reference."""
-        xs = [x for x in self.points(length) if x != 0]
-        fs = [self.f(x) for x in xs]
-        k = len(self.free) + 1
-        if len(self.reference) != k:
-            self.reference = [(len(xs) - 1) * (i + 1) // k for i in range(k)]
-        for _ in range(50):
-            found = self.solve(xs, fs)
-            errors = self.errors(xs, fs, found)
-            peaks = alternating_peaks(errors)
-            self.error = max(abs(e) for e in errors)
-            if len(peaks) < k:
-                raise ArithmeticError("the error does not alternate often enough")
-            while len(peaks) > k:
-                peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
-            if peaks == self.reference or self.error < 1.0001 * min(abs(errors[i]) for i in peaks):
-                break
-            self.reference = peaks
-        return found
-
-    def rounded(self, precision: int) -> dict[Key, Real]:
-        """The best fit with all coefficients rounded to `precision` bits; `error` is that of the rounded function.
-
-        Starts on a short interval, where any starting reference converges, and stretches it to the full length.
-        """
-        length = self.length / 16
-        while length < self.length:
-            self.exchange(length)
-            length *= mp.mpf("1.1")
-        while self.free:
-            found = self.exchange(self.length)
-            key = self.free.pop(0)
-            self.fixed[key] = round_to(found[key], precision)
-        xs = [x for x in self.points(self.length) if x != 0]
-        self.error = max(abs(e) for e in self.errors(xs, [self.f(x) for x in xs], self.fixed))
-        return self.fixed
+def relative_errors(f: Callable[[Real], Real], coefficients: Coefficients, xs: list[Real]) -> list[Real]:
+    """Error at each point, relative to |f|."""
+    return [(evaluate(coefficients, x) - f(x)) / abs(f(x)) for x in xs]
 
 
 def alternating_peaks(errors: list[Real]) -> list[int]:
@@ -139,70 +69,93 @@ def alternating_peaks(errors: list[Real]) -> list[int]:
     return peaks
 
 
-def round_to(x: Real, precision: int) -> Real:
-    """x rounded to that many bits."""
-    with mp.workprec(precision):
+def solve(f: Callable[[Real], Real], xs: list[Real], fixed: Coefficients, free: list[int]) -> Coefficients:
+    """Coefficients whose relative error has one size and alternating signs at the points, one more than are free."""
+    matrix, right = mp.matrix(len(xs), len(xs)), mp.matrix(len(xs), 1)
+    for row, x in enumerate(xs):
+        size = abs(f(x))
+        for column, power in enumerate(free):
+            matrix[row, column] = x**power / size
+        matrix[row, len(free)] = (-1) ** row
+        right[row] = (f(x) - evaluate(fixed, x)) / size
+    solution = mp.lu_solve(matrix, right)
+    return fixed | {power: solution[i] for i, power in enumerate(free)}
+
+
+def exchange(f: Callable[[Real], Real], grid: list[Real], fixed: Coefficients, free: list[int]) -> Coefficients:
+    """Remez exchange on the grid, which has to be dense where extrema crowd.
+
+    Beside fixed, rounded coefficients the error may have more extrema than the reference holds; the exchange can then go round in
+    circles close to the optimum, so the best polynomial met is what counts.
+    """
+    k = len(free) + 1
+    reference = [(len(grid) - 1) * (2 * i + 1) // (2 * k) for i in range(k)]
+    seen: list[list[int]] = []
+    best, least = fixed, mp.inf
+    while reference not in seen:
+        seen.append(reference)
+        found = solve(f, [grid[i] for i in reference], fixed, free)
+        errors = relative_errors(f, found, grid)
+        if (error := max(abs(e) for e in errors)) < least:
+            best, least = found, error
+        peaks = alternating_peaks(errors)
+        if len(peaks) < k:
+            raise ArithmeticError("the error does not alternate often enough")
+        while len(peaks) > k:
+            peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
+        reference = peaks
+    return best
+
+
+def round_to(x: Real, bits: int) -> Real:
+    """x rounded to a significand of that many bits."""
+    with mp.workprec(bits):
         return +x
 
 
-def symmetric(length: Real) -> list[Real]:
-    """Chebyshev points of [-length, length]."""
-    return [-length * mp.cos(mp.pi * i / (GRID - 1)) for i in range(GRID)]
+def fit(
+    f: Callable[[Real], Real], grid: list[Real], fixed: Coefficients, free: list[int], bits: int
+) -> tuple[list[Real], Real]:
+    """Rounded coefficients, lowest power first, and the error of the polynomial that has them."""
+    left = sorted(free)
+    while left:
+        power = left[-1]
+        fixed = fixed | {power: round_to(exchange(f, grid, fixed, left)[power], bits)}
+        left.pop()
+    error = max(abs(e) for e in relative_errors(f, fixed, grid))
+    return [fixed[power] for power in sorted(fixed)], error
 
 
-def positive(length: Real) -> list[Real]:
-    """The upper half of the Chebyshev points, [0, length]: enough for an odd function."""
-    return [length * mp.sin(mp.pi / 2 * i / (GRID - 1)) for i in range(GRID)]
+def symmetric(limit: Real) -> list[Real]:
+    """Chebyshev points of [-limit, limit], without 0."""
+    return [-limit * mp.cos(mp.pi * i / (GRID - 1)) for i in range(GRID)]
 
 
-def polynomial(f: Callable[[Real], Real], fixed: dict[Key, Real], degree: int) -> Fit:
-    """Fit on the reduced range of exp, |x| <= ln 2 / 2, widened for the rounding of x / ln 2."""
-    first = max(i for _, i in fixed) + 1
-    free = [("a", i) for i in range(degree, first - 1, -1)]
-    return Fit(f, symmetric, mp.log(2) / 2 * mp.mpf("1.0001"), free, fixed | {("b", 0): mp.mpf(1)})
+def positive(limit: Real) -> list[Real]:
+    """The upper half of such points, (0, limit]: enough for an odd function."""
+    return [limit * mp.sin(mp.pi * i / (2 * GRID)) for i in range(1, GRID + 1)]
 
 
-def reduction(precision: int, exponent_bits: int) -> dict[str, list[Real]]:
-    """1 / ln 2, and ln 2 in two parts of which the first leaves its product with any exponent exact."""
-    high = round_to(mp.log(2), precision - exponent_bits)
-    low = round_to(mp.log(2) - high, precision)
-    return {"LOG2E": [round_to(1 / mp.log(2), precision)], "LN2": [high, low]}
+def constants(dtype: str) -> Constants:
+    """Fit everything for one dtype.
 
-
-def saturation(fit: Fit, precision: int) -> Real:
-    """Where the fitted tanh has passed 1 by 4 units of its last place, more than its evaluation can lose."""
-    target = 1 + mp.mpf(2) ** (3 - precision)
-
-    def excess(x: Real) -> Real:
-        num, den = fit.parts(x, fit.fixed)
-        return num / den - target
-
-    return round_to(mp.findroot(excess, (fit.length, fit.length * mp.mpf("1.1")), solver="anderson"), precision)
-
-
-def part(coefficients: dict[Key, Real], name: str) -> list[Real]:
-    """Coefficients of the numerator "a" or the denominator "b", lowest power first."""
-    return [coefficients[key] for key in sorted(coefficients) if key[0] == name]
-
-
-def constants_f32() -> tuple[dict[str, list[Real]], dict[str, Real]]:
-    """Constants of vmath_f32.h by name, and the errors of the fits."""
-    one = mp.mpf(1)
-    exp = polynomial(mp.exp, {("a", 0): one, ("a", 1): one}, 6)
-    powers: list[Key] = [(name, 2 * i + (name == "a")) for i in range(4, 0, -1) for name in "ab"]
-    # 1 - tanh(x) < 2^-25, half a unit in the last place below 1, from x = 13 ln 2 = 9.011 on.
-    tanh = Fit(mp.tanh, positive, 13 * mp.log(2), powers, {("a", 1): one, ("b", 0): one})
-    names = reduction(24, 9) | {"EXP": part(exp.rounded(24), "a")}
-    rational = tanh.rounded(24)
-    names |= {"TANH_P": part(rational, "a"), "TANH_Q": part(rational, "b"), "TANH_MAX": [saturation(tanh, 24)]}
-    return names, {"EXP": exp.error, "TANH": tanh.error}
-
-
-def constants_f64() -> tuple[dict[str, list[Real]], dict[str, Real]]:
-    """Constants of vmath_f64.h by name, and the errors of the fits."""
-    expm1 = polynomial(mp.expm1, {("a", 1): mp.mpf(1)}, 11)
-    names = reduction(53, 11) | {"EXPM1": part(expm1.rounded(53), "a")}
-    return names, {"EXPM1": expm1.error}
+    The reduced ranges, |x| <= ln 2 / 2 for exp and half that for tanh, are widened by the rounding of the multiple of ln 2.
+    """
+    bits, exponent_bits, exp_degree, tanh_terms = {"f32": (24, 9, 6, 3), "f64": (53, 11, 11, 7)}[dtype]
+    one, ln2 = mp.mpf(1), mp.log(2)
+    limit = ln2 / 2 * mp.mpf("1.00001")
+    exp, exp_error = fit(mp.exp, symmetric(limit), {0: one, 1: one}, list(range(2, exp_degree + 1)), bits)
+    odd = [2 * i + 1 for i in range(1, tanh_terms)]
+    tanh, tanh_error = fit(mp.tanh, positive(limit / 2), {1: one}, odd, bits)
+    high = round_to(ln2, bits - exponent_bits)
+    values = {
+        "LOG2E": [round_to(1 / ln2, bits)],
+        "LN2": [round_to(ln2, bits)],
+        "LN2_SPLIT": [high, round_to(ln2 - high, bits)],
+        "EXP": exp,
+        "TANH": tanh,
+    }
+    return Constants(values, {"EXP": exp_error, "TANH": tanh_error})
 
 
 def literal(x: Real, dtype: str) -> str:
@@ -215,14 +168,33 @@ def declaration(name: str, values: list[Real], dtype: str) -> str:
     texts = [literal(x, dtype) for x in values]
     if len(texts) == 1:
         return f"static const real {name} = {texts[0]};"
-    return f"static const real {name}[] = {{{', '.join(texts)}}};"
+    text = f"static const real {name}[] = {{{', '.join(texts)}}};"
+    return textwrap.fill(text, width=120, subsequent_indent="    ")
 
 
 def read_header(dtype: str) -> dict[str, list[str]]:
     """Literals of the header's constants by name."""
-    text = (KERNELS / f"vmath_{dtype}.h").read_text()
+    text = (KERNELS / f"vmath_{dtype}.h").read_text(encoding="utf-8")
     found = re.findall(r"^static const real (\w+)(?:\[\])? = \{?([^;}]*)\}?;", text, re.MULTILINE)
     return {name: [value.strip() for value in values.split(",")] for name, values in found}
+
+
+def show(dtype: str, fitted: Constants) -> None:
+    """Print the declarations and the errors."""
+    for name, values in fitted.values.items():
+        print(declaration(name, values, dtype))
+    for name, error in fitted.errors.items():
+        print(f"// {name} {dtype}: relative error {mp.nstr(error, 3)} = 2^{mp.nstr(mp.log(error, 2), 4)}")
+
+
+def differences(dtype: str, fitted: Constants) -> list[str]:
+    """One line for each constant that is not in the header as fitted."""
+    header = read_header(dtype)
+    return [
+        f"vmath_{dtype}.h: {name} should be: {declaration(name, values, dtype)}"
+        for name, values in fitted.values.items()
+        if header.get(name) != [literal(x, dtype) for x in values]
+    ]
 
 
 def main() -> int:
@@ -231,19 +203,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare the headers with the fit")
     check: bool = parser.parse_args().check
     mp.mp.dps = DIGITS
-    differ = False
-    for dtype, fit in (("f32", constants_f32), ("f64", constants_f64)):
-        constants, errors = fit()
-        header = read_header(dtype) if check else {}
-        for name, values in constants.items():
-            if not check:
-                print(declaration(name, values, dtype))
-            elif header.get(name) != [literal(x, dtype) for x in values]:
-                differ = True
-                print(f"vmath_{dtype}.h: {name} differs; the fit yields\n{declaration(name, values, dtype)}")
-        for name, error in errors.items():
-            print(f"{dtype} {name}: relative error {mp.nstr(error, 3)} = 2^{mp.nstr(mp.log(error, 2), 4)}")
-    return int(differ)
+    wrong: list[str] = []
+    for dtype in BITS:
+        fitted = constants(dtype)
+        if check:
+            wrong += differences(dtype, fitted)
+        else:
+            show(dtype, fitted)
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

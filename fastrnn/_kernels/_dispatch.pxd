@@ -102,3 +102,4 @@ cdef extern from "fr_kernels.h" nogil:
         void (*cross_entropy)(const fr_cross_entropy *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
+cdef bint has_tuned_tile() noexcept nogil

@@ -34,6 +34,11 @@ cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil:
     return isas[current].tables[FR_F32 if itemsize == 4 else FR_F64]
 
 
+cdef bint has_tuned_tile() noexcept nogil:
+    """Whether the kernels in use are written for this CPU's vectors, not the portable ones."""
+    return current != 0
+
+
 cdef str name_of(int i):
     return isas[i].name.decode()
 

@@ -5,9 +5,10 @@ A packed operand holds B [k, columns] as panels of four vectors, [panel][k][4*W]
 
 cimport cython
 cimport numpy as cnp
+from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
-from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, kernels_for
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, has_tuned_tile, kernels_for
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
 
@@ -109,6 +110,21 @@ cdef void share_of_dense(void *work, Team *team, int member) noexcept nogil:
         gemm_columns(d.kernels, d.itemsize, &product)
 
 
+ctypedef void (*outer_fn)(int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const char *a, ptrdiff_t a_stride, const char *b,
+                          ptrdiff_t b_stride, char *c, ptrdiff_t c_stride) noexcept nogil
+
+cdef outer_fn blas_outer = NULL
+
+
+cdef load_blas():
+    """Import scipy.linalg on first use: it takes as long as everything else together."""
+    global blas_outer
+    if blas_outer == NULL:
+        from fastrnn._kernels import _blas
+
+        blas_outer = <outer_fn> <void *> <size_t> _blas.outer_address()
+
+
 cdef struct Outer:
     # grad [m, n] += dy [rows, m]^T x [rows, n], bias_grad [m] += column sums of dy; rows of grad shared out over a team.
     const fr_kernels *kernels
@@ -119,6 +135,19 @@ cdef struct Outer:
     char *packed  # two blocks of OUTER_ROWS rows of x: one is read while the next is filled
     char *grad
     char *bias_grad
+
+
+cdef void share_of_blas_outer(void *work, Team *team, int member) noexcept nogil:
+    """The same through BLAS, rows of grad shared out in whole blocks."""
+    cdef Outer *o = <Outer *> work
+    cdef ptrdiff_t blocks = ceil_div(o.m, 64)
+    cdef ptrdiff_t first = 64 * first_of(blocks, member, team.size)
+    cdef ptrdiff_t last = min(o.m, 64 * first_of(blocks, member + 1, team.size))
+    if last > first:
+        blas_outer(o.itemsize, last - first, o.n, o.rows, o.dy + first * o.itemsize, o.dy_stride, o.x, o.x_stride,
+                   o.grad + first * o.n * o.itemsize, o.n)
+    if o.bias_grad != NULL and member == 0:
+        add_row_sums(o)
 
 
 cdef void share_of_outer(void *work, Team *team, int member) noexcept nogil:
@@ -209,8 +238,14 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     o.grad = <char *> cnp.PyArray_DATA(grad)
     o.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width
-    cdef Block packed = new_block(2 * ceil_div(o.n, panel) * OUTER_ROWS * panel * o.itemsize)
-    o.packed = packed.data
+    cdef Block packed
     cdef int size = team_size(<double> min(o.rows, <ptrdiff_t> OUTER_ROWS) * o.m * o.n, o.m)
-    with nogil:
-        run_team(share_of_outer, &o, size)
+    if has_tuned_tile() or max(o.m, o.n, o.rows, o.dy_stride, o.x_stride) > INT_MAX:
+        packed = new_block(2 * ceil_div(o.n, panel) * OUTER_ROWS * panel * o.itemsize)
+        o.packed = packed.data
+        with nogil:
+            run_team(share_of_outer, &o, size)
+    else:
+        load_blas()
+        with nogil:
+            run_team(share_of_blas_outer, &o, size)

@@ -70,7 +70,7 @@ cdef class Stream:
         cdef Layer last
         self.name, self.batch = name, batch
         self.layers = [Layer(weights, batch, cell_state) for weights in layers]
-        self.first, last = self.layers[0], self.layers[-1]
+        self.first, last = self.layers[0], self.layers[len(layers) - 1]
         self.inputs, self.dtype = self.first.s.C, last.weights.dtype
         views = []
         for half in last.h:

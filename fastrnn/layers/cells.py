@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn import init, ops
+from fastrnn import init
 from fastrnn._checks import FloatArray, as_fitting, finite_float
 from fastrnn.init import Initializer
+from fastrnn.layers.packing import PackCache
 from fastrnn.layers.parameter import Parameter
 
 __all__ = ["Cell", "Initial", "cells", "initial_values"]
@@ -27,37 +28,17 @@ class Cell:
         The parameters as `ops` call them: "weight_ih", "weight_hh", ...
     """
 
-    __slots__ = ("_packed", "names", "suffix")
+    __slots__ = ("cache", "names", "suffix")
 
     def __init__(self, suffix: str, names: tuple[str, ...]) -> None:
         self.suffix = suffix
         self.names = names
-        # (what was packed, the pack): replaced as one, so that threads see both or neither
-        self._packed: tuple[object, object] | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the packed weights out of pickles and copies."""
-        return Cell, (self.suffix, self.names)
+        self.cache = PackCache()
 
     def parameters(self, own: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """Return the parameters by their names in `ops`, out of all those of the layer."""
-        return {name: own[name + self.suffix] for name in self.names}
-
-    def packed(self, own: Mapping[str, Parameter], pack: Callable[[dict[str, FloatArray]], object]) -> object:
-        """Return the packed weights; pack them if a parameter or the ISA has changed since the last time.
-
-        The key is read before the weights: a change that comes in between leaves an old key with the new pack, which
-        is then packed again, and never a new key with an old pack.
-        """
         suffix = self.suffix
-        parameters = [own[name + suffix] for name in self.names]
-        key = (ops.isa_generation(), parameters, [parameter.version for parameter in parameters])
-        cached = self._packed
-        if cached is not None and cached[0] == key:
-            return cached[1]
-        result = pack({name: parameter.data for name, parameter in zip(self.names, parameters, strict=True)})
-        self._packed = (key, result)
-        return result
+        return {name: own[name + suffix] for name in self.names}
 
 
 def cells(num_layers: int, directions: int, *, biases: int, projected: bool) -> Iterator[Cell]:

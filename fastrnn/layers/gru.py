@@ -97,8 +97,8 @@ class GRU(Recurrent):
             initial={"weight_init": weight_init, "recurrent_init": recurrent_init, "bias_init": bias_init},
         )
 
-    def _pack(self, params: dict[str, FloatArray]) -> object:
-        return ops.pack_gru(params, self.reset_after)
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> object:
+        return ops.pack_gru(params, self.reset_after, backward=training)
 
     def _run_forward(self, x: FloatArray, params: Any, state: Any, **options: Any) -> tuple[FloatArray, Any]:
         return ops.gru_forward(x, params, state, reset_after=self.reset_after, **options)
@@ -109,7 +109,7 @@ class GRU(Recurrent):
         return ops.gru_vjp(x, params, state, reset_after=self.reset_after, **options)
 
     def _open_stream(self, packs: Sequence[Any], batch_size: int) -> Any:
-        return ops.gru_stream(packs, batch_size)
+        return ops.gru_stream(packs, batch_size, self.reset_after)
 
     def _option_values(self) -> Iterator[tuple[str, Any]]:
         yield from super()._option_values()

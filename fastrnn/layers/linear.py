@@ -13,11 +13,16 @@ from fastrnn import init, ops
 from fastrnn._checks import FloatArray, as_array, as_dtype, as_fitting, as_generator, check_shape, flag, positive_int
 from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.layer import Layer, registered
+from fastrnn.layers.packing import PackCache
 from fastrnn.layers.pullback import simple_pullback
 
 __all__ = ["Linear"]
 
 Pullback: TypeAlias = Callable[[FloatArray], FloatArray]
+
+
+def _pack(params: dict[str, FloatArray], training: bool) -> Any:
+    return ops.pack_linear(params["weight"], params.get("bias"), backward=training)
 
 
 @registered
@@ -61,6 +66,7 @@ class Linear(Layer):
         C = self.in_features = positive_int(name, "in_features", in_features)
         K = self.out_features = positive_int(name, "out_features", out_features)
         self.dtype = as_dtype(name, dtype)
+        self._cache = PackCache()
         has_bias = flag(name, "bias", bias)
         options: Any = {"dtype": self.dtype, "rng": as_generator(name, rng)}
         if bias_init is None:
@@ -80,7 +86,7 @@ class Linear(Layer):
         ------
         ShapeError, DTypeError
         """
-        return ops.linear_forward(self._input(x), *self._values())
+        return ops.linear_forward(self._input(x), self._cache.get(self._parameters, _pack, training=False))
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """Return y (..., K) for x (..., C), and the pullback.
@@ -96,7 +102,7 @@ class Linear(Layer):
         ShapeError, DTypeError
         """
         own = dict(self._parameters)
-        y, pull = ops.linear_vjp(self._input(x), *self._values())
+        y, pull = ops.linear_vjp(self._input(x), self._cache.get(own, _pack, training=True))
 
         def run(dy: FloatArray) -> FloatArray:
             dx, _ = pull(dy, grads={name: parameter.grad for name, parameter in own.items()})
@@ -109,10 +115,6 @@ class Linear(Layer):
         if array.ndim == 0 or array.shape[-1] != self.in_features:
             check_shape(self._name, "x", array, "(..., C)", C=self.in_features)
         return array
-
-    def _values(self) -> tuple[FloatArray, FloatArray | None]:
-        bias = self._parameters.get("bias")
-        return self._parameters["weight"].data, None if bias is None else bias.data
 
     def config(self) -> dict[str, Any]:
         """Return the options of the layer, without how its weights were initialised."""

@@ -107,8 +107,8 @@ class LSTM(Recurrent):
             },
         )
 
-    def _pack(self, params: dict[str, FloatArray]) -> object:
-        return ops.pack_lstm(params)
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> object:
+        return ops.pack_lstm(params, backward=training)
 
     def _run_forward(self, x: FloatArray, params: Any, state: Any, **options: Any) -> tuple[FloatArray, Any]:
         return ops.lstm_forward(x, params, state, **options)

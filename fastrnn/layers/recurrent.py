@@ -105,13 +105,14 @@ class Recurrent(Layer):
         """Width of h, and of the output in one direction."""
         return self.proj_size or self.hidden_size
 
-    def _packed(self, k: int) -> object:
+    def _packed(self, k: int, training: bool) -> object:
         """Return the packed weights of a cell, never older than its parameters."""
-        return self._cells[k].packed(self._parameters, self._pack)
+        cell = self._cells[k]
+        return cell.cache.get(cell.parameters(self._parameters), self._pack, training)
 
     # What RNN, LSTM and GRU fill in
 
-    def _pack(self, params: dict[str, FloatArray]) -> object:
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> object:
         """Pack the weights of a cell."""
         raise NotImplementedError
 
@@ -162,7 +163,7 @@ class Recurrent(Layer):
         """
 
         def run(k: int, x: FloatArray, state: Any, **options: Any) -> tuple[FloatArray, Any]:
-            return self._run_forward(x, self._packed(k), state, **options)
+            return self._run_forward(x, self._packed(k, False), state, **options)
 
         x, states, valid, batched = self._inputs(x, state, lengths)
         y, final = self._through(run, x, states, valid)
@@ -190,7 +191,7 @@ class Recurrent(Layer):
         tape = Tape([], [cell.parameters(self._parameters) for cell in self._cells], [])
 
         def run(k: int, x: FloatArray, state: Any, **options: Any) -> tuple[FloatArray, Any]:
-            result, pull = self._run_vjp(x, self._packed(k), state, **options)
+            result, pull = self._run_vjp(x, self._packed(k, True), state, **options)
             tape.pulls.append(pull)
             return result
 
@@ -217,7 +218,7 @@ class Recurrent(Layer):
         batch_size = positive_int(self._name, "batch_size", batch_size)
         if self.bidirectional:
             raise ArgumentError(f"{self._name}: stream() must have bidirectional=False: the reverse needs the future")
-        packs = [self._packed(k) for k in range(self.num_layers)]
+        packs = [self._packed(k, False) for k in range(self.num_layers)]
         return Stream(self._open_stream(packs, batch_size), batch_size, self._stream_state)
 
     def _through(

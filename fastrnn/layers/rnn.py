@@ -99,7 +99,7 @@ class RNN(Recurrent):
             },
         )
 
-    def _pack(self, params: dict[str, FloatArray]) -> object:
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> object:
         return ops.pack_rnn(params, self.nonlinearity)
 
     def _run_forward(self, x: FloatArray, params: Any, state: Any, **options: Any) -> tuple[FloatArray, Any]:

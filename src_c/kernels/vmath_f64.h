@@ -1,44 +1,63 @@
-// exp, sigmoid and tanh of a vector of doubles; the vocabulary header comes first. TODO_ULP
+// header
 #pragma once
 
 static const real LOG2E = 1.4426950408889634;
-static const real LN2[] = {0.6931471805598903, 5.497923018708371e-14};
-static const real EXPM1[] = {1.0, 0.5000000000000006, 0.16666666666666588, 0.04166666666657674, 0.008333333333389665, 0.0013888888931568827, 0.00019841269718779333, 2.480150526926418e-05, 2.7557407729259834e-06, 2.76260396183198e-07, 2.5053721060075168e-08};
+static const real LN2 = 0.6931471805599453;
+static const real LN2_SPLIT[] = {0.6931471805598903, 5.497923018708371e-14};
+static const real EXP[] = {1.0, 1.0, 0.5000000000000011, 0.16666666666666413, 0.04166666666653024, 0.00833333333349434, 0.0013888888943604102, 0.0001984126950682304, 2.4801493129277726e-05, 2.755758621991583e-06, 2.7630236464178607e-07, 2.500008967072887e-08};
+static const real TANH[] = {1.0, -0.3333333333333249, 0.13333333332784233, -0.05396825278285271, 0.021869370777124565, -0.008857310858948912, 0.003444863566516998};
 
-// n and exp(r) - 1
-FR_INLINE vec vexpm1_reduced(vec x, vec *n) {
+// x * scale rounded to an integer, for |x * scale| < 2^51: adding 1.5 * 2^52 leaves no fraction bits.
+FR_INLINE vec vround_product(vec x, real scale) {
     const vec shift = vset1(6755399441055744.0);
-    *n = vsub(vfma(x, vset1(LOG2E), shift), shift);
-    const vec r = vfnma(*n, vset1(LN2[1]), vfnma(*n, vset1(LN2[0]), x)), r2 = vmul(r, r);
-    vec even = vfma(vset1(EXPM1[9]), r2, vset1(EXPM1[7]));
-    vec odd = vfma(vset1(EXPM1[10]), r2, vset1(EXPM1[8]));
-    even = vfma(even, r2, vset1(EXPM1[5]));
-    odd = vfma(odd, r2, vset1(EXPM1[6]));
-    even = vfma(even, r2, vset1(EXPM1[3]));
-    odd = vfma(odd, r2, vset1(EXPM1[4]));
-    even = vfma(even, r2, vset1(EXPM1[1]));
-    odd = vfma(odd, r2, vset1(EXPM1[2]));
-    return vfma(vfma(odd, r, even), r2, r);
+    return vsub(vfma(x, vset1(scale), shift), shift);
 }
 
-FR_INLINE vec vexp_reduced(vec x) {
-    vec n;
-    const vec m = vexpm1_reduced(x, &n);
-    return vscale2(vadd(m, vset1(1.0)), n);
+// x - n k ln 2 for k = 1 or 1/2. The first part of ln 2 is short enough for an exact product.
+FR_INLINE vec vreduce(vec x, vec n, real k) {
+    return vfnma(n, vset1(LN2_SPLIT[1] * k), vfnma(n, vset1(LN2_SPLIT[0] * k), x));
 }
 
-FR_INLINE vec vexp(vec x) { return vexp_reduced(vmax(vset1(-746.0), vmin(vset1(710.0), x))); }
+// tanh(k r) / r for k = 1 or 1/2 and |k r| <= ln 2 / 4, from u = r^2. The scaled coefficients are exact.
+FR_INLINE vec vtanh_ratio(vec u, real k) {
+    const real k2 = k * k, k4 = k2 * k2, k8 = k4 * k4;
+    vec p = vfma(vset1(TANH[6] * k8 * k4 * k), u, vset1(TANH[5] * k8 * k2 * k));
+    p = vfma(p, u, vset1(TANH[4] * k8 * k));
+    p = vfma(p, u, vset1(TANH[3] * k4 * k2 * k));
+    p = vfma(p, u, vset1(TANH[2] * k4 * k));
+    p = vfma(p, u, vset1(TANH[1] * k2 * k));
+    return vfma(p, u, vset1(TANH[0] * k));
+}
 
+// Past the limits the result is infinity (from 709.79) or zero (from -745.14).
+// The even and the odd powers are summed apart: two shorter chains of dependent operations.
+FR_INLINE vec vexp(vec x) {
+    const vec t = vmax(vset1(-746.0), vmin(vset1(710.0), x));
+    const vec n = vround_product(t, LOG2E), r = vreduce(t, n, 1.0), u = vmul(r, r);
+    vec even = vfma(vset1(EXP[10]), u, vset1(EXP[8])), odd = vfma(vset1(EXP[11]), u, vset1(EXP[9]));
+    even = vfma(even, u, vset1(EXP[6]));
+    odd = vfma(odd, u, vset1(EXP[7]));
+    even = vfma(even, u, vset1(EXP[4]));
+    odd = vfma(odd, u, vset1(EXP[5]));
+    even = vfma(even, u, vset1(EXP[2]));
+    odd = vfma(odd, u, vset1(EXP[3]));
+    const vec above = vfma(vfma(odd, r, even), r, vset1(EXP[1]));
+    return vscale2(vfma(above, r, vset1(EXP[0])), n);
+}
+
+// Past the limits the result is 1 (from 36.74) or zero (from -745.14).
 FR_INLINE vec vsigmoid(vec x) {
-    const vec e = vexp_reduced(vmax(vset1(-746.0), vmin(vset1(40.0), x)));
-    return vdiv(e, vadd(vset1(1.0), e));
+    const vec t = vmax(vset1(-746.0), vmin(vset1(40.0), x)), one = vset1(1.0);
+    const vec n = vround_product(t, LOG2E), r = vreduce(t, n, 1.0);
+    const vec p = vtanh_ratio(vmul(r, r), 0.5);
+    const vec a = vscale2(vfma(p, r, one), n);
+    return vdiv(a, vadd(a, vfnma(p, r, one)));
 }
 
+// Past the limits the result is +-1 (from 19.07). The difference as (s + 1) v - (1 - s) keeps the sign of a zero.
 FR_INLINE vec vtanh(vec x) {
-    vec n;
-    const vec t = vmin(vset1(40.0), vabs(vadd(x, x)));
-    const vec m = vexpm1_reduced(t, &n);
-    const vec s = vscale2(vset1(1.0), n);
-    const vec e = vfma(s, m, vsub(s, vset1(1.0)));
-    return vcopysign(vdiv(e, vadd(e, vset1(2.0))), x);
+    const vec t = vmax(vset1(-20.0), vmin(vset1(20.0), x)), one = vset1(1.0);
+    const vec n = vround_product(t, 2 * LOG2E), r = vreduce(t, n, 0.5);
+    const vec v = vmul(r, vtanh_ratio(vmul(r, r), 1.0)), s = vpow2(n), sum = vadd(s, one);
+    return vdiv(vfms(sum, v, vsub(one, s)), vfma(vsub(s, one), v, sum));
 }

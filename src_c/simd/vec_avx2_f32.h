@@ -3,15 +3,16 @@
 // The contract of every function, the same for all ISAs and both dtypes:
 //   vload, vstore         any alignment of whole reals
 //   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
-//   vfma(a, b, c)         a * b + c;   vfnma(a, b, c)  c - a * b, one rounding
+//   vfma, vfms, vfnma     (a, b, c): a * b + c, a * b - c, c - a * b; one rounding
 //   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
 //   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
 //   vscale2(p, n)         p * 2^n for integral n, |n| <= 252, with gradual underflow and overflow to infinity;
 //                         rounded once for 1/2 <= |p| <= 2; NaN if p is NaN, whatever n is
+//   vpow2(n)              2^n for integral n with a normal 2^n; any value for other n
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
-//   vpin                  hides where a value came from, so that its load stays in a register instead of being folded into each use
+//   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
 #include <immintrin.h>
@@ -43,6 +44,7 @@ FR_INLINE vec vsub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 FR_INLINE vec vmul(vec a, vec b) { return _mm256_mul_ps(a, b); }
 FR_INLINE vec vdiv(vec a, vec b) { return _mm256_div_ps(a, b); }
 FR_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+FR_INLINE vec vfms(vec a, vec b, vec c) { return _mm256_fmsub_ps(a, b, c); }
 FR_INLINE vec vfnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
 FR_INLINE vec vsqrt(vec a) { return _mm256_sqrt_ps(a); }
 FR_INLINE vec vmin(vec a, vec b) { return _mm256_min_ps(a, b); }
@@ -55,11 +57,13 @@ FR_INLINE vec vcopysign(vec mag, vec sgn) {
     return _mm256_or_ps(_mm256_andnot_ps(sign, mag), _mm256_and_ps(sign, sgn));
 }
 
-// 2^n for integral -127 <= n <= 127, from t = n + 12583039.0f (= 1.5 * 2^23 + 127): the low bits of t
+// 2^n for integral -126 <= n <= 127, from t = n + 12583039.0f (= 1.5 * 2^23 + 127): the low bits of t
 // are the biased exponent of 2^n.
 FR_INLINE vec vpow2_biased(vec t) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));
 }
+
+FR_INLINE vec vpow2(vec n) { return vpow2_biased(vadd(n, vset1(12583039.0f))); }
 
 // Two factors of about half the exponent each; adding the large constant also rounds n / 2 to an integer.
 FR_INLINE vec vscale2(vec p, vec n) {

@@ -3,15 +3,16 @@
 // The contract of every function, the same for all ISAs and both dtypes:
 //   vload, vstore         any alignment of whole reals
 //   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
-//   vfma(a, b, c)         a * b + c;   vfnma(a, b, c)  c - a * b, one rounding
+//   vfma, vfms, vfnma     (a, b, c): a * b + c, a * b - c, c - a * b; one rounding
 //   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
 //   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
 //   vscale2(p, n)         p * 2^n for integral n, |n| <= 2044, with gradual underflow and overflow to infinity;
 //                         rounded once for 1/2 <= |p| <= 2; NaN if p is NaN, whatever n is
+//   vpow2(n)              2^n for integral n with a normal 2^n; any value for other n
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
-//   vpin                  hides where a value came from, so that its load stays in a register instead of being folded into each use
+//   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
 #include <immintrin.h>
@@ -40,6 +41,7 @@ FR_INLINE vec vsub(vec a, vec b) { return _mm512_sub_pd(a, b); }
 FR_INLINE vec vmul(vec a, vec b) { return _mm512_mul_pd(a, b); }
 FR_INLINE vec vdiv(vec a, vec b) { return _mm512_div_pd(a, b); }
 FR_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
+FR_INLINE vec vfms(vec a, vec b, vec c) { return _mm512_fmsub_pd(a, b, c); }
 FR_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
 FR_INLINE vec vsqrt(vec a) { return _mm512_sqrt_pd(a); }
 FR_INLINE vec vmin(vec a, vec b) { return _mm512_min_pd(a, b); }
@@ -53,6 +55,7 @@ FR_INLINE vec vcopysign(vec mag, vec sgn) {
     return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(sign, s, m, 0xCA));  // sign ? s : m, bit by bit
 }
 FR_INLINE vec vscale2(vec p, vec n) { return _mm512_scalef_pd(p, n); }
+FR_INLINE vec vpow2(vec n) { return vscale2(vset1(1.0), n); }
 
 FR_INLINE vmask vlt(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 FR_INLINE vmask vle(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }

@@ -3,12 +3,13 @@
 // The contract of every function, the same for all ISAs and both dtypes:
 //   vload, vstore         any alignment of whole reals
 //   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
-//   vfma(a, b, c)         a * b + c;   vfnma(a, b, c)  c - a * b, two roundings: without a fused instruction one
-//                         rounding costs a library call, some 50 times slower
+//   vfma, vfms, vfnma     (a, b, c): a * b + c, a * b - c, c - a * b; two roundings: without a fused
+//                         instruction, one rounding would cost a library call, some 50 times slower
 //   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
 //   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
 //   vscale2(p, n)         p * 2^n for integral n, |n| <= 2044, with gradual underflow and overflow to infinity;
 //                         rounded once for 1/2 <= |p| <= 2; NaN if p is NaN, whatever n is
+//   vpow2(n)              2^n for integral n with a normal 2^n; any value for other n
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
@@ -60,6 +61,7 @@ FR_INLINE vec vsub(vec a, vec b) { return a - b; }
 FR_INLINE vec vmul(vec a, vec b) { return a * b; }
 FR_INLINE vec vdiv(vec a, vec b) { return a / b; }
 FR_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
+FR_INLINE vec vfms(vec a, vec b, vec c) { return a * b - c; }
 FR_INLINE vec vfnma(vec a, vec b, vec c) { return c - a * b; }
 FR_INLINE vec vsqrt(vec a) { return (vec){__builtin_sqrt(a[0]), __builtin_sqrt(a[1])}; }
 FR_INLINE vec vmin(vec a, vec b) { return vselect(vlt(a, b), a, b); }
@@ -75,9 +77,11 @@ FR_INLINE vec vround(vec a) {
     return vcopysign(vselect(vlt(size, big), (size + big) - big, size), a);
 }
 
-// 2^n for integral -1023 <= n <= 1023, from t = n + 6755399441056767.0 (= 1.5 * 2^52 + 1023): the low bits of t
+// 2^n for integral -1022 <= n <= 1023, from t = n + 6755399441056767.0 (= 1.5 * 2^52 + 1023): the low bits of t
 // are the biased exponent of 2^n.
 FR_INLINE vec vpow2_biased(vec t) { return (vec)((vbits)t << 52); }
+
+FR_INLINE vec vpow2(vec n) { return vpow2_biased(n + vset1(6755399441056767.0)); }
 
 // Two factors of about half the exponent each; adding the large constant also rounds n / 2 to an integer.
 FR_INLINE vec vscale2(vec p, vec n) {

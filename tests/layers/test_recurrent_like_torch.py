@@ -92,7 +92,7 @@ def check(layer: Any, twin: Any, x: Array, rng: np.random.Generator, lengths: Ar
 
 
 @family
-@pytest.mark.parametrize(("layers", "bidirectional", "batch_first"), itertools.product((1, 2, 3), *[(False, True)] * 2))
+@pytest.mark.parametrize(("layers", "bidirectional", "batch_first"), [*itertools.product((1, 2, 3), *[(False, True)] * 2)])
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_layers_and_directions(
     family: str, layers: int, bidirectional: bool, batch_first: bool, rng: np.random.Generator
@@ -102,7 +102,7 @@ def test_layers_and_directions(
 
 
 @family
-@pytest.mark.parametrize(("bidirectional", "batch_first"), itertools.product((False, True), repeat=2))
+@pytest.mark.parametrize(("bidirectional", "batch_first"), [*itertools.product((False, True), repeat=2)])
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_unbatched(family: str, bidirectional: bool, batch_first: bool, rng: np.random.Generator) -> None:
     layer, twin = twins(family, num_layers=2, bidirectional=bidirectional, batch_first=batch_first)

@@ -1,0 +1,148 @@
+"""What the machine can do at best, measured: multiply-adds and reads, on one core.
+
+No single program reaches a roof everywhere, so each roof is the best that any of several programs reached:
+
+- multiply-adds: square products of several sizes by NumPy's BLAS and by `fastrnn.Linear`;
+- reads of a buffer that lies in one level of the memory: a BLAS dot product of its two halves, a search for a byte
+  that is not there (the C library's vectorised memchr), and, from 128 KB on, `fastrnn.Linear` applied to one row, which
+  reads every weight once. The fixed cost of a call, measured on 64 bytes, is subtracted.
+
+Such a roof can be too low, never too high: a fraction near 100% says that nothing better is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+import fastrnn as fr
+from bench.measure import repeats_for, sample
+
+__all__ = ["Roofs", "cache_sizes"]
+
+KB, MB = 1024, 1024**2
+SQUARES = (192, 256, 384, 512, 768)
+LEVELS = ("L1", "L2", "L3", "DRAM")
+# Where the system does not tell: small enough to be inside the level almost everywhere.
+USUAL_CACHES = {"L1": 32 * KB, "L2": 512 * KB, "L3": 16 * MB}
+LARGEST_BUFFER = 512 * MB
+LEAST_LINEAR = 128 * KB  # below, its Python call would cost more than its reads
+
+
+class Roofs:
+    """Roofs of one core, measured when they are first asked for.
+
+    Parameters
+    ----------
+    least : float
+        Seconds of one sample.
+    rounds : int
+        Samples, of which the best counts.
+    """
+
+    def __init__(self, least: float = 0.01, rounds: int = 7) -> None:
+        self._least = least
+        self._rounds = rounds
+        self._flops: float | None = None
+        self._reads: dict[int, float] = {}
+
+    @property
+    def flops(self) -> float:
+        """Return the peak of one core in floating-point operations per second; a multiply-add is two."""
+        if self._flops is None:
+            with _one_thread():
+                self._flops = max(2 * n**3 / self._seconds(call) for n in SQUARES for call in _products(n))
+        return self._flops
+
+    def read(self, size: float) -> float:
+        """Return the bytes per second at which one core reads a buffer of `size` bytes again and again."""
+        size = max(4 * KB, min(LARGEST_BUFFER, 1 << round(np.log2(max(size, 1)))))
+        if size not in self._reads:
+            with _one_thread():
+                self._reads[size] = max(self._read_rates(size))
+        return self._reads[size]
+
+    def levels(self) -> dict[str, float]:
+        """Return the read roof of each level of the memory, in bytes per second."""
+        caches = cache_sizes()
+        sizes = {
+            "L1": caches["L1"] // 2,
+            "L2": caches["L2"] // 2,
+            "L3": max(4 * caches["L2"], min(caches["L3"] // 2, 16 * MB)),
+            "DRAM": max(256 * MB, 4 * caches["L3"]),
+        }
+        return {level: self.read(sizes[level]) for level in LEVELS}
+
+    def _seconds(self, call: Callable[[], object]) -> float:
+        repeats = repeats_for(call, self._least)
+        return min(sample(call, repeats, clock=_clock) for _ in range(self._rounds))
+
+    def _read_rates(self, size: int) -> Iterator[float]:
+        for full, empty in _readers(size):
+            fixed = self._seconds(empty)
+            seconds = self._seconds(full)
+            # Where the fixed cost is most of the time, their difference is noise.
+            yield size / (seconds - fixed if seconds > 2 * fixed else seconds)
+
+
+def _clock() -> float:
+    from time import perf_counter
+
+    return perf_counter()
+
+
+def _products(n: int) -> Iterator[Callable[[], object]]:
+    """Yield products of n x n matrices."""
+    rng = np.random.default_rng(n)
+    a = rng.standard_normal((n, n), np.float32)
+    yield partial(np.dot, a, a.copy(), out=np.empty_like(a))
+    yield partial(fr.Linear(n, n), a)
+
+
+def _readers(size: int) -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
+    """Yield pairs: what reads a buffer, and the same for next to nothing."""
+    buffer = bytearray(b"\x3f") * (size + 64)  # as float32 an ordinary number; written, so that it has pages of its own
+    yield partial(buffer.find, b"\x00", 0, size), partial(buffer.find, b"\x00", 0, 64)
+    offset = -np.frombuffer(buffer, np.uint8).ctypes.data % 64
+    values: NDArray[Any] = np.frombuffer(buffer, np.float32, size // 4, offset)
+    half = size // 8
+    yield partial(np.dot, values[:half], values[half:]), partial(np.dot, values[:8], values[half : half + 8])
+    if size >= LEAST_LINEAR:
+        features = 512
+        row = np.ones((1, features), np.float32)
+        one_column = fr.Linear(features, 1)
+        yield partial(fr.Linear(features, size // (4 * features)), row), partial(one_column, row)
+
+
+def _one_thread() -> Any:
+    return _Limits()
+
+
+class _Limits:
+    """Limit BLAS and fastrnn to one thread for the length of a ``with`` block."""
+
+    def __enter__(self) -> None:
+        self._threads = fr.get_num_threads()
+        self._blas = threadpool_limits(1, user_api="blas")
+        fr.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        fr.set_num_threads(self._threads)
+        self._blas.restore_original_limits()
+
+
+def cache_sizes() -> dict[str, int]:
+    """Return the sizes of the data caches in bytes, as Linux tells them, or usual ones."""
+    sizes = dict(USUAL_CACHES)
+    units = {"K": KB, "M": MB}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        kind, level, size = ((folder / name).read_text().strip() for name in ("type", "level", "size"))
+        if kind != "Instruction" and f"L{level}" in sizes:
+            sizes[f"L{level}"] = int(size[:-1]) * units.get(size[-1], 1)
+    return sizes

@@ -1,0 +1,98 @@
+"""What is measured and the goals: the one table of rows, which the documentation quotes too.
+
+A goal is the best peer's time divided by ours, for 1 and for 2 threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["GATES", "RECURRENT", "SMOKE_RECURRENT", "RecurrentRow"]
+
+GATES = MappingProxyType({"lstm": 4, "gru": 3, "rnn": 1})
+
+#: Goals by mode: one number for each number of threads, from 1 on.
+Goals = Mapping[str, tuple[float, ...]]
+
+AHEAD: Goals = MappingProxyType({"infer": (1.0, 1.0), "train": (1.0, 1.0)})
+
+
+@dataclass(frozen=True)
+class RecurrentRow:
+    """One recurrent layer on one input size.
+
+    T time steps, N batch, C input features, H hidden units. `goals` also says which modes are measured: "infer",
+    "train" (forward and backward, with the gradients of the input and of all weights) or "stream" (one step with
+    the state carried, called from Python). With `lengths`, those of the sequences are uniform in 1..T.
+    """
+
+    cell: str
+    T: int
+    N: int
+    C: int
+    H: int
+    goals: Goals = AHEAD
+    bidirectional: bool = False
+    lengths: bool = False
+    quick: bool = False  # also part of a quick run
+
+    @property
+    def name(self) -> str:
+        """Return the name of the row, which `--rows` searches."""
+        kind = " bidirectional" * self.bidirectional + " lengths" * self.lengths
+        if "stream" in self.goals:
+            return f"{self.cell.upper()} N{self.N} C{self.C} H{self.H}"
+        return f"{self.cell.upper()}{kind} T{self.T} N{self.N} C{self.C} H{self.H}"
+
+    @property
+    def directions(self) -> int:
+        """Return D, 1 or 2."""
+        return 2 if self.bidirectional else 1
+
+
+def _goals(infer: tuple[float, float], train: tuple[float, float]) -> Goals:
+    return MappingProxyType({"infer": infer, "train": train})
+
+
+def _stream(cell: str, H: int, goal: float, *, quick: bool = False) -> RecurrentRow:
+    return RecurrentRow(cell, 4, 1, H, H, MappingProxyType({"stream": (goal,)}), quick=quick)
+
+
+RECURRENT = (
+    RecurrentRow("lstm", 100, 1, 128, 128, _goals((1.3, 1.7), (1.7, 2.6)), quick=True),
+    RecurrentRow("lstm", 100, 1, 512, 512, _goals((1.3, 1.3), (1.5, 1.9))),
+    RecurrentRow("lstm", 50, 16, 128, 256, _goals((1.12, 1.15), (1.17, 1.25)), quick=True),
+    RecurrentRow("lstm", 50, 32, 256, 512, _goals((1.07, 1.08), (1.18, 1.28)), quick=True),
+    RecurrentRow("lstm", 50, 64, 512, 1024, _goals((1.07, 1.08), (1.15, 1.25))),
+    RecurrentRow("lstm", 100, 32, 128, 256, _goals((1.1, 1.2), (1.25, 1.35)), bidirectional=True),
+    RecurrentRow("gru", 100, 1, 128, 128, _goals((1.4, 1.5), (12, 20)), quick=True),
+    RecurrentRow("gru", 50, 16, 128, 256, _goals((1.25, 1.55), (2.0, 2.8)), quick=True),
+    RecurrentRow("gru", 50, 32, 256, 512, _goals((1.13, 1.25), (1.5, 1.95)), quick=True),
+    RecurrentRow("rnn", 50, 32, 256, 512, _goals((1.1, 1.3), (1.4, 1.7))),
+    RecurrentRow("lstm", 200, 32, 64, 256, _goals((1.9, 1.9), (2.2, 2.2)), lengths=True),
+    _stream("lstm", 24, 4),
+    _stream("lstm", 64, 6, quick=True),
+    _stream("lstm", 128, 4),
+    _stream("lstm", 256, 2),
+    _stream("gru", 64, 1),
+    # Sizes off the beaten track, where the goal is to be ahead.
+    RecurrentRow("lstm", 37, 3, 13, 100),
+    RecurrentRow("lstm", 1, 8, 64, 64),
+    RecurrentRow("lstm", 1000, 1, 1, 16),
+    RecurrentRow("lstm", 20, 4, 128, 2048),
+    RecurrentRow("gru", 41, 7, 31, 127),
+    RecurrentRow("gru", 20, 64, 1024, 32),
+    RecurrentRow("rnn", 100, 1, 64, 64),
+)
+
+# Small enough for continuous integration; between them they reach every branch of every suite's code.
+SMOKE_RECURRENT = (
+    RecurrentRow("lstm", 5, 3, 4, 7),
+    RecurrentRow("gru", 4, 2, 3, 5),
+    RecurrentRow("rnn", 4, 2, 3, 5),
+    RecurrentRow("lstm", 5, 2, 4, 6, bidirectional=True),
+    RecurrentRow("lstm", 6, 4, 3, 5, lengths=True),
+    *(_stream(cell, 6, 1) for cell in GATES),
+)

@@ -1,0 +1,111 @@
+"""Text for the character language model: reading it, numbering its characters, cutting it into batches."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Batches", "Corpus", "InputError", "IntArray", "Vocabulary", "read_text"]
+
+IntArray: TypeAlias = NDArray[Any]
+
+VALIDATION_PART = 10  # the last 1/10 of the text
+VALIDATION_LIMIT = 500_000  # characters: a validation on more of a very long text would eat up the time for training
+
+
+class InputError(Exception):
+    """What the user gave cannot be used; the message is one line for them."""
+
+
+def read_text(path: str | None) -> str:
+    """Return the text of a UTF-8 file, or without a path that of the standard library's pydoc topics."""
+    if path is None:
+        return _pydoc_topics()
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if not text:
+        raise InputError(f"{path} is empty")
+    return text
+
+
+def _pydoc_topics() -> str:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise InputError("this Python comes without pydoc_data.topics: name a text with --text FILE") from error
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+class Vocabulary:
+    """The characters a model knows, numbered in sorted order, and one more token for all it does not know."""
+
+    def __init__(self, text: str) -> None:
+        self.characters = "".join(sorted(set(text)))
+        self.unknown = len(self.characters)
+        self.size = self.unknown + 1
+        self._codes = _codes(self.characters)
+
+    def encode(self, text: str) -> IntArray:
+        """Return the tokens of a text."""
+        codes = _codes(text)
+        places = np.searchsorted(self._codes, codes)
+        known = self._codes[np.minimum(places, self.unknown - 1)] == codes
+        return np.where(known, places, self.unknown).astype(np.int32)
+
+    def lacks(self, text: str) -> str:
+        """Return the characters of a text that are not in the vocabulary, each once."""
+        return "".join(sorted(set(text) - set(self.characters)))
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+class Corpus:
+    """A text as tokens, its last tenth apart for validation; the vocabulary is that of the training part."""
+
+    def __init__(self, text: str) -> None:
+        split = len(text) - len(text) // VALIDATION_PART
+        validation = text[split : split + VALIDATION_LIMIT]
+        if len(validation) < 2:
+            needed = 2 * VALIDATION_PART
+            raise InputError(f"the text is too short: {len(text)} characters, at least {needed} are needed")
+        self.characters = len(text)
+        self.digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        self.vocabulary = Vocabulary(text[:split])
+        self.training = self.vocabulary.encode(text[:split])
+        self.validation = self.vocabulary.encode(validation)
+        self.unknown = self.vocabulary.lacks(validation)
+
+
+class Batches:
+    """Batch number `step` of a text for truncated back-propagation through time.
+
+    The text is a ring on which `batch` readers start at equal distances. Each batch takes every reader `steps` further,
+    so column n of one batch goes on exactly where column n of the batch before ended, and a state carried over fits.
+    """
+
+    def __init__(self, tokens: IntArray, batch: int, steps: int) -> None:
+        if batch * steps > len(tokens):
+            raise InputError(
+                f"batch x steps = {batch} x {steps} = {batch * steps} is more than "
+                f"the {len(tokens)} characters of the training text"
+            )
+        self._tokens = tokens
+        self._starts = np.arange(batch) * len(tokens) // batch
+        self._steps = steps
+        self.characters = batch * steps
+
+    def __getitem__(self, step: int) -> tuple[IntArray, IntArray]:
+        """Return the tokens (T, N) of batch number `step`, and the tokens that follow each of them."""
+        offsets = step * self._steps + np.arange(self._steps + 1)
+        tokens = self._tokens[(self._starts + offsets[:, None]) % len(self._tokens)].astype(np.int64)
+        return tokens[:-1], tokens[1:]

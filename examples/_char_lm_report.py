@@ -1,0 +1,100 @@
+"""What the character language model shows: a progress line on the terminal, loss curves as PNG."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from _char_lm_run import Point
+
+__all__ = ["ProgressBar", "clock", "plot_curves"]
+
+
+class ProgressBar:
+    """One line on stderr: tqdm's bar if it is installed, else the percentage alone.
+
+    It is drawn ten times a second at most, and every 5 seconds if stderr is not a terminal.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._interval = 0.1 if sys.stderr.isatty() else 5.0
+        self._drawn = -self._interval
+        self._width = 0
+        self._bar = _tqdm_bar(start)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._width:
+            print(file=sys.stderr)
+
+    def show(self, fraction: float, text: str) -> None:
+        """Draw the line, unless that was done just before."""
+        now = time.monotonic()
+        if now - self._drawn < self._interval and fraction < 1:
+            return
+        self._drawn = now
+        if self._bar is not None:
+            self._bar.n = fraction
+            self._bar.set_description_str(text)
+        else:
+            self._write(f"{fraction:4.0%} {text}")
+
+    def say(self, line: str) -> None:
+        """Print a line of its own above the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+            return
+        self._write(line)
+        print(file=sys.stderr)
+        self._width = 0
+
+    def _write(self, line: str) -> None:
+        """Write over the line that is there."""
+        print("\r" + line.ljust(self._width), end="", file=sys.stderr, flush=True)
+        self._width = len(line)
+
+
+def _tqdm_bar(start: float) -> Any:
+    """Return tqdm's bar for fractions from 0 to 1, or None without tqdm."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=1.0, initial=start, file=sys.stderr, bar_format="{percentage:3.0f}%|{bar:20}| {desc}")
+
+
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def plot_curves(path: Path, curves: Mapping[str, Sequence[Point]]) -> str:
+    """Draw curves of bits per character against seconds and characters; return a line that says where, or why not."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return "loss curve skipped: matplotlib is not installed"
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    by_time, by_characters = figure.subplots(1, 2, sharey=True)
+    for name, points in curves.items():
+        marker = "o" if len(points) < 20 else ""
+        bits = [point[2] for point in points]
+        by_time.plot([point[0] for point in points], bits, label=name, marker=marker)
+        by_characters.plot([point[1] / 1e6 for point in points], bits, label=name, marker=marker)
+    by_time.set(xlabel="seconds", ylabel="bits per character")
+    by_characters.set(xlabel="million characters")
+    for axes in (by_time, by_characters):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+    return f"loss curve: {path}"
