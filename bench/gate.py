@@ -11,7 +11,7 @@ from bench.case import Arrays
 
 __all__ = ["largest_error", "relative_error", "wrong_results"]
 
-# Largest error allowed, relative to the largest value of the right result. A float32 sum of up to 3000 products is wrong
+# Largest error allowed, relative to the largest value of the right result. A float32 sum of up to 3000 products is off
 # by about 1e-6; a recurrent layer carries that over its steps, libraries approximate sigmoid and tanh to about 1e-6 as
 # well, and a weight gradient is once more a sum over all steps and sequences. A gate in the wrong place gives about 1.
 OUTPUT_TOLERANCE = 5e-5

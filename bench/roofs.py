@@ -12,7 +12,10 @@ Such a roof can be too low, never too high: a fraction near 100% says that nothi
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,12 +64,15 @@ class Roofs:
         return self._flops
 
     def read(self, size: float) -> float:
-        """Return the bytes per second at which one core reads a buffer of `size` bytes again and again."""
-        size = max(4 * KB, min(LARGEST_BUFFER, 1 << round(np.log2(max(size, 1)))))
-        if size not in self._reads:
+        """Return the bytes per second at which one core reads a buffer again and again.
+
+        Measured for the power of two nearest to `size` bytes, from 4 KB to 512 MB.
+        """
+        whole = max(4 * KB, min(LARGEST_BUFFER, 1 << round(math.log2(max(size, 1)))))
+        if whole not in self._reads:
             with _one_thread():
-                self._reads[size] = max(self._read_rates(size))
-        return self._reads[size]
+                self._reads[whole] = max(self._read_rates(whole))
+        return self._reads[whole]
 
     def levels(self) -> dict[str, float]:
         """Return the read roof of each level of the memory, in bytes per second."""
@@ -81,7 +87,7 @@ class Roofs:
 
     def _seconds(self, call: Callable[[], object]) -> float:
         repeats = repeats_for(call, self._least)
-        return min(sample(call, repeats, clock=_clock) for _ in range(self._rounds))
+        return min(sample(call, repeats, time.perf_counter) for _ in range(self._rounds))
 
     def _read_rates(self, size: int) -> Iterator[float]:
         for full, empty in _readers(size):
@@ -89,12 +95,6 @@ class Roofs:
             seconds = self._seconds(full)
             # Where the fixed cost is most of the time, their difference is noise.
             yield size / (seconds - fixed if seconds > 2 * fixed else seconds)
-
-
-def _clock() -> float:
-    from time import perf_counter
-
-    return perf_counter()
 
 
 def _products(n: int) -> Iterator[Callable[[], object]]:
@@ -120,21 +120,16 @@ def _readers(size: int) -> Iterator[tuple[Callable[[], object], Callable[[], obj
         yield partial(fr.Linear(features, size // (4 * features)), row), partial(one_column, row)
 
 
-def _one_thread() -> Any:
-    return _Limits()
-
-
-class _Limits:
+@contextmanager
+def _one_thread() -> Iterator[None]:
     """Limit BLAS and fastrnn to one thread for the length of a ``with`` block."""
-
-    def __enter__(self) -> None:
-        self._threads = fr.get_num_threads()
-        self._blas = threadpool_limits(1, user_api="blas")
-        fr.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        fr.set_num_threads(self._threads)
-        self._blas.restore_original_limits()
+    threads = fr.get_num_threads()
+    fr.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        fr.set_num_threads(threads)
 
 
 def cache_sizes() -> dict[str, int]:

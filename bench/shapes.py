@@ -5,27 +5,26 @@ A goal is the best peer's time divided by ours, for 1 and for 2 threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 __all__ = ["GATES", "RECURRENT", "SMOKE_RECURRENT", "RecurrentRow"]
 
+#: Number of gates of each cell.
 GATES = MappingProxyType({"lstm": 4, "gru": 3, "rnn": 1})
 
-#: Goals by mode: one number for each number of threads, from 1 on.
-Goals = Mapping[str, tuple[float, ...]]
-
-AHEAD: Goals = MappingProxyType({"infer": (1.0, 1.0), "train": (1.0, 1.0)})
+#: One goal for each number of threads, from 1 on.
+Goals = tuple[float, ...]
+AHEAD: Goals = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class RecurrentRow:
-    """One recurrent layer on one input size.
+    """One recurrent layer on one input size: T time steps, N batch, C input features, H hidden units.
 
-    T time steps, N batch, C input features, H hidden units. `goals` also says which modes are measured: "infer",
-    "train" (forward and backward, with the gradients of the input and of all weights) or "stream" (one step with
-    the state carried, called from Python). With `lengths`, those of the sequences are uniform in 1..T.
+    It is measured in each mode that has goals: inference, training (forward and backward, with the gradients of the
+    input and of all weights), or streaming (one step with the state carried, called from Python). With `lengths`,
+    those of the sequences are uniform in 1..T.
     """
 
     cell: str
@@ -33,7 +32,9 @@ class RecurrentRow:
     N: int
     C: int
     H: int
-    goals: Goals = AHEAD
+    infer: Goals = AHEAD
+    train: Goals = AHEAD
+    stream: Goals = ()
     bidirectional: bool = False
     lengths: bool = False
     quick: bool = False  # also part of a quick run
@@ -42,9 +43,14 @@ class RecurrentRow:
     def name(self) -> str:
         """Return the name of the row, which `--rows` searches."""
         kind = " bidirectional" * self.bidirectional + " lengths" * self.lengths
-        if "stream" in self.goals:
+        if self.stream:
             return f"{self.cell.upper()} N{self.N} C{self.C} H{self.H}"
         return f"{self.cell.upper()}{kind} T{self.T} N{self.N} C{self.C} H{self.H}"
+
+    @property
+    def goals(self) -> dict[str, Goals]:
+        """Return the goals of each mode that is measured."""
+        return {mode: goals for mode in ("infer", "train", "stream") if (goals := getattr(self, mode))}
 
     @property
     def directions(self) -> int:
@@ -52,26 +58,22 @@ class RecurrentRow:
         return 2 if self.bidirectional else 1
 
 
-def _goals(infer: tuple[float, float], train: tuple[float, float]) -> Goals:
-    return MappingProxyType({"infer": infer, "train": train})
-
-
 def _stream(cell: str, H: int, goal: float, *, quick: bool = False) -> RecurrentRow:
-    return RecurrentRow(cell, 4, 1, H, H, MappingProxyType({"stream": (goal,)}), quick=quick)
+    return RecurrentRow(cell, 4, 1, H, H, (), (), (goal,), quick=quick)
 
 
 RECURRENT = (
-    RecurrentRow("lstm", 100, 1, 128, 128, _goals((1.3, 1.7), (1.7, 2.6)), quick=True),
-    RecurrentRow("lstm", 100, 1, 512, 512, _goals((1.3, 1.3), (1.5, 1.9))),
-    RecurrentRow("lstm", 50, 16, 128, 256, _goals((1.12, 1.15), (1.17, 1.25)), quick=True),
-    RecurrentRow("lstm", 50, 32, 256, 512, _goals((1.07, 1.08), (1.18, 1.28)), quick=True),
-    RecurrentRow("lstm", 50, 64, 512, 1024, _goals((1.07, 1.08), (1.15, 1.25))),
-    RecurrentRow("lstm", 100, 32, 128, 256, _goals((1.1, 1.2), (1.25, 1.35)), bidirectional=True),
-    RecurrentRow("gru", 100, 1, 128, 128, _goals((1.4, 1.5), (12, 20)), quick=True),
-    RecurrentRow("gru", 50, 16, 128, 256, _goals((1.25, 1.55), (2.0, 2.8)), quick=True),
-    RecurrentRow("gru", 50, 32, 256, 512, _goals((1.13, 1.25), (1.5, 1.95)), quick=True),
-    RecurrentRow("rnn", 50, 32, 256, 512, _goals((1.1, 1.3), (1.4, 1.7))),
-    RecurrentRow("lstm", 200, 32, 64, 256, _goals((1.9, 1.9), (2.2, 2.2)), lengths=True),
+    RecurrentRow("lstm", 100, 1, 128, 128, (1.3, 1.7), (1.7, 2.6), quick=True),
+    RecurrentRow("lstm", 100, 1, 512, 512, (1.3, 1.3), (1.5, 1.9)),
+    RecurrentRow("lstm", 50, 16, 128, 256, (1.12, 1.15), (1.17, 1.25), quick=True),
+    RecurrentRow("lstm", 50, 32, 256, 512, (1.07, 1.08), (1.18, 1.28), quick=True),
+    RecurrentRow("lstm", 50, 64, 512, 1024, (1.07, 1.08), (1.15, 1.25)),
+    RecurrentRow("lstm", 100, 32, 128, 256, (1.1, 1.2), (1.25, 1.35), bidirectional=True),
+    RecurrentRow("gru", 100, 1, 128, 128, (1.4, 1.5), (12, 20), quick=True),
+    RecurrentRow("gru", 50, 16, 128, 256, (1.25, 1.55), (2.0, 2.8), quick=True),
+    RecurrentRow("gru", 50, 32, 256, 512, (1.13, 1.25), (1.5, 1.95), quick=True),
+    RecurrentRow("rnn", 50, 32, 256, 512, (1.1, 1.3), (1.4, 1.7)),
+    RecurrentRow("lstm", 200, 32, 64, 256, (1.9, 1.9), (2.2, 2.2), lengths=True),
     _stream("lstm", 24, 4),
     _stream("lstm", 64, 6, quick=True),
     _stream("lstm", 128, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,11 @@ class ProgressBar:
     It is drawn ten times a second at most, and every 5 seconds if stderr is not a terminal.
     """
 
-    def __init__(self, start: float = 0.0) -> None:
+    def __init__(self) -> None:
         self._interval = 0.1 if sys.stderr.isatty() else 5.0
-        self._drawn = -self._interval
+        self._drawn = -math.inf
         self._width = 0
-        self._bar = _tqdm_bar(start)
+        self._bar = _tqdm_bar()
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -64,13 +65,13 @@ class ProgressBar:
         self._width = len(line)
 
 
-def _tqdm_bar(start: float) -> Any:
+def _tqdm_bar() -> Any:
     """Return tqdm's bar for fractions from 0 to 1, or None without tqdm."""
     try:
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
         return None
-    return tqdm(total=1.0, initial=start, file=sys.stderr, bar_format="{percentage:3.0f}%|{bar:20}| {desc}")
+    return tqdm(total=1.0, file=sys.stderr, bar_format="{percentage:3.0f}%|{bar:20}| {desc}")
 
 
 def clock(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -23,6 +24,7 @@ __all__ = [
     "Saved",
     "Settings",
     "StopRequest",
+    "make_directory",
     "read_checkpoint",
     "write_checkpoint",
     "write_whole",
@@ -87,11 +89,11 @@ class Progress:
     def finish_step(self, bits: float, seconds: float, characters: int) -> None:
         """Count a step over so many characters, and smooth its loss into `bits`.
 
-        That is the mean of the first 50 steps, and from then on moves by a 50th of the way with each step.
+        That is the mean of the first 20 steps, and from then on moves by a 20th of the way with each step.
         """
         self.step += 1
         self.seconds = seconds
-        self.bits = self.bits + (bits - self.bits) * max(1 / self.step, 0.02)
+        self.bits = self.bits + (bits - self.bits) * max(1 / self.step, 0.05)
         if self.step % 10 == 0:
             self.training.append((seconds, self.step * characters, self.bits))
 
@@ -115,14 +117,25 @@ def write_checkpoint(path: Path, saved: Saved) -> None:
 def read_checkpoint(path: Path) -> Saved | None:
     """Return what `write_checkpoint` wrote, or None if there is no such file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         record = json.loads(arrays.pop("record").tobytes())
         return Saved(Settings(**record["settings"]), Progress(**record["progress"]), record["digest"], arrays)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be used ({error}): start over with --fresh") from error
+
+
+def make_directory(path: str) -> Path:
+    """Make a directory unless it is there; fail now if nothing can be written in it."""
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror}") from error
+    return directory
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

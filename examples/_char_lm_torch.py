@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -15,12 +15,23 @@ from torch import nn
 
 import fastrnn as fr
 
-__all__ = ["Learner", "Race", "TorchTrainer", "differences", "race"]
+__all__ = [
+    "BLOCK",
+    "EXACT",
+    "EXACT_TOLERANCE",
+    "LATER_TOLERANCE",
+    "Learner",
+    "Race",
+    "TorchTrainer",
+    "differences",
+    "race",
+]
 
-CELLS: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
+CELLS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 BLOCK = 25  # steps that one library makes before it is the other's turn
 PAUSE = 0.15  # seconds between the libraries: threads of the one go on spinning and would slow the other down
 EXACT = 50  # steps after which rounding errors, which training amplifies, may begin to show
+EXACT_TOLERANCE, LATER_TOLERANCE = 1e-3, 0.05  # bits per character up to there, and of the means over blocks
 
 
 class Learner(Protocol):
@@ -81,7 +92,9 @@ class Race(NamedTuple):
         return statistics.median(self.speeds[name][1:] or self.speeds[name])
 
 
-def race(learners: Mapping[str, Learner], batches: Batches, rates: Sequence[float]) -> Race:
+def race(
+    learners: Mapping[str, Learner], batches: Batches, rates: Sequence[float], show: Callable[[float, str], None]
+) -> Race:
     """Let all learners make the same steps, one for each learning rate, by turns of BLOCK steps."""
     result = Race({name: [] for name in learners}, {name: [] for name in learners}, {name: [] for name in learners})
     seconds = dict.fromkeys(learners, 0.0)
@@ -97,12 +110,13 @@ def race(learners: Mapping[str, Learner], batches: Batches, rates: Sequence[floa
             result.speeds[name].append(len(block) * batches.characters / spent)
             mean = statistics.fmean(result.bits[name][first:])
             result.curves[name].append((seconds[name], (first + len(block)) * batches.characters, mean))
+            show(len(result.bits[name]) / len(rates), f"{name} {mean:.3f} bits/char")
         turns.reverse()
     return result
 
 
-def differences(result: Race, ours: str, other: str) -> tuple[float, float]:
-    """Return the largest difference in bits per character of the first EXACT steps, and of the means over blocks."""
-    steps = zip(result.bits[ours][:EXACT], result.bits[other], strict=False)
-    blocks = zip(result.curves[ours], result.curves[other], strict=True)
-    return max(abs(a - b) for a, b in steps), max(abs(a[2] - b[2]) for a, b in blocks)
+def differences(result: Race) -> tuple[float, float]:
+    """Return the largest difference of two learners in the first EXACT steps, and that of their means over blocks."""
+    steps = zip(*(bits[:EXACT] for bits in result.bits.values()), strict=True)
+    means = zip(*([point[2] for point in curve] for curve in result.curves.values()), strict=True)
+    return max(abs(a - b) for a, b in steps), max(abs(a - b) for a, b in means)

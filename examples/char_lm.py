@@ -36,12 +36,23 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from _char_lm_data import Batches, Corpus, InputError, IntArray, Vocabulary, read_text
+from _char_lm_options import make_parser
 from _char_lm_report import ProgressBar, clock, plot_curves
-from _char_lm_run import Arrays, Progress, Settings, read_checkpoint, write_checkpoint, write_whole
+from _char_lm_run import (
+    Arrays,
+    Progress,
+    Saved,
+    Settings,
+    StopRequest,
+    make_directory,
+    read_checkpoint,
+    write_checkpoint,
+    write_whole,
+)
 from numpy.typing import NDArray
 
 import fastrnn as fr
@@ -52,8 +63,10 @@ CELLS: dict[str, type[Recurrent]] = {"lstm": fr.LSTM, "gru": fr.GRU, "rnn": fr.R
 EMBEDDING = 64  # width of the vectors that stand for characters
 CLIP = 1.0  # largest norm of the gradient
 WARM_UP = 50  # steps during which the learning rate rises
-VALIDATIONS = 6  # in a run
+VALIDATIONS = 10  # in a run
+SAVE_EVERY = 60  # seconds, and whenever there was a validation
 READERS, CHUNK = 16, 256  # of a validation: parts of its text read side by side, characters at a time
+INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 # The model
@@ -136,20 +149,26 @@ def validation_bits(model: fr.Layer, text: IntArray) -> float:
     embedding, recurrent, linear = layers_of(model)
     count = len(text) - 1
     length = math.ceil(count / READERS)
-    tokens, targets = np.zeros(READERS * length, np.int64), np.full(READERS * length, -1)
-    tokens[:count], targets[:count] = text[:-1], text[1:]
-    tokens, targets = tokens.reshape(READERS, length).T, targets.reshape(READERS, length).T
+    tokens, targets = np.zeros((READERS, length), np.int64), np.full((READERS, length), -1)
+    tokens.flat[:count], targets.flat[:count] = text[:-1], text[1:]
+    tokens, targets = tokens.T, targets.T
     state, total = None, 0.0
     for start in range(0, length, CHUNK):
         h, state = recurrent(embedding(tokens[start : start + CHUNK]), state)
         wanted = targets[start : start + CHUNK]
         loss, _ = fr.cross_entropy(linear(h), wanted, ignore_index=-1)
         total += loss * np.count_nonzero(wanted >= 0)
-    return total / count / math.log(2)
+    return float(total) / count / math.log(2)
 
 
 def generate(
-    model: fr.Layer, vocabulary: Vocabulary, prompt: str, length: int, temperature: float, rng: np.random.Generator
+    model: fr.Layer,
+    vocabulary: Vocabulary,
+    prompt: str,
+    *,
+    length: int,
+    temperature: float,
+    rng: np.random.Generator,
 ) -> Iterator[str]:
     """Yield characters that go on from the prompt, each drawn from softmax(logits / temperature)."""
     embedding, recurrent, linear = layers_of(model)
@@ -189,42 +208,51 @@ class Run:
         if saved and saved.digest != self.corpus.digest:
             raise InputError(f"the text is not the one {self.out} was trained on: start over with --fresh")
         if saved:
-            self.trainer.restore(saved.arrays)
-        self._make_directory()
-        self._begin = 0.0
-
-    def _make_directory(self) -> None:
-        """Make the directory, and fail now if nothing can be written there."""
+            try:
+                self.trainer.restore(saved.arrays)
+            except fr.errors.StateDictError as error:
+                raise InputError(f"{self.checkpoint} does not fit this version: start over with --fresh") from error
         if importlib.util.find_spec("safetensors") is None:
             raise InputError("saving the weights needs safetensors: pip install fastrnn[examples]")
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            characters = json.dumps(list(self.corpus.vocabulary.characters))
-            write_whole(self.out / "vocabulary.json", lambda file: file.write(characters.encode()))
-        except OSError as error:
-            raise InputError(f"cannot write to {self.out}: {error.strerror}") from error
+        make_directory(options.out)
+        characters = json.dumps(list(self.corpus.vocabulary.characters))
+        write_whole(self.out / "vocabulary.json", lambda file: file.write(characters.encode()))
+        self._begin = 0.0
+
+    def is_over(self) -> bool:
+        """Return whether a run that goes on has nothing left to do."""
+        return min(self.progress.fraction, self.progress.measure(self.settings)) == 1
 
     def train(self) -> bool:
         """Train until the run is over or Ctrl-C is pressed, save, and return whether it is over."""
         progress, settings = self.progress, self.settings
-        first_step, busy = progress.step, 0.0
-        self._begin = time.perf_counter() - progress.seconds
-        with StopRequest() as stop, ProgressBar(progress.fraction) as bar:
+        first_step, busy, speed = progress.step, 0.0, 0.0
+        saved = time.perf_counter()
+        self._begin = saved - progress.seconds
+        with StopRequest() as stop, ProgressBar() as bar:
             while not stop.made:
                 fraction = progress.measure(settings)
                 if int(VALIDATIONS * fraction) > int(VALIDATIONS * min(progress.fraction, fraction)):
                     bar.say(self.validate())
                 progress.fraction = fraction
                 if fraction == 1:
+                    bar.show(1.0, self._line(speed))
                     break
                 tokens, targets = self.batches[progress.step]
                 start = time.perf_counter()
                 bits = self.trainer.step(tokens, targets, learning_rate(settings.lr, progress.step, fraction))
-                busy += time.perf_counter() - start
+                now = time.perf_counter()
                 if not math.isfinite(bits):
-                    sys.exit(f"the loss became {bits} at step {progress.step}: start over with --fresh and a lower --lr")
-                progress.finish_step(bits, time.perf_counter() - self._begin, self.batches.characters)
-                bar.show(fraction, self._line((progress.step - first_step) * self.batches.characters / busy))
+                    sys.exit(
+                        f"the loss became {bits} at step {progress.step}: start over with --fresh and a lower --lr"
+                    )
+                busy += now - start
+                progress.finish_step(bits, now - self._begin, self.batches.characters)
+                speed = (progress.step - first_step) * self.batches.characters / busy
+                bar.show(fraction, self._line(speed))
+                if now - saved > SAVE_EVERY:
+                    self.save()
+                    saved = now
             self.save()
         return not stop.made
 
@@ -252,14 +280,14 @@ class Run:
         progress, settings = self.progress, self.settings
         left = settings.seconds - progress.seconds
         if settings.max_steps is not None:
-            left = (settings.max_steps - progress.step) * self.batches.characters / speed
+            left = (settings.max_steps - progress.step) * self.batches.characters / max(speed, 1)
         return f"{progress.bits:.3f} bits/char  {speed / 1000:.1f}k char/s  {clock(max(left, 0))} left"
 
     def summary(self) -> str:
         """Return a line about what was reached."""
         progress, characters = self.progress, self.progress.step * self.batches.characters
         best = "not validated yet" if progress.best is None else f"best validation {progress.best:.3f} bits/char"
-        return f"{best}, {progress.step:,} steps, {characters:,} characters, {progress.seconds:.1f} s"
+        return f"{best}; {progress.step:,} steps, {characters:,} characters in {progress.seconds:.1f} s"
 
     def plot(self) -> str:
         """Draw the loss curves; return a line about it."""
@@ -288,7 +316,7 @@ def prepare(settings: Settings) -> tuple[Corpus, Batches, Trainer]:
 def train_and_write(options: argparse.Namespace) -> int:
     """Train, or go on, then let the best model write; return the exit code."""
     run = Run(options)
-    over = run.train()
+    over = run.is_over() or run.train()
     print(run.summary())
     if not over:
         print(f"interrupted, everything is saved in {run.out}: the same command goes on from here", file=sys.stderr)
@@ -298,8 +326,12 @@ def train_and_write(options: argparse.Namespace) -> int:
     unknown = vocabulary.lacks(options.prompt)
     if unknown:
         print(f"not in the vocabulary, all read as one unknown character: {unknown!r}", file=sys.stderr)
+    try:
+        model = fr.load(run.best)
+    except OSError as error:
+        raise InputError(f"cannot read {run.best}: start over with --fresh") from error
     rng = np.random.default_rng(run.settings.seed)
-    text = generate(fr.load(run.best), vocabulary, options.prompt, options.length, options.temperature, rng)
+    text = generate(model, vocabulary, options.prompt, length=options.length, temperature=options.temperature, rng=rng)
     print(f"\n{options.prompt}", end="", flush=True)
     for character in text:
         print(character, end="", flush=True)
@@ -308,19 +340,46 @@ def train_and_write(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Train beside PyTorch for --peer-steps; return the exit code: 1 if the loss curves do not coincide."""
+    """Train beside PyTorch; return the exit code: 1 if the losses differ by more than rounding explains."""
     if importlib.util.find_spec("torch") is None:
         raise InputError("--peer torch needs PyTorch: pip install torch")
     import _char_lm_torch as peer
 
-    settings = Settings().merged(vars(options))
+    settings, count = Settings().merged(vars(options)), options.peer_steps
     corpus, batches, ours = prepare(settings)
     theirs = peer.TorchTrainer(ours.model, CLIP)
-    count = options.peer_steps
     rates = [learning_rate(settings.lr, step, step / count) for step in range(count)]
     with ProgressBar() as bar:
         race = peer.race({"fastrnn": ours, "PyTorch": theirs}, batches, rates, bar.show)
-    ...
+    twin = build_model(settings, corpus.vocabulary)
+    twin.load_state_dict(theirs.state_dict())
+    for name, model in {"fastrnn": ours.model, "PyTorch": twin}.items():
+        bits = validation_bits(model, corpus.validation)
+        print(f"{name}: {race.speed(name):,.0f} characters/s, validation {bits:.3f} bits/char after {count} steps")
+    print(f"fastrnn / PyTorch: {race.speed('fastrnn') / race.speed('PyTorch'):.2f} times the characters/s")
+    first, later = peer.differences(race)
+    print(f"largest difference in the first {peer.EXACT} steps: {first:.1e} bits/char")
+    print(f"largest difference of means over {peer.BLOCK} steps: {later:.1e} bits/char")
+    print(plot_curves(make_directory(options.out) / "peer_curve.png", race.curves))
+    coincide = first <= peer.EXACT_TOLERANCE and later <= peer.LATER_TOLERANCE
+    print("the curves coincide" if coincide else "THE CURVES DIFFER")
+    return 0 if coincide else 1
 
 
-# The command line
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = make_parser(__doc__ or "", list(CELLS))
+    options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character gets "?"
+    try:
+        return compare(options) if options.peer else train_and_write(options)
+    except InputError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -221,12 +222,11 @@ def choice(name: str, arg: str, value: object, options: Sequence[str]) -> str:
 
 def as_dtype(name: str, value: object) -> np.dtype[Any]:
     """Return float32 or float64 as a dtype; raise `DTypeError` for anything else."""
-    for known in (np.dtype(np.float32), np.dtype(np.float64)):
-        try:
-            if value is not None and known == value:
-                return known
-        except TypeError:
-            break
+    if isinstance(value, (str, type, np.dtype)):
+        for known in (np.dtype(np.float32), np.dtype(np.float64)):
+            with suppress(TypeError):  # raised for what is no name of a dtype
+                if known == value:
+                    return known
     raise DTypeError(f"{name}: 'dtype' must be float32 or float64, got {value!r}")
 
 

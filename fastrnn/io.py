@@ -22,6 +22,9 @@ __all__ = ["load", "read_state_dict", "save"]
 
 Path: TypeAlias = "str | os.PathLike[str]"
 
+# The config of a model that a file cannot build.
+NO_CONFIG = "null"
+
 
 def save(model: Layer, path: Path) -> None:
     """Write a model's parameters and architecture to a file, which is complete or not there at all.
@@ -45,8 +48,8 @@ def save(model: Layer, path: Path) -> None:
     safetensors = _safetensors()
     if not isinstance(model, Layer):
         raise ArgumentError(f"save: 'model' must be a Layer, got {type(model).__name__}")
-    metadata = {"format": "fastrnn", "class": type(model).__name__}
-    with suppress(ArgumentError):  # raised for a class of the user's own, whose parameters alone are written
+    metadata = {"class": type(model).__name__, "config": NO_CONFIG}
+    with suppress(ArgumentError):  # raised for classes of the user's own: their parameters alone are written
         metadata["config"] = json.dumps(model.config())
     shared = _shared_names(model)
     if shared:
@@ -69,12 +72,11 @@ def load(path: Path) -> Layer:
         The file cannot be read; FileNotFoundError if there is none.
     """
     arrays, metadata = _read(path)
-    if metadata.get("format") != "fastrnn":
+    if not {"class", "config"} <= metadata.keys():
         raise FileFormatError(f"load: {os.fspath(path)!r} was not written by fastrnn.save")
-    if "config" not in metadata:
-        kind = metadata.get("class", "a class of your own")
+    if metadata["config"] == NO_CONFIG:
         raise ArgumentError(
-            f"load: {os.fspath(path)!r} holds a {kind}, which only its own code can build: "
+            f"load: {os.fspath(path)!r} holds a {metadata['class']} that only its own code can build: "
             "build it and call load_state_dict(fastrnn.io.read_state_dict(path))"
         )
     try:

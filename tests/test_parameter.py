@@ -53,9 +53,12 @@ def test_any_shape(shape: tuple[int, ...]) -> None:
 
 def test_data_is_read_only_for_good() -> None:
     data = parameter().data
-    for writing in (lambda: data.fill(1), lambda: data.__setitem__(0, 1), lambda: data.setflags(write=True)):
-        with pytest.raises(ValueError, match=r"read-only|WRITEABLE"):
-            writing()
+    with pytest.raises(ValueError, match="read-only"):
+        data.fill(1)
+    with pytest.raises(ValueError, match="read-only"):
+        data[0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        data.setflags(write=True)
 
 
 def test_assign_counts_and_is_seen_through_data() -> None:

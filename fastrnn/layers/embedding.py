@@ -94,7 +94,7 @@ class Embedding(Layer):
     def config(self) -> dict[str, Any]:
         """Return the options of the layer, without how its weights were initialised."""
         sizes = {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim}
-        return {"type": type(self).__name__, **sizes, "dtype": self.dtype.name}
+        return {**super().config(), **sizes, "dtype": self.dtype.name}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:

@@ -156,12 +156,15 @@ class Layer:
         Raises
         ------
         ArgumentError
-            The class does not say.
+            This is a class of the user's own.
         """
-        raise ArgumentError(
-            f"{self._name}: only fastrnn's own layers can be built from a file; "
-            "build the model and use load_state_dict instead"
-        )
+        name = self._name
+        if _REGISTRY.get(name) is not type(self):
+            raise ArgumentError(
+                f"{name}: only fastrnn's own layers can be built from a file; "
+                "build the model and use load_state_dict instead"
+            )
+        return {"type": name}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:

@@ -120,7 +120,7 @@ class Linear(Layer):
         """Return the options of the layer, without how its weights were initialised."""
         has_bias = "bias" in self._parameters
         sizes = {"in_features": self.in_features, "out_features": self.out_features}
-        return {"type": type(self).__name__, **sizes, "bias": has_bias, "dtype": self.dtype.name}
+        return {**super().config(), **sizes, "bias": has_bias, "dtype": self.dtype.name}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:

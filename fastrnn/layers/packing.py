@@ -16,8 +16,8 @@ class PackCache:
     """Holds the last packed form of some parameters, for any number of threads.
 
     A pack is found again by the parameters themselves, their versions, and the ISA it was made for. This key is read
-    before the weights are: a change that comes in between leaves an old key with the new pack, which is then made again,
-    and never a new key with an old pack. Two threads may pack at the same time; either result is right.
+    before the weights are: a change that comes in between leaves an old key with the new pack, which is then made
+    again, and never a new key with an old pack. Two threads may pack at the same time; either result is right.
     """
 
     __slots__ = ("_held",)

@@ -252,9 +252,8 @@ class Recurrent(Layer):
     def _output(self, T: int, N: int) -> FloatArray:
         """Return an empty (T, N, D*H) array whose memory is in the user's order."""
         width = self._directions * self._width
-        if self.batch_first:
-            return ops.empty((N, T, width), self.dtype).swapaxes(0, 1)
-        return ops.empty((T, N, width), self.dtype)
+        array: FloatArray = ops.empty((N, T, width) if self.batch_first else (T, N, width), self.dtype)
+        return self._time_first(array, batched=True)
 
     def _stack(self, finals: Sequence[Any]) -> States:
         """Return the states of all cells as one array for each part."""
@@ -264,7 +263,8 @@ class Recurrent(Layer):
     def _dropout_mask(self, shape: tuple[int, ...]) -> FloatArray:
         """Return 0 with probability `dropout`, else 1 / (1 - dropout), for each element."""
         kept = self._rng.random(shape, np.float32) >= self.dropout
-        return np.asarray(kept * (1 / (1 - self.dropout) if self.dropout < 1 else 0.0), self.dtype)
+        scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0.0
+        return np.multiply(kept, scale, dtype=self.dtype)
 
     # Inputs and layouts
 
@@ -326,8 +326,8 @@ class Recurrent(Layer):
 
     def config(self) -> dict[str, Any]:
         """Return the options of the layer, without how its weights were initialised."""
-        sizes = {"type": type(self).__name__, "input_size": self.input_size, "hidden_size": self.hidden_size}
-        return {**sizes, **dict(self._option_values())}
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        return {**super().config(), **sizes, **dict(self._option_values())}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:

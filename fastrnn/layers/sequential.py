@@ -115,7 +115,7 @@ class Sequential(Layer):
 
     def config(self) -> dict[str, Any]:
         """Return the configs of all layers."""
-        return {"type": type(self).__name__, "layers": [layer.config() for layer in self._layers]}
+        return {**super().config(), "layers": [layer.config() for layer in self._layers]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:

@@ -57,13 +57,14 @@ class Stream:
         return self._stream.state
 
 
-def _either_form(step: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray], FloatArray]:
+def _either_form(step: Callable[[Any], FloatArray]) -> Callable[[FloatArray], FloatArray]:
     """Let a step of batch size 1 take and return vectors too."""
 
-    def step_one(x: FloatArray) -> FloatArray:
-        if np.ndim(x) != 1:
+    def step_one(x: Any) -> FloatArray:
+        array = isinstance(x, np.ndarray)
+        if (x.ndim if array else np.ndim(x)) != 1:
             return step(x)
-        h: FloatArray = step(np.asarray(x)[None])[0]
+        h: FloatArray = step(x[None] if array else [x])[0]
         return h
 
     return step_one

@@ -3,7 +3,7 @@
 
 #define FR_PRAGMA(text) _Pragma(#text)
 #ifdef __clang__
-#define FR_UNROLL(n) FR_PRAGMA(clang loop unroll_count(n))
+#define FR_UNROLL(n) FR_PRAGMA(clang loop unroll(full))
 #else
 #define FR_UNROLL(n) FR_PRAGMA(GCC unroll n)
 #endif

@@ -287,7 +287,9 @@ def _optimize(layer: Any, name: str, value: Array) -> None:
 
 
 @pytest.mark.parametrize("door", [_assign, _edit, _load, _optimize])
-def test_changed_weights_are_seen(case: Case, door: Callable[[Any, str, Array], None], rng: np.random.Generator) -> None:
+def test_changed_weights_are_seen(
+    case: Case, door: Callable[[Any, str, Array], None], rng: np.random.Generator
+) -> None:
     layer, x = case.layer(), case.x(rng)
     y = case.predict(layer, x)
     for name in layer.parameters():
@@ -359,5 +361,3 @@ def test_file_round_trip(case: Case, rng: np.random.Generator, dtype: Any, tmp_p
         loaded = fr.load(path)
         assert repr(loaded) == repr(layer)
     assert_same(case.predict(loaded, x), case.predict(layer, x))
-
-

@@ -53,7 +53,8 @@ def test_backpropagation_through_pieces_equals_the_whole(family: Any, rng: np.ra
         for start in range(0, 9, 3):
             (_, state), back = layer.forward(x[start : start + 3], state)
             backwards.append(back)
-        dstate, dxs = None, []
+        dstate: Any = None
+        dxs: list[Any] = []
         for index in (2, 1, 0):
             dx, dstate = backwards[index](dy[3 * index : 3 * index + 3], None if truncated else dstate)
             dxs.insert(0, dx)
@@ -392,9 +393,13 @@ def test_an_lstm_state_is_a_pair() -> None:
         layer(x, h)
     with pytest.raises(ArgumentError, match=r"LSTM: 'state' must be a pair \(h, c\), got 3 parts"):
         layer(x, (h, h, h))
-    with pytest.raises(ShapeError, match=r"'state\[1\]' must have shape \(D\*num_layers=1, N=2, H=4\), got \(1, 2, 2\)"):
+    with pytest.raises(
+        ShapeError, match=r"'state\[1\]' must have shape \(D\*num_layers=1, N=2, H=4\), got \(1, 2, 2\)"
+    ):
         layer(x, (h, h))
-    with pytest.raises(ShapeError, match=r"'state\[0\]' must have shape \(D\*num_layers=1, N=2, P=2\), got \(1, 2, 4\)"):
+    with pytest.raises(
+        ShapeError, match=r"'state\[0\]' must have shape \(D\*num_layers=1, N=2, P=2\), got \(1, 2, 4\)"
+    ):
         layer(x, (np.zeros((1, 2, 4), "f4"),) * 2)
     with pytest.raises(DTypeError, match=r"'state\[1\]' must have dtype float32, got NoneType"):
         layer(x, (h, None))
@@ -409,7 +414,7 @@ def test_subclasses_go_by_their_own_name() -> None:
     class Encoder(fr.GRU):
         """A GRU."""
 
-    with pytest.raises(ArgumentError, match="^Encoder: 'input_size'"):
+    with pytest.raises(ArgumentError, match=r"^Encoder: 'input_size'"):
         Encoder(0, 1)
 
 

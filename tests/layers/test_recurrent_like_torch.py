@@ -92,7 +92,9 @@ def check(layer: Any, twin: Any, x: Array, rng: np.random.Generator, lengths: Ar
 
 
 @family
-@pytest.mark.parametrize(("layers", "bidirectional", "batch_first"), [*itertools.product((1, 2, 3), *[(False, True)] * 2)])
+@pytest.mark.parametrize(
+    ("layers", "bidirectional", "batch_first"), [*itertools.product((1, 2, 3), *[(False, True)] * 2)]
+)
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_layers_and_directions(
     family: str, layers: int, bidirectional: bool, batch_first: bool, rng: np.random.Generator
@@ -200,9 +202,7 @@ def test_whole_model_trains_like_torch(rng: np.random.Generator) -> None:
     V = 6
     twin_layers = torch.nn.Embedding(V, C), torch.nn.LSTM(C, H, 2), torch.nn.Linear(H, V)
     twin = torch.nn.ModuleList(twin_layers).double()
-    model = fr.Sequential(
-        fr.Embedding(V, C, dtype="f8"), fr.LSTM(C, H, 2, dtype="f8"), fr.Linear(H, V, dtype="f8")
-    )
+    model = fr.Sequential(fr.Embedding(V, C, dtype="f8"), fr.LSTM(C, H, 2, dtype="f8"), fr.Linear(H, V, dtype="f8"))
     model.load_state_dict(twin.state_dict())
     theirs, ours = torch.optim.Adam(twin.parameters(), lr=0.05), fr.Adam(model, lr=0.05)
     losses = []

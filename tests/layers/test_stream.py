@@ -12,7 +12,7 @@ from tolerances import assert_close
 import fastrnn as fr
 from fastrnn.errors import ArgumentError, DTypeError, ShapeError
 
-LAYERS = {
+LAYERS: dict[str, Any] = {
     "rnn": lambda **options: fr.RNN(3, 4, **options),
     "rnn_relu": lambda **options: fr.RNN(3, 4, nonlinearity="relu", **options),
     "lstm": lambda **options: fr.LSTM(3, 4, **options),
@@ -38,7 +38,7 @@ def operation(layer: Any) -> str:
     return f"{type(layer).__name__.lower()}_forward"
 
 
-def steps(stream: Any, x: Array) -> Array:
+def steps(stream: Any, x: Any) -> Array:
     """Return the outputs of all steps."""
     return np.array([stream.step(x_t).copy() for x_t in x])
 
@@ -70,6 +70,10 @@ def test_vectors_for_a_batch_of_one(kind: str, rng: np.random.Generator) -> None
     assert outputs.shape == y.shape
     assert_close(operation(layer), outputs, y)
     assert_close(operation(layer), [part[:, 0] for part in parts(stream.state)], list(parts(state)))
+    stream.reset()
+    assert_close("exact", steps(stream, x.tolist()), outputs)
+    stream.reset()
+    assert_close("exact", steps(stream, x[:, None])[:, 0], outputs)
 
 
 @kind
@@ -136,7 +140,9 @@ def test_bad_states_leave_the_stream_alone(rng: np.random.Generator) -> None:
     stream = layer.stream(2)
     stream.step(x[0])
     before = stream.state
-    with pytest.raises(ShapeError, match=r"GRU: 'state' must have shape \(D\*num_layers=1, N=2, H=4\), got \(1, 3, 4\)"):
+    with pytest.raises(
+        ShapeError, match=r"GRU: 'state' must have shape \(D\*num_layers=1, N=2, H=4\), got \(1, 3, 4\)"
+    ):
         stream.reset(np.zeros((1, 3, 4), np.float32))
     with pytest.raises(DTypeError, match="GRU: 'state' must have dtype float32, got float64"):
         stream.reset(np.zeros((1, 2, 4)))

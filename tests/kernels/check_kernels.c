@@ -1,0 +1,265 @@
+// Checks every kernel of the tables this CPU can run against plain loops in double, with exact-size heap buffers, so that a
+// sanitizer sees any access past the end. Also built for other architectures and run under an emulator. Prints one line a table.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fr_dispatch.h"
+
+static int failures;
+static int size;           // bytes of one element of the table under test
+static double tolerance;   // relative to max(1, |wanted|)
+static const fr_kernels *K;
+static const char *isa;
+static unsigned state = 1;
+
+static double uniform(void) {  // xorshift, -1..1
+    state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+    return state / 2147483648.0 - 1;
+}
+
+static double get(const void *a, ptrdiff_t i) { return size == 4 ? ((const float *)a)[i] : ((const double *)a)[i]; }
+
+static void put(void *a, ptrdiff_t i, double value) {
+    if (size == 4) ((float *)a)[i] = (float)value;
+    else ((double *)a)[i] = value;
+}
+
+static void *filled(ptrdiff_t n) {
+    void *a = malloc(n ? n * size : 1);
+    for (ptrdiff_t i = 0; i < n; ++i) put(a, i, uniform());
+    return a;
+}
+
+static void *copied(const void *a, ptrdiff_t n) {
+    void *b = malloc(n ? n * size : 1);
+    memcpy(b, a, n * size);
+    return b;
+}
+
+static void expect(const char *what, double got, double wanted) {
+    if (fabs(got - wanted) <= tolerance * fmax(1, fabs(wanted))) return;
+    if (++failures <= 20) printf("FAILED %s f%d %s: got %.17g, wanted %.17g\n", isa, 8 * size, what, got, wanted);
+}
+
+// C [rows, columns] (+)= init + A B with every slot count, strides larger than the rows, A by rows or by columns.
+static void check_gemm(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t k, int slots, int add, int transposed) {
+    const ptrdiff_t W = K->width, panel = slots * W, panels = (columns + panel - 1) / panel;
+    const ptrdiff_t c_stride = columns + 3;
+    void *a = filled(rows * k), *b = filled(panels * k * panel), *init = filled(columns);
+    void *c = filled((rows - 1) * c_stride + columns), *before = copied(c, (rows - 1) * c_stride + columns);
+    fr_gemm g = {.rows = rows, .panels = panels, .columns = columns, .slots = slots, .runs = 1, .add = add, .backwards = add};
+    g.run[0] = (fr_run){.a = a, .row_stride = transposed ? 1 : k, .k_stride = transposed ? rows : 1, .segments = 1, .length = k,
+                        .b = b, .b_stride = panel, .panel_stride = k * panel, .vectors = slots, .last = slots - 1};
+    g.init = init, g.init_panel_stride = panel;
+    g.c = c, g.c_row_stride = c_stride, g.c_panel_stride = panel;
+    K->gemm(&g);
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        for (ptrdiff_t j = 0; j < columns; ++j) {
+            double sum = get(init, j) + (add ? get(before, r * c_stride + j) : 0);
+            for (ptrdiff_t i = 0; i < k; ++i)
+                sum += get(a, transposed ? i * rows + r : r * k + i) * get(b, (j / panel * k + i) * panel + j % panel);
+            expect("gemm", get(c, r * c_stride + j), sum);
+        }
+        for (ptrdiff_t j = columns; j < c_stride && r < rows - 1; ++j)
+            expect("gemm, between rows", get(c, r * c_stride + j), get(before, r * c_stride + j));
+    }
+    free(a), free(b), free(init), free(c), free(before);
+}
+
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+
+// The gates' buffer [panel][row][4 W] of one cell, and the plain arrays beside it.
+static ptrdiff_t rows, units, width, panels;
+
+static ptrdiff_t at(ptrdiff_t row, ptrdiff_t unit, int gate) {
+    return (unit / width * rows + row) * 4 * width + gate * width + unit % width;
+}
+
+static void check_lstm(void) {
+    const ptrdiff_t padded = panels * width;
+    void *gates = filled(panels * rows * 4 * width), *pre = copied(gates, panels * rows * 4 * width);
+    void *c_prev = filled(rows * padded), *c = filled(rows * padded), *h = filled(rows * units);
+    K->lstm(&(fr_cell){.rows = rows, .panels = panels, .units = units, .gates = gates, .gates_panel_stride = rows * 4 * width,
+                       .keep = 1, .c_prev = c_prev, .c_prev_stride = padded, .c = c, .c_stride = padded, .h = h, .h_stride = units});
+    void *dh = filled(rows * padded), *dc = filled(rows * padded), *dc_in = copied(dc, rows * padded), *dy = filled(rows * units);
+    void *grads = copied(gates, panels * rows * 4 * width);
+    K->lstm_backward(&(fr_cell_backward){.rows = rows, .panels = panels, .units = units, .gates = grads,
+                                         .gates_panel_stride = rows * 4 * width, .c_prev = c_prev, .c = c, .c_prev_stride = padded,
+                                         .c_stride = padded, .dy = dy, .dy_stride = units, .dh = dh, .dh_stride = padded, .dc = dc,
+                                         .dc_stride = padded});
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        for (ptrdiff_t u = 0; u < units; ++u) {
+            const double i = sigmoid(get(pre, at(r, u, 0))), f = sigmoid(get(pre, at(r, u, 1)));
+            const double g = tanh(get(pre, at(r, u, 2))), o = sigmoid(get(pre, at(r, u, 3)));
+            const double before = get(c_prev, r * padded + u), cell = f * before + i * g, t = tanh(cell);
+            expect("lstm c", get(c, r * padded + u), cell);
+            expect("lstm h", get(h, r * units + u), o * t);
+            expect("lstm gate", get(gates, at(r, u, 1)), f);
+            const double d = get(dh, r * padded + u) + get(dy, r * units + u);
+            const double dcell = get(dc_in, r * padded + u) + d * o * (1 - t * t);
+            expect("lstm di", get(grads, at(r, u, 0)), dcell * g * i * (1 - i));
+            expect("lstm df", get(grads, at(r, u, 1)), dcell * before * f * (1 - f));
+            expect("lstm dg", get(grads, at(r, u, 2)), dcell * i * (1 - g * g));
+            expect("lstm do", get(grads, at(r, u, 3)), d * t * o * (1 - o));
+            expect("lstm dc", get(dc, r * padded + u), dcell * f);
+        }
+        for (ptrdiff_t u = units; u < padded; ++u) expect("lstm padding", get(grads, at(r, u, 0)), 0);
+    }
+    free(gates), free(pre), free(c_prev), free(c), free(h), free(dh), free(dc), free(dc_in), free(dy), free(grads);
+}
+
+static void check_gru(int reset_after) {
+    const ptrdiff_t padded = panels * width, all = panels * rows * 4 * width;
+    void *gates = filled(all), *pre = copied(gates, all), *h_prev = filled(rows * units), *h = filled(rows * units);
+    fr_cell cell = {.rows = rows, .panels = panels, .units = units, .gates = gates, .gates_panel_stride = rows * 4 * width,
+                    .keep = 1, .h_prev = h_prev, .h_prev_stride = units, .h = h, .h_stride = units};
+    if (reset_after) K->gru(&cell);
+    else K->gru_reset(&cell);
+    for (ptrdiff_t r = 0; r < rows && !reset_after; ++r)
+        for (ptrdiff_t u = 0; u < units; ++u)
+            expect("gru r h", get(h, r * units + u), sigmoid(get(pre, at(r, u, 0))) * get(h_prev, r * units + u));
+    if (!reset_after) K->gru_update(&cell);
+    void *dh = filled(rows * padded), *dh_in = copied(dh, rows * padded), *dy = filled(rows * units), *drh = filled(rows * padded);
+    void *grads = copied(gates, all);
+    fr_cell_backward back = {.rows = rows, .panels = panels, .units = units, .gates = grads, .gates_panel_stride = rows * 4 * width,
+                             .h_prev = h_prev, .h_prev_stride = units, .dy = dy, .dy_stride = units, .dh = dh, .dh_stride = padded,
+                             .drh = drh, .drh_stride = padded};
+    if (reset_after) K->gru_backward(&back);
+    else K->gru_update_backward(&back), K->gru_reset_backward(&back);
+    for (ptrdiff_t row = 0; row < rows; ++row) {
+        for (ptrdiff_t u = 0; u < units; ++u) {
+            const double r = sigmoid(get(pre, at(row, u, 0))), z = sigmoid(get(pre, at(row, u, 1)));
+            const double a_h = get(pre, at(row, u, 3)), p = get(h_prev, row * units + u);
+            const double n = tanh(get(pre, at(row, u, 2)) + (reset_after ? r * a_h : 0));
+            expect("gru h", get(h, row * units + u), (1 - z) * n + z * p);
+            const double d = get(dh_in, row * padded + u) + get(dy, row * units + u), dn = d * (1 - z) * (1 - n * n);
+            const double through = get(drh, row * padded + u);
+            expect("gru dn", get(grads, at(row, u, 2)), dn);
+            expect("gru dz", get(grads, at(row, u, 1)), d * (p - n) * z * (1 - z));
+            expect("gru dr", get(grads, at(row, u, 0)), (reset_after ? dn * a_h : through * p) * r * (1 - r));
+            if (reset_after) expect("gru da_h", get(grads, at(row, u, 3)), dn * r);
+            expect("gru dh", get(dh, row * padded + u), d * z + (reset_after ? 0 : through * r));
+        }
+    }
+    free(gates), free(pre), free(h_prev), free(h), free(dh), free(dh_in), free(dy), free(drh), free(grads);
+}
+
+static void check_rnn(int rectified) {
+    const ptrdiff_t wide = 4 * width, p4 = (units + wide - 1) / wide, all = p4 * rows * wide, padded = p4 * wide;
+    void *gates = filled(all), *h = filled(rows * units), *dh = filled(rows * padded), *grads = filled(all);
+    const fr_cell cell = {.rows = rows, .panels = p4, .units = units, .gates = gates, .gates_panel_stride = rows * wide,
+                          .h = h, .h_stride = units};
+    const fr_cell_backward back = {.rows = rows, .panels = p4, .units = units, .gates = grads, .gates_panel_stride = rows * wide,
+                                   .h = h, .h_stride = units, .dh = dh, .dh_stride = padded};
+    if (rectified) K->rnn_relu(&cell), K->rnn_relu_backward(&back);
+    else K->rnn_tanh(&cell), K->rnn_tanh_backward(&back);
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        for (ptrdiff_t u = 0; u < units; ++u) {
+            const ptrdiff_t place = (u / wide * rows + r) * wide + u % wide;
+            const double a = get(gates, place), wanted = rectified ? fmax(a, 0) : tanh(a), d = get(dh, r * padded + u);
+            expect("rnn h", get(h, r * units + u), wanted);
+            expect("rnn da", get(grads, place), rectified ? (wanted > 0 ? d : 0) : d * (1 - wanted * wanted));
+        }
+    }
+    free(gates), free(h), free(dh), free(grads);
+}
+
+static void check_maps(ptrdiff_t n) {
+    void *x = filled(n), *y = filled(n);
+    for (ptrdiff_t i = 0; i < n; ++i) put(x, i, 8 * get(x, i));
+    const struct { fr_map_fn fast; double (*slow)(double); } maps[] = {{K->exp, exp}, {K->sigmoid, sigmoid}, {K->tanh, tanh}};
+    for (int m = 0; m < 3; ++m) {
+        maps[m].fast(n, x, y);
+        for (ptrdiff_t i = 0; i < n; ++i) expect("map", get(y, i), maps[m].slow(get(x, i)));
+    }
+    free(x), free(y);
+}
+
+static void check_packing(ptrdiff_t count, ptrdiff_t columns) {
+    const ptrdiff_t W = K->width, wide = 4 * W, p4 = (columns + wide - 1) / wide, u = columns < W ? columns : W;
+    void *src = filled(count * columns), *dst = filled(p4 * count * wide), *sums = filled(p4 * wide);
+    void *before = copied(sums, p4 * wide);
+    K->pack_rows(count, columns, src, columns, dst, wide, count * wide);
+    K->column_sums(count, p4, dst, count * wide, sums);
+    for (ptrdiff_t j = 0; j < p4 * wide; ++j) {
+        double sum = get(before, j);
+        for (ptrdiff_t r = 0; r < count; ++r) {
+            const double wanted = j < columns ? get(src, r * columns + j) : 0;
+            expect("pack_rows", get(dst, (j / wide * count + r) * wide + j % wide), wanted);
+            sum += wanted;
+        }
+        expect("column_sums", get(sums, j), sum);
+    }
+    void *turned = filled(count * W), *rows_of_units = filled(u * count);
+    K->pack_units(u, count, rows_of_units, count, turned, W);
+    for (ptrdiff_t i = 0; i < count; ++i)
+        for (ptrdiff_t j = 0; j < W; ++j)
+            expect("pack_units", get(turned, i * W + j), j < u ? get(rows_of_units, j * count + i) : 0);
+    free(src), free(dst), free(sums), free(before), free(turned), free(rows_of_units);
+}
+
+static void check_optimisers(ptrdiff_t n) {
+    void *p = filled(n), *g = filled(n), *m = filled(n), *v = filled(n);
+    for (ptrdiff_t i = 0; i < n; ++i) put(v, i, fabs(get(v, i)));
+    void *p0 = copied(p, n), *m0 = copied(m, n), *v0 = copied(v, n);
+    K->adam(&(fr_adam){.n = n, .param = p, .m = m, .v = v, .grad = g, .lr = .1, .beta1 = .9, .beta2 = .99, .eps = 1e-3,
+                       .weight_decay = .2, .correction1 = .5, .correction2 = .3});
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        const double d = get(g, i) + .2 * get(p0, i), m1 = .9 * get(m0, i) + .1 * d, v1 = .99 * get(v0, i) + .01 * d * d;
+        expect("adam", get(p, i), get(p0, i) - .1 / .5 * m1 / (sqrt(v1 / .3) + 1e-3));
+    }
+    memcpy(p, p0, n * size);
+    K->sgd(&(fr_sgd){.n = n, .param = p, .momentum_buffer = m0, .grad = g, .lr = .1, .momentum = .8, .dampening = .1, .nesterov = 1,
+                     .first = 1});
+    for (ptrdiff_t i = 0; i < n; ++i) expect("sgd", get(p, i), get(p0, i) - .1 * 1.8 * get(g, i));
+    free(p), free(g), free(m), free(v), free(p0), free(m0), free(v0);
+}
+
+static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
+    void *x = filled(count * classes), *dx = filled(count * classes);
+    ptrdiff_t *targets = malloc(count * sizeof *targets);
+    double *losses = malloc(count * sizeof *losses);
+    for (ptrdiff_t r = 0; r < count; ++r) targets[r] = r % 3 == 2 ? -1 : r % classes;
+    K->cross_entropy(&(fr_cross_entropy){.rows = count, .classes = classes, .logits = x, .targets = targets, .scale = .5,
+                                         .dlogits = dx, .losses = losses});
+    for (ptrdiff_t r = 0; r < count; ++r) {
+        double sum = 0;
+        for (ptrdiff_t j = 0; j < classes; ++j) sum += exp(get(x, r * classes + j));
+        if (targets[r] >= 0) expect("loss", losses[r], log(sum) - get(x, r * classes + targets[r]));
+        for (ptrdiff_t j = 0; j < classes; ++j)
+            expect("dlogits", get(dx, r * classes + j),
+                   targets[r] < 0 ? 0 : .5 * (exp(get(x, r * classes + j)) / sum - (targets[r] == j)));
+    }
+    free(x), free(dx), free(targets), free(losses);
+}
+
+static void check_table(void) {
+    width = K->width;
+    for (ptrdiff_t r = 1; r <= 13; ++r)
+        for (int slots = 1; slots <= 4; ++slots)
+            for (ptrdiff_t c = 1; c <= 9 * width; c += width / 2 + 1) check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
+    for (ptrdiff_t c = 1; c <= 2 * width + 1; ++c) {
+        check_maps(c), check_optimisers(c), check_cross_entropy(5, c), check_packing(21, c);
+        for (rows = 1; rows <= 3; ++rows) {
+            units = c, panels = (units + width - 1) / width;
+            check_lstm(), check_gru(1), check_gru(0), check_rnn(0), check_rnn(1);
+        }
+    }
+    for (rows = 2, units = 5 * width - 1, panels = 5; units <= 5 * width; ++units) check_rnn(0), check_rnn(1);
+}
+
+int main(void) {
+    fr_isa isas[FR_ISAS];
+    fr_list_isas(isas);
+    for (int i = 0; i < FR_ISAS; ++i) {
+        for (int t = 0; t < FR_DTYPES && isas[i].built && isas[i].supported; ++t) {
+            isa = isas[i].name, K = isas[i].tables[t], size = t == FR_F32 ? 4 : 8, tolerance = t == FR_F32 ? 1e-5 : 1e-13;
+            const int before = failures;
+            check_table();
+            printf("%s f%d: %s\n", isa, 8 * size, failures == before ? "ok" : "FAILED");
+        }
+    }
+    return failures != 0;
+}
