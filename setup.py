@@ -32,7 +32,7 @@ ISA_FLAGS: dict[str, dict[str, list[str]]] = {
     "aarch64": {"scalar": [], "neon": []},
 }
 C_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-ffp-contract=off", "-fno-math-errno"]
-CYTHON_FLAGS = ["-O2", "-Wno-unused-function"]
+CYTHON_FLAGS = ["-O2", "-Wall", "-Wextra"]
 CYTHON_DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,

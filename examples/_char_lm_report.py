@@ -8,13 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 from _char_lm_run import Point
 
 __all__ = ["ProgressBar", "clock", "plot_curves"]
 
 
+@final
 class ProgressBar:
     """One line on stderr: tqdm's bar if it is installed, else the percentage alone.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, final
 
 import numpy as np
 from _char_lm_data import InputError
@@ -117,7 +117,7 @@ def write_checkpoint(path: Path, saved: Saved) -> None:
 def read_checkpoint(path: Path) -> Saved | None:
     """Return what `write_checkpoint` wrote, or None if there is no such file."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         record = json.loads(arrays.pop("record").tobytes())
         return Saved(Settings(**record["settings"]), Progress(**record["progress"]), record["digest"], arrays)
@@ -141,13 +141,14 @@ def make_directory(path: str) -> Path:
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file in one step: whatever happens, either the old one or the whole new one is there."""
     draft = path.with_name(path.name + ".tmp")
-    with open(draft, "wb") as file:
+    with draft.open("wb") as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(draft, path)
+    draft.replace(path)
 
 
+@final
 class StopRequest:
     """Within a ``with`` block Ctrl-C only sets `made`; a second one interrupts at once."""
 

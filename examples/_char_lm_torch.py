@@ -73,11 +73,11 @@ class TorchTrainer:
         nn.utils.clip_grad_norm_(self.layers.parameters(), self.clip)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
-        return loss.item() / math.log(2)
+        return float(loss.item()) / math.log(2)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights by name."""
-        return self.layers.state_dict()
+        return dict(self.layers.state_dict())
 
 
 class Race(NamedTuple):

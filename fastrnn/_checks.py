@@ -23,6 +23,7 @@ __all__ = [
     "IntArray",
     "as_array",
     "as_dtype",
+    "as_float_array",
     "as_fitting",
     "as_generator",
     "as_lengths",
@@ -59,6 +60,17 @@ def as_array(name: str, arg: str, value: Any, dtype: DTypeLike) -> FloatArray:
     if array.ndim and array.strides[-1] != array.itemsize and array.shape[-1] > 1:
         return np.ascontiguousarray(array)
     return array if array.flags.aligned else array.copy()
+
+
+def as_float_array(name: str, arg: str, value: object) -> FloatArray:
+    """Return `value` as `as_array` does, of the dtype it has, float32 or float64 in any byte order."""
+    if type(value) is np.ndarray and (value.dtype == np.float32 or value.dtype == np.float64):
+        return as_array(name, arg, value, value.dtype)
+    array = _view(name, arg, value)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in (np.float32, np.float64):
+        raise DTypeError(f"{name}: '{arg}' must have dtype float32 or float64, got {_dtype_of(value, array)}")
+    return as_array(name, arg, array, dtype)
 
 
 def _convert(name: str, arg: str, value: object, dtype: np.dtype[Any]) -> FloatArray:

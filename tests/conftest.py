@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,19 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     ops.set_num_threads(request.param)
     yield request.param
     ops.set_num_threads(before)
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs Python in a process of its own: ``run_python("-c", code, FASTRNN_ISA="scalar")``.
+
+    Keyword arguments are environment variables. It must end within a minute.
+    """
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = os.environ | environment
+        return subprocess.run(
+            [sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run

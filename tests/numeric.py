@@ -37,6 +37,33 @@ def random_arrays(
     return arrays
 
 
+def layouts(array: Array) -> dict[str, Array]:
+    """Return arrays equal to `array` as they may lie in memory, by name: all that NumPy can view, NaN (or -1) around them."""
+    dtype, width = array.dtype, array.shape[-1]
+    around: Any = np.nan if dtype.kind == "f" else -1
+    fixed = array.copy()
+    fixed.flags.writeable = False
+    wide = np.full((*array.shape[:-1], 2 * width + 2), around, dtype)
+    wide[..., 1 : width + 1] = array
+    spread = np.full(wide.shape, around, dtype)
+    spread[..., 1:-1:2] = array
+    shifted = np.empty(array.nbytes + 1, np.uint8)[1:].view(dtype).reshape(array.shape)
+    shifted[...] = array
+    records = np.zeros(array.shape[:-1], [("values", dtype, (width,)), ("byte", np.int8)])
+    records["values"] = array
+    return {
+        "read-only": fixed,
+        "column by column": np.asfortranarray(array),
+        "rows apart": wide[..., 1 : width + 1],
+        "every other element": spread[..., 1:-1:2],
+        "elements backwards": array[..., ::-1].copy()[..., ::-1],
+        "rows backwards": array[::-1].copy()[::-1],
+        "unaligned": shifted,
+        "in records of odd size": records["values"],
+        "other byte order": array.astype(dtype.newbyteorder()),
+    }
+
+
 def finite_difference(function: Callable[[], float], array: Array) -> Array:
     """Return the gradient of `function` with respect to the float64 `array` it reads, by central differences.
 
@@ -135,6 +162,20 @@ class RecurrentProblem:
             options=options,
         )
 
+    def part(self, rows: slice) -> RecurrentProblem:
+        """Return the problem of some of the sequences."""
+        options = dict(self.options)
+        if "lengths" in options:
+            options["lengths"] = np.asarray(options["lengths"])[rows]
+        return replace(
+            self,
+            x=self.x[:, rows],
+            state=tuple(value[rows] for value in self.state),
+            dy=self.dy[:, rows],
+            dstate=tuple(value[rows] for value in self.dstate),
+            options=options,
+        )
+
     def forward(self, module: ModuleType, **options: Any) -> tuple[Array, tuple[Array, ...]]:
         """Return y and the final state from ``module.<cell>_forward``."""
         function = getattr(module, f"{self.variant.cell}_forward")
@@ -149,6 +190,12 @@ class RecurrentProblem:
         (y, state), pullback = function(self.x, self.params, self.pack(self.state), **{**self.options, **options})
         dx, dstate, dparams = pullback(self.dy, self.pack(self.dstate), grads=grads)
         return y, self.unpack(state), {"x": dx, "state": self.unpack(dstate), "params": dparams}
+
+    def results(self, module: ModuleType, *, params: Any = None, **options: Any) -> dict[str, Any]:
+        """Return all that `vjp` gives under one name each; `params` may be packed ones."""
+        given = self if params is None else replace(self, params=params)
+        y, state, grads = given.vjp(module, **options)
+        return {"y": y, "state": state, "dx": grads["x"], "dstate": grads["state"], "params": grads["params"]}
 
     def objective(self, module: ModuleType) -> float:
         """Return the scalar whose gradients `vjp` gives: sum(dy * y) + sum(dstate * state)."""

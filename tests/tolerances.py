@@ -97,6 +97,27 @@ def assert_close(operation: str, actual: Any, desired: Any, *, dtype: DTypeLike 
         _assert_array_close(operation, np.asarray(actual), np.asarray(desired), dtype, where)
 
 
+def assert_same_bits(actual: Any, desired: Any, where: str = "") -> None:
+    """Assert that arrays, or tuples, lists and mappings of arrays, have the same shapes, types and bits.
+
+    Stricter than `assert_close` with "exact": the sign of a zero counts.
+    """
+    if isinstance(desired, Mapping):
+        assert set(actual) == set(desired), f"bits{where}: keys {sorted(actual)}, expected {sorted(desired)}"
+        for name in desired:
+            assert_same_bits(actual[name], desired[name], f"{where}[{name!r}]")
+    elif isinstance(desired, tuple | list):
+        assert len(actual) == len(desired), f"bits{where}: {len(actual)} items, expected {len(desired)}"
+        for index, (one_actual, one_desired) in enumerate(zip(actual, desired, strict=True)):
+            assert_same_bits(one_actual, one_desired, f"{where}[{index}]")
+    else:
+        got, wanted = np.asarray(actual), np.asarray(desired)
+        assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape), f"bits{where}: {got.dtype} {got.shape}"
+        if got.tobytes() != wanted.tobytes():
+            np.testing.assert_array_equal(got, wanted, err_msg=f"bits{where}")
+            raise AssertionError(f"bits{where}: equal values, but other signs of zero or other NaN")
+
+
 def _assert_array_close(
     operation: str, actual: np.ndarray[Any, Any], desired: np.ndarray[Any, Any], dtype: DTypeLike | None, where: str
 ) -> None:

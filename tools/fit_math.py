@@ -150,11 +150,12 @@ def constants(dtype: str) -> Constants:
     high = round_to(ln2, bits - exponent_bits)
     values = {
         "LOG2E": [round_to(1 / ln2, bits)],
-        "LN2": [round_to(ln2, bits)],
         "LN2_SPLIT": [high, round_to(ln2 - high, bits)],
         "EXP": exp,
         "TANH": tanh,
     }
+    if dtype == "f32":
+        values["LN2"] = [round_to(ln2, bits)]
     return Constants(values, {"EXP": exp_error, "TANH": tanh_error})
 
 

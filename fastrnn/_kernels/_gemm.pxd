@@ -1,5 +1,7 @@
 # Products over packed operands: the door to the one GEMM kernel, and dense layers.
 
+cimport numpy as cnp
+
 from fastrnn._kernels._dispatch cimport fr_gemm, fr_kernels
 from fastrnn._kernels._memory cimport Block
 
@@ -9,6 +11,10 @@ cdef enum:
 
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
+
+cdef inline ptrdiff_t row_stride(cnp.ndarray array) noexcept:
+    """Elements between rows; an array of one row may claim any."""
+    return array.strides[0] // array.itemsize if array.shape[0] > 1 else array.shape[1]
 
 cdef void gemm_columns(const fr_kernels *kernels, int itemsize, fr_gemm *product) noexcept nogil
 cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t a_stride,

@@ -219,7 +219,7 @@ cdef class DenseWeights:
         cdef Dense d
         d.kernels, d.itemsize = self.kernels, self.itemsize
         d.rows, d.k, d.columns = x.shape[0], x.shape[1], y.shape[1]
-        d.x_stride, d.y_stride = x.strides[0] // d.itemsize, y.strides[0] // d.itemsize
+        d.x_stride, d.y_stride = row_stride(x), row_stride(y)
         d.x, d.y = <const char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(y)
         d.packed, d.bias = packed.data, NULL if bias is None else bias.data
         cdef int size = team_size(<double> d.rows * d.k * d.columns, max(d.rows // d.kernels.tile_rows, d.columns // 64))
@@ -233,7 +233,7 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     o.itemsize = dy.itemsize
     o.kernels = kernels_for(o.itemsize)
     o.rows, o.m, o.n = dy.shape[0], dy.shape[1], x.shape[1]
-    o.dy_stride, o.x_stride = dy.strides[0] // o.itemsize, x.strides[0] // o.itemsize
+    o.dy_stride, o.x_stride = row_stride(dy), row_stride(x)
     o.dy, o.x = <const char *> cnp.PyArray_DATA(dy), <const char *> cnp.PyArray_DATA(x)
     o.grad = <char *> cnp.PyArray_DATA(grad)
     o.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)

@@ -5,17 +5,19 @@ fresh. So blocks of dead arrays are kept and handed out again, at most `KEPT_LIM
 the size that was used longest ago goes first.
 """
 
+import operator
+
 import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from cpython.object cimport PyTypeObject
 from cpython.ref cimport PyObject, Py_INCREF
 from libc.stdlib cimport free
 from libc.string cimport memset
 
 cdef extern from *:
     """
-    #define _GNU_SOURCE
     #include <stdlib.h>
     #include <sys/mman.h>
     #ifdef MADV_HUGEPAGE
@@ -28,8 +30,11 @@ cdef extern from *:
     void fr_advise_huge(void *data, size_t nbytes)
 
 cdef extern from "numpy/arrayobject.h":
-    object PyArray_NewFromDescr(object subtype, cnp.dtype descr, int ndim, cnp.npy_intp *dims, cnp.npy_intp *strides,
+    object PyArray_NewFromDescr(PyTypeObject *subtype, cnp.dtype descr, int ndim, cnp.npy_intp *dims, cnp.npy_intp *strides,
                                 void *data, int flags, PyObject *parent)
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 cnp.import_array()
 
@@ -57,9 +62,12 @@ cdef char *take(size_t capacity) except NULL:
     global kept_bytes
     cdef void *data = NULL
     cdef list blocks = kept.get(capacity)
-    if blocks:
+    if blocks is not None:
+        address = blocks.pop()
         kept_bytes -= capacity
-        return <char *> <size_t> blocks.pop()
+        if not blocks:
+            del kept[capacity]
+        return <char *> <size_t> address
     cdef size_t alignment = HUGE_PAGE if capacity >= 2 * HUGE_PAGE else LINE
     if posix_memalign(&data, alignment, capacity) != 0:
         raise MemoryError(f"cannot allocate {capacity} bytes")
@@ -124,6 +132,8 @@ def empty(shape, dtype):
     dtype : a NumPy type without Python objects in it
     """
     cdef cnp.dtype descr = np.dtype(dtype)
+    if not isinstance(shape, tuple):
+        raise TypeError(f"empty: 'shape' must be a tuple of int, got {type(shape).__name__}")
     cdef cnp.npy_intp dims[32]
     cdef size_t nbytes = descr.itemsize
     cdef int axis, ndim = len(shape)
@@ -132,14 +142,15 @@ def empty(shape, dtype):
     if ndim > 32:
         raise ValueError(f"empty: 'shape' must have at most 32 axes, got {ndim}")
     for axis in range(ndim):
-        dims[axis] = shape[axis]
-        if dims[axis] < 0 or (dims[axis] > 0 and nbytes > <size_t> 0x7FFFFFFFFFFFFFFF // dims[axis]):
-            raise ValueError(f"empty: 'shape' must be non-negative and fit in memory, got {tuple(shape)}")
+        size = operator.index(shape[axis])
+        if size < 0 or size * max(int(nbytes), 1) > int(PY_SSIZE_T_MAX):
+            raise ValueError(f"empty: 'shape' must be non-negative and fit in memory, got {shape}")
+        dims[axis] = size
         nbytes *= dims[axis]
     cdef Block block = new_block(nbytes)
     Py_INCREF(descr)  # the call below takes one reference for itself
     cdef cnp.ndarray array = PyArray_NewFromDescr(
-        cnp.ndarray, descr, ndim, dims, NULL, block.data, cnp.NPY_ARRAY_CARRAY, NULL)
+        <PyTypeObject *> cnp.ndarray, descr, ndim, dims, NULL, block.data, cnp.NPY_ARRAY_CARRAY, NULL)
     cnp.set_array_base(array, block)
     return array
 

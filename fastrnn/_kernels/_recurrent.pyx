@@ -10,7 +10,7 @@ from libc.string cimport memset
 import numpy as np
 
 from fastrnn._kernels._dispatch cimport FR_SLOTS, kernels_for
-from fastrnn._kernels._gemm cimport OUTER_ROWS, ceil_div
+from fastrnn._kernels._gemm cimport OUTER_ROWS, ceil_div, row_stride
 from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._recurrent_backward cimport run_backward
 from fastrnn._kernels._recurrent_forward cimport run_forward
@@ -99,11 +99,6 @@ cdef class Weights:
 
 cdef inline char *data_of(cnp.ndarray array) noexcept:
     return NULL if array is None else <char *> cnp.PyArray_DATA(array)
-
-
-cdef inline ptrdiff_t row_stride(cnp.ndarray array) noexcept:
-    """Elements between rows; an array of one row may claim any."""
-    return array.strides[0] // array.itemsize if array.shape[0] > 1 else array.shape[1]
 
 
 cdef class Call:

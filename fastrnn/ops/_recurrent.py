@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import as_array, as_lengths, check_shape
+from fastrnn._checks import as_array, as_float_array, as_lengths, check_shape
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._recurrent import Call, Weights
 from fastrnn.errors import ArgumentError, DTypeError, ShapeError
@@ -18,7 +18,6 @@ from fastrnn.ops._sequences import Plan, as_rows, ragged, uniform
 Array = NDArray[Any]
 Params = Mapping[str, Array]
 Grads = dict[str, Array]
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +41,14 @@ class Packed:
     def checked(self, name: str, cell: str, backward: bool, option: object = None) -> Packed:
         """Return self if it fits a call, else say why not."""
         if self.cell != cell or self.option != option:
-            raise ArgumentError(f"{name}: 'params' must be packed for {cell} {_shown(option)}, got {self.cell} {_shown(self.option)}")
+            raise ArgumentError(f"{name}: 'params' must be packed for {_shown(cell, option)}, got {_shown(self.cell, self.option)}")
         if backward and not self.trainable:
-            raise ArgumentError(f"{name}: 'params' must be packed with backward=True")
+            raise ArgumentError(f"{name}: 'params' must be packed with backward=True, got backward=False")
         return self
 
 
-def _shown(option: object) -> str:
-    return "" if option is None else f"({option})"
+def _shown(cell: str, option: object) -> str:
+    return cell if option is None else f"{cell} ({option})"
 
 
 def shapes_of(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
@@ -64,15 +63,15 @@ def as_parts(state: Array | None) -> tuple[Array] | None:
 
 def check_params(name: str, params: Params, gates: int, projected: bool = False) -> dict[str, Array]:
     """Return the parameters of one cell as contiguous arrays of one dtype, shapes checked."""
+    if not isinstance(params, Mapping):
+        raise ArgumentError(f"{name}: 'params' must be a mapping of arrays or packed weights, got {type(params).__name__}")
     known = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] + ["weight_hr"] * projected
     missing = [key for key in known[:2] if key not in params]
     unknown = [key for key in params if key not in known]
     if missing or unknown:
         raise ArgumentError(f"{name}: 'params' must have {', '.join(known[:2])} and may have {', '.join(known[2:])}; "
                             f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}")
-    dtype = np.asarray(params["weight_ih"]).dtype
-    if dtype not in FLOATS:
-        raise DTypeError(f"{name}: 'weight_ih' must have dtype float32 or float64, got {dtype}")
+    dtype = as_float_array(name, "weight_ih", params["weight_ih"]).dtype
     arrays = {key: np.ascontiguousarray(as_array(name, key, value, dtype)) for key, value in params.items()}
     check_shape(name, "weight_ih", arrays["weight_ih"], "(G*H, C)")
     rows = len(arrays["weight_ih"])
@@ -117,7 +116,8 @@ class Problem:
         """Return the parts of a state, None where the caller gave none."""
         parts = state if state is not None else (None,) * len(self.widths)
         if not isinstance(parts, tuple | list) or len(parts) != len(self.widths):
-            raise ShapeError(f"{self.name}: the state must be {len(self.widths)} arrays, got {type(state).__name__}")
+            got = f"{len(parts)} parts" if isinstance(parts, tuple | list) else type(parts).__name__
+            raise ShapeError(f"{self.name}: 'state' must be {'a pair (h, c)' if len(self.widths) > 1 else 'one array'}, got {got}")
         return tuple(
             None if part is None else self.check_part(letter + suffix, part, width)
             for letter, part, width in zip("hc", parts, self.widths, strict=False)
@@ -131,8 +131,7 @@ class Problem:
     def check_out(self, out: Array | None) -> Array | None:
         if out is None:
             return None
-        if not isinstance(out, np.ndarray) or out.dtype != self.dtype or not out.flags.writeable:
-            raise DTypeError(f"{self.name}: 'out' must be a writable {self.dtype} array")
+        check_writable(self.name, "out", out, self.dtype)
         check_shape(self.name, "out", out, "(T, N, H)", T=self.T, N=self.N, H=self.R)
         return out
 
@@ -246,17 +245,27 @@ class Problem:
         return dx, tuple(plan.unsorted(part) for part in start if part is not None)
 
 
+def check_writable(name: str, arg: str, array: object, dtype: Any) -> None:
+    """Raise unless `array` is an array of exactly `dtype` that can be written."""
+    if not isinstance(array, np.ndarray):
+        raise DTypeError(f"{name}: '{arg}' must be a writable {dtype} array, got {type(array).__name__}")
+    if array.dtype != dtype:
+        raise DTypeError(f"{name}: '{arg}' must have dtype {dtype}, got {array.dtype}")
+    if not array.flags.writeable:
+        raise ArgumentError(f"{name}: '{arg}' must be writable, got a read-only array")
+
+
 def check_grads(name: str, shapes: dict[str, tuple[int, ...]], grads: Mapping[str, Array] | None, dtype: Any) -> Grads:
     """Return the arrays to add gradients into: those given, zeros for the rest."""
+    if grads is not None and not isinstance(grads, Mapping):
+        raise ArgumentError(f"{name}: 'grads' must be a mapping of arrays, got {type(grads).__name__}")
     given = grads or {}
     for key, shape in shapes.items():
-        array = given.get(key)
-        if array is None:
+        if key not in given:
             continue
-        if not isinstance(array, np.ndarray) or array.dtype != dtype or not array.flags.writeable:
-            raise DTypeError(f"{name}: 'grads[{key!r}]' must be a writable {dtype} array")
-        if array.shape != shape:
-            raise ShapeError(f"{name}: 'grads[{key!r}]' must have shape {shape}, got {array.shape}")
+        check_writable(name, f"grads[{key!r}]", given[key], dtype)
+        if given[key].shape != shape:
+            raise ShapeError(f"{name}: 'grads[{key!r}]' must have shape {shape}, got {given[key].shape}")
     return {key: given[key] if key in given else np.zeros(shape, dtype) for key, shape in shapes.items()}
 
 

@@ -80,11 +80,13 @@ def ragged(T: int, N: int, lengths: IntArray, reverse: bool) -> Plan:
 
 
 def as_rows(array: Array) -> Array | None:
-    """Return a (T, N, C) array as (T*N, C) without a copy, or None if its rows do not lie at one distance."""
+    """Return a (T, N, C) array as (T*N, C) without a copy, or None if the kernels cannot step through its rows as they lie."""
     T, N, C = array.shape
-    outer, inner, _ = array.strides
+    outer, inner, last = array.strides
+    if not array.flags.aligned or (C > 1 and last != array.itemsize):
+        return None
     if N == 1 or T == 1 or outer == N * inner:
         step = outer if N == 1 else inner
-        if step >= C * array.itemsize:
+        if step >= C * array.itemsize and step % array.itemsize == 0:
             return np.lib.stride_tricks.as_strided(array, (T * N, C), (step, array.itemsize))
     return None

@@ -44,9 +44,10 @@ class RecurrentStream:
         if state is None:
             self._stream.reset(None, None)
             return
-        parts = tuple(state) if self._pair else (state,)
-        if len(parts) != 1 + self._pair:
-            raise ShapeError(f"{self._name}: 'state' must be a pair (h, c), got {len(parts)} parts")
+        parts = state if self._pair else (state,)
+        if not isinstance(parts, tuple | list) or len(parts) != 1 + self._pair:
+            got = f"{len(parts)} parts" if isinstance(parts, tuple | list) else type(parts).__name__
+            raise ShapeError(f"{self._name}: 'state' must be a pair (h, c), got {got}")
         _, H, R = self._layers[0].sizes
         checked = [self._part(letter, part, width) for letter, part, width in zip("hc", parts, (R, H), strict=False)]
         self._stream.reset(checked[0], checked[1] if self._pair else None)

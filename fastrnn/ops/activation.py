@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import as_array
+from fastrnn._checks import as_float_array
 from fastrnn._kernels import _activation
 from fastrnn._kernels._memory import empty
-from fastrnn.errors import DTypeError
-from fastrnn.ops._recurrent import FLOATS
 
 Array = NDArray[Any]
 
@@ -20,11 +18,8 @@ __all__ = ["exp", "sigmoid", "tanh"]
 
 
 def _mapped(name: str, kernel: Callable[[Array, Array], None], x: Array) -> Array:
-    dtype = np.asarray(x).dtype
-    if dtype not in FLOATS:
-        raise DTypeError(f"{name}: 'x' must have dtype float32 or float64, got {dtype}")
-    array = np.ascontiguousarray(as_array(name, "x", x, dtype)).reshape(np.shape(x))
-    y = empty(array.shape, dtype)
+    array = np.asarray(as_float_array(name, "x", x), order="C")
+    y = empty(array.shape, array.dtype)
     kernel(array, y)
     return y
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import as_array, as_tokens, check_shape
+from fastrnn._checks import as_array, as_float_array, as_tokens, check_shape
 from fastrnn._kernels._embedding import gather, scatter_add
 from fastrnn._kernels._memory import empty
-from fastrnn.errors import DTypeError
-from fastrnn.ops._recurrent import FLOATS, check_grads, once
+from fastrnn.ops._recurrent import check_grads, once
 
 Array = NDArray[Any]
 Grads = dict[str, Array]
@@ -21,10 +20,7 @@ __all__ = ["embedding_forward", "embedding_vjp"]
 
 
 def _checked(name: str, tokens: Array, weight: Array) -> tuple[Array, Array]:
-    dtype = np.asarray(weight).dtype
-    if dtype not in FLOATS:
-        raise DTypeError(f"{name}: 'weight' must have dtype float32 or float64, got {dtype}")
-    table = np.ascontiguousarray(as_array(name, "weight", weight, dtype))
+    table = np.ascontiguousarray(as_float_array(name, "weight", weight))
     check_shape(name, "weight", table, "(V, E)")
     return as_tokens(name, "tokens", tokens, len(table)), table
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import as_array, check_shape
+from fastrnn._checks import as_array, as_float_array, check_shape
 from fastrnn._kernels._gemm import DenseWeights, add_weight_gradient
 from fastrnn._kernels._memory import empty
-from fastrnn.errors import ArgumentError, DTypeError, ShapeError
-from fastrnn.ops._recurrent import FLOATS, check_grads, once, shapes_of
+from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn.ops._recurrent import check_grads, once, shapes_of
 
 Array = NDArray[Any]
 Grads = dict[str, Array]
@@ -26,14 +26,11 @@ class PackedLinear:
     __slots__ = ("shapes", "trainable", "weights")
 
     def __init__(self, name: str, weight: Array, bias: Array | None, backward: bool) -> None:
-        dtype = np.asarray(weight).dtype
-        if dtype not in FLOATS:
-            raise DTypeError(f"{name}: 'weight' must have dtype float32 or float64, got {dtype}")
-        weight = np.ascontiguousarray(as_array(name, "weight", weight, dtype))
+        weight = np.ascontiguousarray(as_float_array(name, "weight", weight))
         check_shape(name, "weight", weight, "(K, C)")
         arrays = {"weight": weight}
         if bias is not None:
-            arrays["bias"] = np.ascontiguousarray(as_array(name, "bias", bias, dtype))
+            arrays["bias"] = np.ascontiguousarray(as_array(name, "bias", bias, weight.dtype))
             check_shape(name, "bias", arrays["bias"], "(K)", K=len(weight))
         self.weights = DenseWeights(weight, arrays.get("bias"), backward)
         self.shapes = shapes_of(arrays)
@@ -52,9 +49,9 @@ def _packed(name: str, weight: Array | PackedLinear, bias: Array | None, backwar
     if not isinstance(weight, PackedLinear):
         return PackedLinear(name, weight, bias, backward)
     if bias is not None:
-        raise ArgumentError(f"{name}: 'bias' must be None beside a packed weight, which holds its own")
+        raise ArgumentError(f"{name}: 'bias' must be None beside a packed weight, which holds its own, got {type(bias).__name__}")
     if backward and not weight.trainable:
-        raise ArgumentError(f"{name}: 'weight' must be packed with backward=True")
+        raise ArgumentError(f"{name}: 'weight' must be packed with backward=True, got backward=False")
     return weight
 
 

@@ -7,22 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import as_array, as_tokens, check_shape
+from fastrnn._checks import as_array, as_float_array, as_tokens, check_shape, plain_int
 from fastrnn._kernels._losses import cross_entropy as _cross_entropy
 from fastrnn._kernels._memory import empty
-from fastrnn.errors import DTypeError, ShapeError
-from fastrnn.ops._recurrent import FLOATS
+from fastrnn.errors import ShapeError
 
 Array = NDArray[Any]
 
 __all__ = ["cross_entropy", "mse_loss"]
-
-
-def _as_float(name: str, arg: str, value: Array) -> Array:
-    dtype = np.asarray(value).dtype
-    if dtype not in FLOATS:
-        raise DTypeError(f"{name}: '{arg}' must have dtype float32 or float64, got {dtype}")
-    return as_array(name, arg, value, dtype)
 
 
 def cross_entropy(logits: Array, targets: Array, *, ignore_index: int | None = None) -> tuple[float, Array]:
@@ -49,8 +41,10 @@ def cross_entropy(logits: Array, targets: Array, *, ignore_index: int | None = N
     ShapeError, DTypeError, TokenError
     """
     name = "cross_entropy"
-    array = _as_float(name, "logits", logits)
+    array = as_float_array(name, "logits", logits)
     check_shape(name, "logits", array, "(..., V)")
+    if ignore_index is not None:
+        plain_int(name, "ignore_index", ignore_index)
     classes = as_tokens(name, "targets", targets, array.shape[-1], ignore_index)
     if classes.shape != array.shape[:-1]:
         raise ShapeError(f"{name}: 'targets' must have shape {array.shape[:-1]}, got {classes.shape}")
@@ -85,7 +79,7 @@ def mse_loss(prediction: Array, target: Array) -> tuple[float, Array]:
     ShapeError, DTypeError
     """
     name = "mse_loss"
-    given = _as_float(name, "prediction", prediction)
+    given = as_float_array(name, "prediction", prediction)
     wanted = as_array(name, "target", target, given.dtype)
     if wanted.shape != given.shape:
         raise ShapeError(f"{name}: 'target' must have shape {given.shape}, got {wanted.shape}")

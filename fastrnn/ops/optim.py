@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import positive_int
+from fastrnn._checks import as_float_array, finite_float, positive_int
 from fastrnn._kernels import _optim
 from fastrnn.errors import ArgumentError, DTypeError, ShapeError
-from fastrnn.ops._recurrent import FLOATS
+from fastrnn.ops._recurrent import check_writable
 
 Array = NDArray[Any]
 
@@ -18,15 +18,21 @@ __all__ = ["adam_step", "sgd_step"]
 
 
 def _check(name: str, param: Array, **others: Array) -> None:
+    dtype = as_float_array(name, "param", param).dtype
     for arg, array in {"param": param, **others}.items():
-        if not isinstance(array, np.ndarray) or array.dtype not in FLOATS or array.dtype != param.dtype:
-            raise DTypeError(f"{name}: '{arg}' must be an array of the parameter's dtype, float32 or float64")
+        if arg != "grad":
+            check_writable(name, arg, array, dtype)
+        elif not isinstance(array, np.ndarray) or array.dtype != dtype:
+            raise DTypeError(f"{name}: 'grad' must have dtype {dtype}, got {getattr(array, 'dtype', type(array).__name__)}")
         if array.shape != param.shape:
             raise ShapeError(f"{name}: '{arg}' must have shape {param.shape}, got {array.shape}")
         if not array.flags.c_contiguous or not array.flags.aligned:
-            raise ArgumentError(f"{name}: '{arg}' must be C-contiguous")
-        if arg != "grad" and not array.flags.writeable:
-            raise ArgumentError(f"{name}: '{arg}' must be writable")
+            raise ArgumentError(f"{name}: '{arg}' must be C-contiguous, got strides {array.strides}")
+
+
+def _check_numbers(name: str, **numbers: float) -> None:
+    for arg, value in numbers.items():
+        finite_float(name, arg, value)
 
 
 def sgd_step(
@@ -63,6 +69,7 @@ def sgd_step(
     ----------
     Sutskever et al. 2013, On the importance of initialization and momentum in deep learning.
     """
+    _check_numbers("sgd_step", lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
     used = buf if momentum != 0 else None
     _check("sgd_step", param, grad=grad, **({} if used is None else {"buf": used}))
     _optim.sgd(param, grad, used, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
@@ -104,6 +111,7 @@ def adam_step(
     ----------
     Kingma & Ba 2015, Adam, algorithm 1; Loshchilov & Hutter 2019, Decoupled weight decay regularization, algorithm 2.
     """
+    _check_numbers("adam_step", lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
     _check("adam_step", param, grad=grad, m=m, v=v)
     count = positive_int("adam_step", "step", step)
     _optim.adam(param, grad, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,

@@ -21,6 +21,8 @@ __all__ = [
     "set_num_threads",
 ]
 
+MOST_THREADS = 4096  # more is no machine's wish; larger numbers mean "all you have"
+
 
 def set_num_threads(n: int) -> None:
     """Let each call use at most `n` threads. Results do not depend on it.
@@ -31,7 +33,7 @@ def set_num_threads(n: int) -> None:
     ------
     ArgumentError : n is not an int >= 1
     """
-    _threads.set_num_threads(positive_int("set_num_threads", "n", n))
+    _threads.set_num_threads(min(positive_int("set_num_threads", "n", n), MOST_THREADS))
 
 
 def build_info() -> dict[str, Any]:

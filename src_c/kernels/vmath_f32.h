@@ -1,4 +1,24 @@
-// header
+// exp, sigmoid and tanh of a vector of floats. Include after a vocabulary header of the same type.
+//
+//   exp      2^n EXP(r)                                    x = n ln 2 + r,      |r| <= ln 2 / 2
+//   sigmoid  s (1 + v) / (s (1 + v) + (1 - v))             x = n ln 2 + r,      v = tanh(r / 2),  s = 2^n
+//   tanh     ((s + 1) v + s - 1) / ((s - 1) v + s + 1)     x = n ln 2 / 2 + r,  v = tanh(r),      s = 2^n
+//
+// sigmoid is e^x / (e^x + 1) with e^r = (1 + v) / (1 - v); tanh is its addition theorem, tanh(n ln 2 / 2) being
+// (s - 1) / (s + 1). So both need tanh only for |v| < 0.18, and nothing cancels: for n = 0 tanh is v itself.
+//
+// Largest error in ULP, found over all 2^32 inputs and rounded up:
+//            avx2, avx512, neon   scalar
+//   exp      0.87                 1.15
+//   sigmoid  2.51                 2.51
+//   tanh     2.48                 2.63
+// The fused ISAs agree bit for bit; scalar rounds each product before its sum. The bounds hold at every magnitude, down
+// to gradual underflow. exp(0) = 1; tanh is odd, keeps -0 and denormals; sigmoid and tanh reach 1, never more.
+// Infinities give their limits, NaN gives NaN.
+//
+// Constants: tools/fit_math.py, which also checks that they stand here. LN2_SPLIT is ln 2 in two parts, the first so
+// short that n times it is exact. EXP is exp(r) in powers of r, relative error 3.9e-9; TANH is tanh(r) / r in powers
+// of r^2 for |r| <= ln 2 / 4, relative error 5.6e-8.
 #pragma once
 
 static const real LOG2E = 1.442695f;
@@ -14,7 +34,9 @@ FR_INLINE vec vround_product(vec x, real scale) {
 }
 
 // x - n ln 2. The first part of ln 2 is short enough for an exact product.
-FR_INLINE vec vreduce(vec x, vec n) { return vfnma(n, vset1(LN2_SPLIT[1]), vfnma(n, vset1(LN2_SPLIT[0]), x)); }
+FR_INLINE vec vreduce(vec x, vec n) {
+    return vfnma(n, vset1(LN2_SPLIT[1]), vfnma(n, vset1(LN2_SPLIT[0]), x));
+}
 
 // tanh(k r) / r for k = 1 or 1/2 and |k r| <= ln 2 / 4, from u = r^2. The scaled coefficients are exact.
 FR_INLINE vec vtanh_ratio(vec u, real k) {
@@ -22,7 +44,7 @@ FR_INLINE vec vtanh_ratio(vec u, real k) {
     return vfma(p, u, vset1(TANH[0] * k));
 }
 
-// Past the limits the result is infinity (from 88.73) or zero (from -103.98).
+// At the limits the result is already infinity (from 88.73 on) or zero (from -103.98 on).
 FR_INLINE vec vexp(vec x) {
     const vec t = vmax(vset1(-104.0f), vmin(vset1(89.0f), x));
     const vec n = vround_product(t, LOG2E), r = vreduce(t, n);
@@ -35,7 +57,7 @@ FR_INLINE vec vexp(vec x) {
     return vscale2(p, n);
 }
 
-// Past the limits the result is 1 (from 17.33) or zero (from -103.98).
+// At the limits the result is already 1 (from 17.33 on) or zero (from -103.98 on).
 FR_INLINE vec vsigmoid(vec x) {
     const vec t = vmax(vset1(-104.0f), vmin(vset1(40.0f), x)), one = vset1(1.0f);
     const vec n = vround_product(t, LOG2E), r = vreduce(t, n);
@@ -44,8 +66,8 @@ FR_INLINE vec vsigmoid(vec x) {
     return vdiv(a, vadd(a, vfnma(p, r, one)));
 }
 
-// Past the limits the result is +-1 (from 9.02). One product with ln 2 / 2 rounded to nearest is enough here: |n| <= 29, and
-// where n is large the derivative of tanh is small. The difference as (s + 1) v - (1 - s) keeps the sign of a zero.
+// At the limits the result is already +-1 (from 8.50 on). One product with ln 2 / 2 rounded to nearest is enough:
+// |n| <= 29, and where n is large the derivative of tanh is small. (s + 1) v - (1 - s) keeps the sign of a zero.
 FR_INLINE vec vtanh(vec x) {
     const vec t = vmax(vset1(-10.0f), vmin(vset1(10.0f), x)), one = vset1(1.0f);
     const vec n = vround_product(t, 2 * LOG2E), r = vfnma(n, vset1(LN2 / 2), t);

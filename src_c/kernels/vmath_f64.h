@@ -1,11 +1,48 @@
-// header
+// exp, sigmoid and tanh of a vector of doubles. Include after a vocabulary header of the same type.
+//
+//   exp      2^n EXP(r)                                    x = n ln 2 + r,      |r| <= ln 2 / 2
+//   sigmoid  s (1 + v) / (s (1 + v) + (1 - v))             x = n ln 2 + r,      v = tanh(r / 2),  s = 2^n
+//   tanh     ((s + 1) v + s - 1) / ((s - 1) v + s + 1)     x = n ln 2 / 2 + r,  v = tanh(r),      s = 2^n
+//
+// sigmoid is e^x / (e^x + 1) with e^r = (1 + v) / (1 - v); tanh is its addition theorem, tanh(n ln 2 / 2) being
+// (s - 1) / (s + 1). So both need tanh only for |v| < 0.18, and nothing cancels: for n = 0 tanh is v itself.
+//
+// Largest error in ULP. Some 70 million samples, evenly over fourteen ranges and over all bit patterns, show 0.96, 2.47
+// and 2.52 (scalar 1.24, 2.47, 2.55); the bounds leave room for what they missed:
+//            avx2, avx512, neon   scalar
+//   exp      1.1                  1.4
+//   sigmoid  2.7                  2.7
+//   tanh     2.7                  2.8
+// The fused ISAs agree bit for bit; scalar rounds each product before its sum. The bounds hold at every magnitude, down
+// to gradual underflow. exp(0) = 1; tanh is odd, keeps -0 and denormals; sigmoid and tanh reach 1, never more.
+// Infinities give their limits, NaN gives NaN.
+//
+// Constants: tools/fit_math.py, which also checks that they stand here. LN2_SPLIT is ln 2 in two parts, the first so
+// short that n times it is exact. EXP is exp(r) in powers of r, relative error 1.1e-17; TANH is tanh(r) / r in powers
+// of r^2 for |r| <= ln 2 / 4, relative error 4.7e-18.
 #pragma once
 
 static const real LOG2E = 1.4426950408889634;
-static const real LN2 = 0.6931471805599453;
 static const real LN2_SPLIT[] = {0.6931471805598903, 5.497923018708371e-14};
-static const real EXP[] = {1.0, 1.0, 0.5000000000000011, 0.16666666666666413, 0.04166666666653024, 0.00833333333349434, 0.0013888888943604102, 0.0001984126950682304, 2.4801493129277726e-05, 2.755758621991583e-06, 2.7630236464178607e-07, 2.500008967072887e-08};
-static const real TANH[] = {1.0, -0.3333333333333249, 0.13333333332784233, -0.05396825278285271, 0.021869370777124565, -0.008857310858948912, 0.003444863566516998};
+static const real EXP[] = {1.0,
+                           1.0,
+                           0.5000000000000011,
+                           0.16666666666666413,
+                           0.04166666666653024,
+                           0.00833333333349434,
+                           0.0013888888943604102,
+                           0.0001984126950682304,
+                           2.4801493129277726e-05,
+                           2.755758621991583e-06,
+                           2.7630236464178607e-07,
+                           2.500008967072887e-08};
+static const real TANH[] = {1.0,
+                            -0.3333333333333249,
+                            0.13333333332784233,
+                            -0.05396825278285271,
+                            0.021869370777124565,
+                            -0.008857310858948912,
+                            0.003444863566516998};
 
 // x * scale rounded to an integer, for |x * scale| < 2^51: adding 1.5 * 2^52 leaves no fraction bits.
 FR_INLINE vec vround_product(vec x, real scale) {
@@ -29,7 +66,7 @@ FR_INLINE vec vtanh_ratio(vec u, real k) {
     return vfma(p, u, vset1(TANH[0] * k));
 }
 
-// Past the limits the result is infinity (from 709.79) or zero (from -745.14).
+// At the limits the result is already infinity (from 709.79 on) or zero (from -745.14 on).
 // The even and the odd powers are summed apart: two shorter chains of dependent operations.
 FR_INLINE vec vexp(vec x) {
     const vec t = vmax(vset1(-746.0), vmin(vset1(710.0), x));
@@ -45,7 +82,7 @@ FR_INLINE vec vexp(vec x) {
     return vscale2(vfma(above, r, vset1(EXP[0])), n);
 }
 
-// Past the limits the result is 1 (from 36.74) or zero (from -745.14).
+// At the limits the result is already 1 (from 37.43 on) or zero (from -745.14 on).
 FR_INLINE vec vsigmoid(vec x) {
     const vec t = vmax(vset1(-746.0), vmin(vset1(40.0), x)), one = vset1(1.0);
     const vec n = vround_product(t, LOG2E), r = vreduce(t, n, 1.0);
@@ -54,7 +91,7 @@ FR_INLINE vec vsigmoid(vec x) {
     return vdiv(a, vadd(a, vfnma(p, r, one)));
 }
 
-// Past the limits the result is +-1 (from 19.07). The difference as (s + 1) v - (1 - s) keeps the sign of a zero.
+// At the limits the result is already +-1 (from 18.55 on). (s + 1) v - (1 - s) keeps the sign of a zero.
 FR_INLINE vec vtanh(vec x) {
     const vec t = vmax(vset1(-20.0), vmin(vset1(20.0), x)), one = vset1(1.0);
     const vec n = vround_product(t, 2 * LOG2E), r = vreduce(t, n, 0.5);

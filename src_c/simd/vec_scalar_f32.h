@@ -85,7 +85,9 @@ FR_INLINE vec vround(vec a) {
 
 // 2^n for integral -126 <= n <= 127, from t = n + 12583039.0f (= 1.5 * 2^23 + 127): the low bits of t
 // are the biased exponent of 2^n.
-FR_INLINE vec vpow2_biased(vec t) { return (vec)((vbits)t << 23); }
+FR_INLINE vec vpow2_biased(vec t) {
+    return (vec)((vbits)t << 23);
+}
 
 FR_INLINE vec vpow2(vec n) { return vpow2_biased(n + vset1(12583039.0f)); }
 

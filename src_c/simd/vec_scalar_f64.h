@@ -79,7 +79,9 @@ FR_INLINE vec vround(vec a) {
 
 // 2^n for integral -1022 <= n <= 1023, from t = n + 6755399441056767.0 (= 1.5 * 2^52 + 1023): the low bits of t
 // are the biased exponent of 2^n.
-FR_INLINE vec vpow2_biased(vec t) { return (vec)((vbits)t << 52); }
+FR_INLINE vec vpow2_biased(vec t) {
+    return (vec)((vbits)t << 52);
+}
 
 FR_INLINE vec vpow2(vec n) { return vpow2_biased(n + vset1(6755399441056767.0)); }
 

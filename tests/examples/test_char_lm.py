@@ -1,7 +1,8 @@
-"""The character language model at reduced size: it learns, goes on after interruptions, writes, and refuses nonsense."""
+"""The character language model at reduced size: it learns, goes on where it stopped, writes, and refuses nonsense."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -19,9 +20,9 @@ import fastrnn as fr
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-import _char_lm_data as data  # noqa: E402
-import _char_lm_run as runs  # noqa: E402
-import char_lm  # noqa: E402
+char_lm = importlib.import_module("char_lm")
+data = importlib.import_module("_char_lm_data")
+runs = importlib.import_module("_char_lm_run")
 
 pytest.importorskip("safetensors")
 pytestmark = pytest.mark.filterwarnings("error")
@@ -269,7 +270,7 @@ def test_bad_arguments(main, arguments, message, tmp_path):
     [
         (b"", "is empty"),
         (b"0123456789012345678", "too short: 19 characters, at least 20 are needed"),
-        (b"caf\xe9 " * 100, "is not UTF-8 text: invalid continuation byte at byte 3"),
+        (b"abc\xe9 " * 100, "is not UTF-8 text: invalid continuation byte at byte 3"),
     ],
 )
 def test_bad_text(main, content, message, tmp_path):
