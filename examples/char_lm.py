@@ -32,6 +32,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -379,6 +380,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the text has enough of it, as `head` may; exit without a second error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ cdef void give_back(char *data, size_t capacity):
     if capacity <= SMALL or capacity > KEPT_LIMIT:
         free(data)
         return
-    cdef list blocks = kept.pop(capacity, None) or []
+    cdef list fresh = [], blocks = kept.pop(capacity, fresh)  # made first: making it may free another block of this class
     blocks.append(<size_t> data)
     kept[capacity] = blocks
     kept_bytes += capacity

@@ -101,6 +101,7 @@ cdef inline char *data_of(cnp.ndarray array) noexcept:
     return NULL if array is None else <char *> cnp.PyArray_DATA(array)
 
 
+@cython.final
 cdef class Call:
     """One run of the time loop over steps whose rows lie in 2-D arrays.
 

@@ -147,11 +147,11 @@ class Problem:
         if self.T == 0 or self.N == 0:
             y = np.zeros(shape, self.dtype) if self.out is None else self.out
             return y, tuple(np.array(self.start(*pair)) for pair in zip(self.state, self.widths, strict=True))
-        even = self.lengths is None or bool((self.lengths == self.T).all())
-        self.plan = uniform(self.T, self.N, self.reverse) if even else ragged(self.T, self.N, self.lengths, self.reverse)
         y = empty(shape, self.dtype) if self.out is None else self.out
-        if even:
+        if self.lengths is None or (self.lengths == self.T).all():
+            self.plan = uniform(self.T, self.N, self.reverse)
             return self.run_even(y, keep)
+        self.plan = ragged(self.T, self.N, self.lengths, self.reverse)
         return self.run_ragged(y, keep)
 
     def loop(self, x: Array, y: Array, keep: bool) -> tuple[Array, ...]:

@@ -83,7 +83,9 @@ def mse_loss(prediction: Array, target: Array) -> tuple[float, Array]:
     wanted = as_array(name, "target", target, given.dtype)
     if wanted.shape != given.shape:
         raise ShapeError(f"{name}: 'target' must have shape {given.shape}, got {wanted.shape}")
-    difference = given - wanted
+    with np.errstate(all="ignore"):  # infinities and NaN are answers here, not accidents
+        difference = given - wanted
+        loss = float(np.square(difference).sum())
     size = difference.size
-    loss = float(np.square(difference).sum()) / size if size else float("nan")
+    loss = loss / size if size else float("nan")
     return loss, difference * difference.dtype.type(2 / max(size, 1))

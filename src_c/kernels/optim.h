@@ -12,11 +12,14 @@ static void FR_NAME(adam)(const fr_adam *s) {
     const vec rest1 = vset1((real)(1 - s->beta1)), rest2 = vset1((real)(1 - s->beta2));
     const vec rate = vset1((real)(s->lr / s->correction1)), eps = vset1((real)s->eps);
     const vec root_correction2 = vsqrt(vset1((real)s->correction2));
-    const vec decay = vset1((real)(s->decoupled ? 0 : s->weight_decay));
+    const vec decay = vset1((real)s->weight_decay);
+    const int decays = !s->decoupled && s->weight_decay != 0;  // zero times an infinite parameter would be a NaN
     const vec keep = vset1((real)(s->decoupled ? 1 - s->lr * s->weight_decay : 1));
     for (ptrdiff_t i = 0; i < s->n; i += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(s->n - i, 0);
-        const vec p = vload_lanes(param + i, lanes), g = vfma(decay, p, vload_lanes(grad + i, lanes));
+        const vec p = vload_lanes(param + i, lanes);
+        vec g = vload_lanes(grad + i, lanes);
+        if (decays) g = vfma(decay, p, g);
         const vec m_new = vfma(beta1, vload_lanes(m + i, lanes), vmul(rest1, g));
         const vec v_new = vfma(beta2, vload_lanes(v + i, lanes), vmul(rest2, vmul(g, g)));
         const vec denominator = vadd(vdiv(vsqrt(v_new), root_correction2), eps);
@@ -35,7 +38,8 @@ static void FR_NAME(sgd)(const fr_sgd *s) {
     for (ptrdiff_t i = 0; i < s->n; i += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(s->n - i, 0);
         const vec p = vload_lanes(param + i, lanes);
-        vec step = vfma(decay, p, vload_lanes(grad + i, lanes));
+        vec step = vload_lanes(grad + i, lanes);
+        if (s->weight_decay != 0) step = vfma(decay, p, step);
         if (buffer) {
             const vec moved = s->first ? step : vfma(momentum, vload_lanes(buffer + i, lanes), vmul(fresh, step));
             vstore_lanes(buffer + i, moved, lanes);

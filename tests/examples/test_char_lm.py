@@ -30,6 +30,16 @@ pytestmark = pytest.mark.filterwarnings("error")
 SMALL = ("--hidden", "24", "--batch", "8", "--steps", "16")
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Leave the other cores alone: models this small do not need them."""
+    before = fr.get_num_threads()
+    fr.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    fr.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def text():
     """Return the beginning of the default text."""

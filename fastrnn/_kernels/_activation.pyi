@@ -1,0 +1,9 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+_Array = NDArray[Any]
+
+def exp(x: _Array, y: _Array) -> None: ...
+def sigmoid(x: _Array, y: _Array) -> None: ...
+def tanh(x: _Array, y: _Array) -> None: ...

@@ -1,0 +1,7 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+_Array = NDArray[Any]
+
+def cross_entropy(logits: _Array, targets: _Array, scale: float, dlogits: _Array, losses: _Array) -> None: ...

@@ -1,0 +1,9 @@
+from typing import Any, final
+
+from numpy.typing import DTypeLike, NDArray
+
+@final
+class Block: ...
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]: ...
+def kept_memory() -> int: ...

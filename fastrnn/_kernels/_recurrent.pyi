@@ -1,0 +1,30 @@
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import disjoint_base
+
+_Array = NDArray[Any]
+
+@disjoint_base
+class Weights:
+    inputs: int
+    units: int
+    width: int
+    dtype: np.dtype[Any]
+
+@final
+class Call:
+    def __init__(
+        self, weights: Weights, x: _Array, y: _Array, row: _Array, active: _Array, h0: _Array, c0: _Array | None, keep: bool
+    ) -> None: ...
+    def last_c(self, last_rows: _Array) -> _Array: ...
+    def backward(
+        self,
+        dy: _Array | None,
+        dh: _Array | None,
+        dc: _Array | None,
+        previous: _Array,
+        dx: _Array,
+        grads: dict[str, _Array],
+    ) -> tuple[_Array, _Array | None]: ...

@@ -1,0 +1,9 @@
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from fastrnn._kernels._recurrent import Weights
+
+@final
+class RNNWeights(Weights):
+    def __init__(self, params: dict[str, NDArray[Any]], nonlinearity: str, backward: bool) -> None: ...

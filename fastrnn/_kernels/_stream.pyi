@@ -1,0 +1,19 @@
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from fastrnn._kernels._recurrent import Weights
+
+_Array = NDArray[Any]
+
+@final
+class Layer:
+    def __init__(self, weights: Weights, batch: int, cell_state: bool) -> None: ...
+
+@final
+class Stream:
+    def __init__(self, name: str, layers: list[Weights], batch: int, cell_state: bool) -> None: ...
+    def step(self, x: _Array) -> _Array: ...
+    def converted(self, x: object) -> _Array: ...
+    def reset(self, h: _Array | None, c: _Array | None) -> None: ...
+    def state(self) -> tuple[_Array, _Array | None]: ...
