@@ -5,7 +5,7 @@ Arrays come checked from `fastrnn.ops`: one element type, last axis contiguous, 
 
 cimport cython
 cimport numpy as cnp
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -78,14 +78,16 @@ cdef class Weights:
 
     cdef char *pack_bias(self, list slots) except NULL:
         """[panel][4 W] from the (H,) bias of each slot."""
-        cdef ptrdiff_t length = self.cell.unit_vectors * self.kernels.width
-        cdef cnp.ndarray bias = np.zeros((self.panels, len(slots), length), self.dtype)
-        padded = np.zeros(self.panels * length, self.dtype)
-        for j, values in enumerate(slots):
-            padded[:self.units] = values
-            bias[:, j] = padded.reshape(self.panels, length)
-        self.owners.append(bias)
-        return <char *> cnp.PyArray_DATA(bias)
+        cdef ptrdiff_t length = self.cell.unit_vectors * self.kernels.width, slot, p
+        cdef char *packed = self.own(zeroed_block(self.panels * len(slots) * length * self.itemsize))
+        cdef cnp.ndarray bias
+        for slot in range(len(slots)):
+            bias = np.ascontiguousarray(slots[slot], self.dtype)
+            for p in range(self.panels):
+                memcpy(packed + (p * len(slots) + slot) * length * self.itemsize,
+                       <const char *> cnp.PyArray_DATA(bias) + p * length * self.itemsize,
+                       min(length, self.units - p * length) * self.itemsize)
+        return packed
 
     cdef void describe(self, Sequence *s) noexcept:
         memset(s, 0, sizeof(s[0]))
@@ -165,7 +167,7 @@ cdef class Call:
         return copy
 
     def last_c(self, last_rows):
-        """c after each sequence's last step; `last_rows` are the rows of those steps, or a slice of them."""
+        """c after each sequence's last step; `last_rows` are the rows of those steps."""
         c = self.c[last_rows] if self.s.keep else self.c
         return c[:, :self.s.H].copy()
 

@@ -2,6 +2,8 @@
 
 cimport cython
 
+import numpy as np
+
 from fastrnn._kernels._recurrent cimport Weights
 
 
@@ -17,7 +19,7 @@ cdef class RNNWeights(Weights):
             self.cell.forward, self.cell.backward = self.kernels.rnn_tanh, self.kernels.rnn_tanh_backward
         self.packed.x = self.pack_forward(params["weight_ih"], 0, 1)
         self.packed.h = self.pack_forward(params["weight_hh"], 0, 1)
-        self.packed.bias = self.pack_bias([params.get("bias_ih", 0) + params.get("bias_hh", 0)])
+        self.packed.bias = self.pack_bias([np.broadcast_to(params.get("bias_ih", 0) + params.get("bias_hh", 0), self.units)])
         if backward:
             self.packed.x_back = self.pack_backward(params["weight_ih"], 0, 1, 0)
             self.packed.h_back = self.pack_backward(params["weight_hh"], 0, 1, 0)

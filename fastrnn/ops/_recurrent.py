@@ -159,10 +159,11 @@ class Problem:
         plan = self.plan
         assert plan is not None
         parts = [self.start(*pair) for pair in zip(self.state, self.widths, strict=True)]
-        h0 = np.array(parts[0]) if keep else np.ascontiguousarray(parts[0])
+        owned = keep or np.may_share_memory(parts[0], y)  # a team may write y's first rows while a member still reads h0
+        h0 = np.array(parts[0]) if owned else np.ascontiguousarray(parts[0])
         call = Call(self.packed.weights, x, y, plan.row, plan.active, h0, parts[1] if len(parts) > 1 else None, keep)
         self.call = call if keep else None
-        last = [y[plan.last]] + ([call.last_c(plan.last)] if len(parts) > 1 else [])
+        last = [np.array(y[plan.last])] + ([call.last_c(plan.last)] if len(parts) > 1 else [])
         return tuple(plan.unsorted(part) for part in last)
 
     def run_even(self, y: Array, keep: bool) -> tuple[Array, tuple[Array, ...]]:

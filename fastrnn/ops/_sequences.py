@@ -28,7 +28,7 @@ class Plan:
     ----------
     row, active : (T',) first row and number of rows of each step; `active` never grows
     previous : (rows,) the row that holds the step before, or -1-n for row n of the initial state
-    last : (N,) each sequence's last row
+    last : (N,) each sequence's last row, a slice where they lie side by side
     source : (rows,) place in the flattened (T, N) of each row, or None if rows are the user's rows
     order : (N,) the sequences, longest first, or None
     """
@@ -36,7 +36,7 @@ class Plan:
     row: Index
     active: Index
     previous: Index
-    last: Index
+    last: Index | slice
     source: Index | None = None
     order: Index | None = None
 
@@ -62,7 +62,7 @@ def uniform(T: int, N: int, reverse: bool) -> Plan:
     everything = np.arange(T * N)
     previous = (everything + (N if reverse else -N)).astype(np.intp)
     previous[row[0] : row[0] + N] = -1 - np.arange(N)
-    return Plan(row, active, previous, row[-1] + np.arange(N))
+    return Plan(row, active, previous, slice(int(row[-1]), int(row[-1]) + N))
 
 
 def ragged(T: int, N: int, lengths: IntArray, reverse: bool) -> Plan:
@@ -82,6 +82,8 @@ def ragged(T: int, N: int, lengths: IntArray, reverse: bool) -> Plan:
 def as_rows(array: Array) -> Array | None:
     """Return a (T, N, C) array as (T*N, C) without a copy, or None if the kernels cannot step through its rows as they lie."""
     T, N, C = array.shape
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array.reshape(T * N, C)
     outer, inner, last = array.strides
     if not array.flags.aligned or (C > 1 and last != array.itemsize):
         return None

@@ -17,19 +17,37 @@ static void FR_NAME(pack_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *sr
     }
 }
 
-// A block of 16 columns at a time: each line that is read is used whole while it is still in the first cache.
+// W x W elements: row i of the result is column i. Each stage interleaves rows that lie half the square apart; after log2(W)
+// stages every element has changed its row number with its column number.
+FR_INLINE void transpose(vec row[FR_WIDTH]) {
+    FR_UNROLL(4) for (int stage = 1; stage < FR_WIDTH; stage *= 2) {
+        vec next[FR_WIDTH];
+        FR_UNROLL(8) for (int i = 0; i < FR_WIDTH / 2; ++i) {
+            next[2 * i] = vzip_lo(row[i], row[i + FR_WIDTH / 2]);
+            next[2 * i + 1] = vzip_hi(row[i], row[i + FR_WIDTH / 2]);
+        }
+        FR_UNROLL(16) for (int i = 0; i < FR_WIDTH; ++i) row[i] = next[i];
+    }
+}
+
+// Columns j..j+count-1 of `units` rows, where there are too few for a square.
+FR_INLINE void pack_rest(ptrdiff_t units, ptrdiff_t j, ptrdiff_t count, const real *src, ptrdiff_t src_stride, real *dst,
+                         ptrdiff_t dst_stride) {
+    for (ptrdiff_t i = j; i < j + count; ++i) {
+        for (ptrdiff_t u = 0; u < FR_WIDTH; ++u) dst[i * dst_stride + u] = u < units ? src[u * src_stride + i] : 0;
+    }
+}
+
 static void FR_NAME(pack_units)(ptrdiff_t units, ptrdiff_t k, const void *src, ptrdiff_t src_stride, void *dst,
                                 ptrdiff_t dst_stride) {
-    const ptrdiff_t block = 16;
-    for (ptrdiff_t start = 0; start < k; start += block) {
-        const ptrdiff_t stop = start + block < k ? start + block : k;
-        for (ptrdiff_t j = start; j < stop; ++j) {
-            const real *from = (const real *)src + j;
-            real *to = (real *)dst + j * dst_stride;
-            for (ptrdiff_t u = 0; u < units; ++u) to[u] = from[u * src_stride];
-            for (ptrdiff_t u = units; u < FR_WIDTH; ++u) to[u] = 0;
-        }
+    const ptrdiff_t squares = units == FR_WIDTH ? k - k % FR_WIDTH : 0;
+    for (ptrdiff_t j = 0; j < squares; j += FR_WIDTH) {
+        vec row[FR_WIDTH];
+        FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) row[u] = vload((const real *)src + u * src_stride + j);
+        transpose(row);
+        FR_UNROLL(16) for (int i = 0; i < FR_WIDTH; ++i) vstore((real *)dst + (j + i) * dst_stride, row[i]);
     }
+    pack_rest(units, squares, k - squares, src, src_stride, dst, dst_stride);
 }
 
 static void FR_NAME(column_sums)(ptrdiff_t rows, ptrdiff_t panels, const void *gates, ptrdiff_t gates_panel_stride,

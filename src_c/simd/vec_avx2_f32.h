@@ -12,6 +12,7 @@
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -89,6 +90,14 @@ FR_INLINE real vmax_lane(vec v) {
     const __m128 d = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     const __m128 e = _mm_max_ps(d, _mm_movehl_ps(d, d));
     return _mm_cvtss_f32(_mm_max_ss(e, _mm_movehdup_ps(e)));
+}
+
+// The unpack instructions work within 128-bit halves; the permutation joins the right ones.
+FR_INLINE vec vzip_lo(vec a, vec b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+FR_INLINE vec vzip_hi(vec a, vec b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
 }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+x"(*v)); }

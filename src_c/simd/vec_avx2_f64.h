@@ -12,6 +12,7 @@
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -87,6 +88,14 @@ FR_INLINE real vsum(vec v) {
 FR_INLINE real vmax_lane(vec v) {
     const __m128d d = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_max_sd(d, _mm_unpackhi_pd(d, d)));
+}
+
+// The unpack instructions work within 128-bit halves; the permutation joins the right ones.
+FR_INLINE vec vzip_lo(vec a, vec b) {
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x20);
+}
+FR_INLINE vec vzip_hi(vec a, vec b) {
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
 }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+x"(*v)); }

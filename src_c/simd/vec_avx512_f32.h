@@ -12,6 +12,7 @@
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -75,6 +76,14 @@ FR_INLINE real vmax_lane(vec v) {
     const __m128 d = _mm_max_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1));
     const __m128 e = _mm_max_ps(d, _mm_movehl_ps(d, d));
     return _mm_cvtss_f32(_mm_max_ss(e, _mm_movehdup_ps(e)));
+}
+
+// Lanes 0..15 count a's, 16..31 b's.
+FR_INLINE vec vzip_lo(vec a, vec b) {
+    return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
+}
+FR_INLINE vec vzip_hi(vec a, vec b) {
+    return _mm512_permutex2var_ps(a, _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b);
 }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+v"(*v)); }

@@ -12,6 +12,7 @@
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -73,6 +74,14 @@ FR_INLINE real vmax_lane(vec v) {
     const __m256d q = _mm256_max_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
     const __m128d d = _mm_max_pd(_mm256_castpd256_pd128(q), _mm256_extractf128_pd(q, 1));
     return _mm_cvtsd_f64(_mm_max_sd(d, _mm_unpackhi_pd(d, d)));
+}
+
+// Lanes 0..7 count a's, 8..15 b's.
+FR_INLINE vec vzip_lo(vec a, vec b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), b);
+}
+FR_INLINE vec vzip_hi(vec a, vec b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b);
 }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+v"(*v)); }

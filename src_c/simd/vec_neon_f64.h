@@ -12,6 +12,7 @@
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -83,5 +84,8 @@ FR_INLINE vec vscale2(vec p, vec n) {
 
 FR_INLINE real vsum(vec v) { return vaddvq_f64(v); }
 FR_INLINE real vmax_lane(vec v) { return vmaxvq_f64(v); }
+
+FR_INLINE vec vzip_lo(vec a, vec b) { return vzip1q_f64(a, b); }
+FR_INLINE vec vzip_hi(vec a, vec b) { return vzip2q_f64(a, b); }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+w"(*v)); }

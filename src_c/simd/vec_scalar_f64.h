@@ -13,6 +13,7 @@
 //   vlt, vle, vgt, veq    false if either operand is NaN
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
+//   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vpin                  does nothing: no baseline folds an unaligned load into its use
 #pragma once
 
@@ -95,5 +96,8 @@ FR_INLINE vec vscale2(vec p, vec n) {
 
 FR_INLINE real vsum(vec v) { return v[0] + v[1]; }
 FR_INLINE real vmax_lane(vec v) { return v[0] > v[1] ? v[0] : v[1]; }
+
+FR_INLINE vec vzip_lo(vec a, vec b) { return (vec){a[0], b[0]}; }
+FR_INLINE vec vzip_hi(vec a, vec b) { return (vec){a[1], b[1]}; }
 
 FR_INLINE void vpin(vec *v) { (void)v; }
