@@ -42,8 +42,9 @@ CYTHON_DIRECTIVES = {
     "freethreading_compatible": False,
     "embedsignature": True,
 }
-# Arriving through a user's CFLAGS these would turn on flush-to-zero for the whole process, or break NaN and infinity.
-FORBIDDEN_FLAGS = {"-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-ffinite-math-only", "-march=native"}
+# Arriving through a user's CFLAGS these would turn on flush-to-zero for the whole process, break NaN and infinity, or let
+# the portable kernels use what the building machine has.
+FORBIDDEN_FLAGS = ("-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-ffinite-math-only", "-march=", "-mcpu=")
 
 
 def chosen_isas() -> dict[str, list[str]]:
@@ -80,13 +81,14 @@ class BuildExtensions(build_ext):
             elif name == "_dispatch":
                 extension.define_macros += [("FR_COMPILER", f'"{compiler_id} " __VERSION__')]
                 extension.extra_objects += self.kernel_objects(isas)
+                extension.depends += extension.extra_objects  # or a change of the kernels alone would not be linked
         super().build_extensions()
 
     def clean_compiler(self) -> None:
         for tool in ("compiler", "compiler_so", "compiler_cxx", "linker_so"):
             command = getattr(self.compiler, tool, None)
             if command:
-                setattr(self.compiler, tool, [word for word in command if word not in FORBIDDEN_FLAGS])
+                setattr(self.compiler, tool, [word for word in command if not word.startswith(FORBIDDEN_FLAGS)])
 
     def openmp_flags(self) -> list[str]:
         """Return the flags of the first OpenMP spelling that compiles and links, or none."""

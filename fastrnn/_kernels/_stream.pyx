@@ -56,19 +56,20 @@ cdef class Stream:
     layers : list of Weights, each as wide as the next reads
     batch : N >= 1
     cell_state : bool, whether there is a c beside h
+    convert : called with an x that cannot be read as it is; returns a contiguous (N, C) array of the right type, or raises
     """
 
     cdef list layers
     cdef Layer first
     cdef ptrdiff_t batch, inputs
     cdef cnp.dtype dtype
-    cdef object name
+    cdef object convert
     cdef int phase           # which half of h the last step wrote
     cdef tuple views         # the two halves of the last layer's h, as the user sees them
 
-    def __init__(self, str name not None, list layers not None, ptrdiff_t batch, bint cell_state):
+    def __init__(self, list layers not None, ptrdiff_t batch, bint cell_state, convert not None):
         cdef Layer last
-        self.name, self.batch = name, batch
+        self.convert, self.batch = convert, batch
         self.layers = [Layer(weights, batch, cell_state) for weights in layers]
         self.first, last = self.layers[0], self.layers[len(layers) - 1]
         self.inputs, self.dtype = self.first.s.C, last.weights.dtype
@@ -104,15 +105,7 @@ cdef class Stream:
             if (array.ndim == 2 and array.shape[0] == self.batch and array.shape[1] == self.inputs and array.descr is self.dtype
                     and cnp.PyArray_ISCARRAY_RO(array)):
                 return array
-        return self.converted(x)
-
-    def converted(self, x):
-        """Return any fitting x as a contiguous array, or raise: the slow way."""
-        from fastrnn._checks import as_array, check_shape
-
-        array = as_array(self.name, "x", x, self.dtype)
-        check_shape(self.name, "x", array, "(N, C)", N=self.batch, C=self.inputs)
-        return np.ascontiguousarray(array)
+        return self.convert(x)
 
     def reset(self, h, c):
         """Start again from h (layers, N, R) and c (layers, N, H), checked by the caller; zeros for None."""

@@ -72,7 +72,7 @@ def check_params(name: str, params: Params, gates: int, projected: bool = False)
         raise ArgumentError(f"{name}: 'params' must have {', '.join(known[:2])} and may have {', '.join(known[2:])}; "
                             f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}")
     dtype = as_float_array(name, "weight_ih", params["weight_ih"]).dtype
-    arrays = {key: np.ascontiguousarray(as_array(name, key, value, dtype)) for key, value in params.items()}
+    arrays = {key: np.asarray(as_array(name, key, value, dtype), order="C") for key, value in params.items()}
     check_shape(name, "weight_ih", arrays["weight_ih"], "(G*H, C)")
     rows = len(arrays["weight_ih"])
     H = rows // gates

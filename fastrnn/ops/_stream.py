@@ -36,8 +36,14 @@ class RecurrentStream:
         self._pair = layers[0].cell == "lstm"
         self._layers = layers
         self._shape = len(layers), N
-        self._stream = Stream(name, [layer.weights for layer in layers], N, self._pair)
+        self._stream = Stream([layer.weights for layer in layers], N, self._pair, self._converted)
         self.step = self._stream.step
+
+    def _converted(self, x: object) -> Array:
+        weights = self._layers[0].weights
+        array = as_array(self._name, "x", x, weights.dtype)
+        check_shape(self._name, "x", array, "(N, C)", N=self._shape[1], C=weights.inputs)
+        return np.ascontiguousarray(array)
 
     def reset(self, state: Any = None) -> None:
         """Start again from `state`: (layers, N, H), for LSTM a pair (h, c); zeros if None."""

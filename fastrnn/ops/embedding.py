@@ -20,7 +20,7 @@ __all__ = ["embedding_forward", "embedding_vjp"]
 
 
 def _checked(name: str, tokens: Array, weight: Array) -> tuple[Array, Array]:
-    table = np.ascontiguousarray(as_float_array(name, "weight", weight))
+    table = np.asarray(as_float_array(name, "weight", weight), order="C")
     check_shape(name, "weight", table, "(V, E)")
     return as_tokens(name, "tokens", tokens, len(table)), table
 

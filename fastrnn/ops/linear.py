@@ -26,11 +26,11 @@ class PackedLinear:
     __slots__ = ("shapes", "trainable", "weights")
 
     def __init__(self, name: str, weight: Array, bias: Array | None, backward: bool) -> None:
-        weight = np.ascontiguousarray(as_float_array(name, "weight", weight))
+        weight = np.asarray(as_float_array(name, "weight", weight), order="C")
         check_shape(name, "weight", weight, "(K, C)")
         arrays = {"weight": weight}
         if bias is not None:
-            arrays["bias"] = np.ascontiguousarray(as_array(name, "bias", bias, weight.dtype))
+            arrays["bias"] = np.asarray(as_array(name, "bias", bias, weight.dtype), order="C")
             check_shape(name, "bias", arrays["bias"], "(K)", K=len(weight))
         self.weights = DenseWeights(weight, arrays.get("bias"), backward)
         self.shapes = shapes_of(arrays)

@@ -4,7 +4,7 @@
 //   vload, vstore         any alignment of whole reals
 //   vload_n, vstore_n     0 <= n <= FR_WIDTH lanes; missing lanes read as zero, memory past n is never touched
 //   vfma, vfms, vfnma     (a, b, c): a * b + c, a * b - c, c - a * b; two roundings: without a fused
-//                         instruction, one rounding would cost a library call, some 50 times slower
+//                         instruction, one rounding would cost a library call, 10 to 370 times slower
 //   vmin, vmax            b if either operand is NaN, so that vmin(limit, x) keeps a NaN of x
 //   vround                to the nearest integral value, ties to even; infinities, NaN and huge values unchanged
 //   vscale2(p, n)         p * 2^n for integral n, |n| <= 2044, with gradual underflow and overflow to infinity;

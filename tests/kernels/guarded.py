@@ -1,0 +1,170 @@
+"""Run every operation on arrays that end, or begin, right at a page that may not be touched: ``python guarded.py avx2``.
+
+Any access outside an array ends the process with a segmentation fault; the last line printed says what ran. Results go into such
+arrays too, and must have the same bits as in ordinary ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import mmap
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from numeric import Array, RecurrentProblem  # noqa: E402
+from shapes import VARIANTS, RecurrentSizes  # noqa: E402
+from tolerances import assert_same_bits  # noqa: E402
+
+from fastrnn import ops  # noqa: E402
+
+PAGE = mmap.PAGESIZE
+NO_ACCESS = 0
+TAILS = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65)
+# Units and features around the vectors' widths and the panels'; the last is large enough for a team.
+SIZES = (
+    *(RecurrentSizes(3, N, C, H) for N, C, H in ((1, 1, 1), (2, 5, 3), (3, 9, 17), (7, 17, 33), (1, 33, 65))),
+    RecurrentSizes(3, 16, 20, 130),
+)
+MODULES = (
+    "fastrnn.ops._recurrent",
+    "fastrnn.ops.activation",
+    "fastrnn.ops.embedding",
+    "fastrnn.ops.linear",
+    "fastrnn.ops.losses",
+    "fastrnn._kernels._recurrent",
+)
+
+
+class Guard:
+    """Makes arrays between two pages without access, flush with the second or with the first."""
+
+    def __init__(self, at_end: bool) -> None:
+        self.at_end = at_end
+        self.protect = ctypes.CDLL(None, use_errno=True).mprotect
+        self.protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        dtype = np.dtype(dtype)
+        count = int(np.prod(shape))
+        if count == 0:
+            return np.empty(shape, dtype)
+        inside = -(-count * dtype.itemsize // PAGE) * PAGE
+        memory = mmap.mmap(-1, inside + 2 * PAGE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for page in (address, address + PAGE + inside):
+            if self.protect(page, PAGE, NO_ACCESS) != 0:
+                raise OSError(ctypes.get_errno(), "mprotect")
+        offset = PAGE + (inside - count * dtype.itemsize if self.at_end else 0)
+        return np.frombuffer(memory, dtype, count, offset).reshape(shape)
+
+    def copy(self, value: Any) -> Any:
+        """Return a guarded copy of an array, or of the arrays in a tuple or dict."""
+        if isinstance(value, dict):
+            return {name: self.copy(array) for name, array in value.items()}
+        if isinstance(value, tuple):
+            return tuple(self.copy(array) for array in value)
+        array = self.empty(value.shape, value.dtype)
+        array[...] = value
+        return array
+
+    @contextmanager
+    def results_too(self) -> Iterator[None]:
+        """Let the operations allocate their results here."""
+        patches = [patch(f"{module}.empty", self.empty) for module in MODULES]
+        for one in patches:
+            one.start()
+        try:
+            yield
+        finally:
+            for one in patches:
+                one.stop()
+
+
+def check_recurrent(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    for variant in VARIANTS:
+        for sizes in SIZES:
+            for lengths in (False, True):
+                print(variant, sizes, "lengths" if lengths else "even", flush=True)
+                problem = RecurrentProblem.random(rng, variant, sizes, dtype=dtype, lengths=lengths, reverse=lengths)
+                wanted = problem.results(ops)
+                fields = {name: guard.copy(getattr(problem, name)) for name in ("x", "params", "state", "dy", "dstate")}
+                guarded = RecurrentProblem(variant, **fields, options=problem.options)
+                with guard.results_too():
+                    assert_same_bits(guarded.forward(ops), (wanted["y"], wanted["state"]))
+                    out = guard.empty(wanted["y"].shape, dtype)
+                    guarded.forward(ops, out=out)
+                    assert_same_bits(out, wanted["y"])
+                    grads = guard.copy({name: np.zeros_like(value) for name, value in problem.params.items()})
+                    assert_same_bits(guarded.results(ops, grads=grads), wanted)
+                    check_stream(guarded)
+
+
+def check_stream(guarded: RecurrentProblem) -> None:
+    variant, (T, N, _) = guarded.variant, guarded.x.shape
+    stream = getattr(ops, f"{variant.cell}_stream")([guarded.params], N, **variant.options)
+    y, _ = getattr(ops, f"{variant.cell}_forward")(guarded.x, guarded.params, **variant.options)
+    for t in range(T):
+        assert_same_bits(stream.step(guarded.x[t]), y[t])
+
+
+def check_linear(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    for M, K, C in [(1, n, 3) for n in TAILS] + [(4, 5, n) for n in TAILS] + [(n, n, n) for n in TAILS] + [(300, 70, 60)]:
+        print("linear", M, K, C, flush=True)
+        shapes = {"x": (M, C), "weight": (K, C), "bias": (K,), "dy": (M, K)}
+        arrays = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+        zeros = {name: np.zeros_like(arrays[name]) for name in ("weight", "bias")}
+
+        def results(given: dict[str, Array], grads: dict[str, Array]) -> list[Any]:
+            y, pullback = ops.linear_vjp(given["x"], given["weight"], given["bias"])
+            return [y, *pullback(given["dy"], grads=grads)]
+
+        with guard.results_too():
+            got = results(guard.copy(arrays), guard.copy(zeros))
+        assert_same_bits(got, results(arrays, zeros))
+
+
+def check_the_rest(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    for n in TAILS:
+        print("flat", n, flush=True)
+        x = rng.standard_normal((5, n)).astype(dtype)
+        targets, tokens = rng.integers(0, n, 5), rng.integers(0, 5, 4)
+        table_grad = np.zeros_like(x)
+        guarded = guard.copy({"x": x, "targets": targets, "tokens": tokens, "grad": table_grad})
+        with guard.results_too():
+            got = [getattr(ops, name)(guarded["x"]) for name in ("exp", "sigmoid", "tanh")]
+            got += ops.cross_entropy(guarded["x"], guarded["targets"])
+            rows, pullback = ops.embedding_vjp(guarded["tokens"], guarded["x"])
+            got += [rows, pullback(guard.copy(rows), grads={"weight": guarded["grad"]})["weight"]]
+        wanted = [getattr(ops, name)(x) for name in ("exp", "sigmoid", "tanh")] + [*ops.cross_entropy(x, targets)]
+        rows, pullback = ops.embedding_vjp(tokens, x)
+        assert_same_bits(got, [*wanted, rows, pullback(rows)["weight"]])
+        plain = [x[index].copy() for index in range(3)] + [np.abs(x[3]), np.abs(x[4])]
+        fenced = [guard.copy(array) for array in plain]
+        for param, grad, buf, m, v in (plain, fenced):
+            ops.sgd_step(param, grad, buf, lr=0.1, momentum=0.9, nesterov=True)
+            ops.adam_step(param, grad, m, v, step=1, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8)
+        assert_same_bits(fenced, plain)
+
+
+def main() -> None:
+    faulthandler.enable()
+    ops.set_isa(sys.argv[1])
+    ops.set_num_threads(2)
+    for dtype in (np.float32, np.float64):
+        for at_end in (True, False):
+            print(np.dtype(dtype), "at the end" if at_end else "at the start", flush=True)
+            for check in (check_recurrent, check_linear, check_the_rest):
+                check(Guard(at_end), dtype, np.random.default_rng(1))
+
+
+if __name__ == "__main__":
+    main()
