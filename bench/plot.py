@@ -32,7 +32,8 @@ def plot_report(report: Report, path: Path) -> None:
         _panel(axis, results)
         axis.set_title(f"{threads} thread{'s' * (threads > 1)}")
     axes[0].invert_yaxis()  # shared by all panels: the first row on top
-    figure.suptitle(f"{report.suite}: best peer's time / ours ({report.machine['cpu']}, {report.machine['isa']})")
+    machine = f"{report.machine['cpu']}, {report.machine['isa']}"
+    figure.suptitle(f"{report.suite}: best peer's time / ours, goals as marks ({machine})")
     figure.savefig(path, dpi=150)
 
 
@@ -42,6 +43,6 @@ def _panel(axis: Any, results: list[Result]) -> None:
     axis.barh(list(ratios), [ratio - 1 for ratio in ratios.values()], left=1, color=colors)
     goals = [(result.goal, result.case) for result in results if result.goal is not None]
     if goals:
-        axis.plot(*zip(*goals, strict=True), "k|", markersize=9, label="goal")
+        axis.plot(*zip(*goals, strict=True), "k|", markersize=9)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xscale("log")

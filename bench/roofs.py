@@ -3,9 +3,9 @@
 No single program reaches a roof everywhere, so each roof is the best that any of several programs reached:
 
 - multiply-adds: square products of several sizes by NumPy's BLAS and by `fastrnn.Linear`;
-- reads of a buffer that lies in one level of the memory: a BLAS dot product of its two halves, a search for a byte
-  that is not there (the C library's vectorised memchr), and, from 128 KB on, `fastrnn.Linear` applied to one row, which
-  reads every weight once. The fixed cost of a call, measured on 64 bytes, is subtracted.
+- reads of a buffer that lies in one level of the memory: BLAS dot products of its two halves, a search for a byte that
+  is not there (the C library's vectorised memchr), and `fastrnn.Linear` applied to one row, which reads every weight
+  once. Small buffers are read many times in one call of the first, so that the call costs nothing.
 
 Such a roof can be too low, never too high: a fraction near 100% says that nothing better is known here.
 """
@@ -35,7 +35,7 @@ LEVELS = ("L1", "L2", "L3", "DRAM")
 # Where the system does not tell: small enough to be inside the level almost everywhere.
 USUAL_CACHES = {"L1": 32 * KB, "L2": 512 * KB, "L3": 16 * MB}
 LARGEST_BUFFER = 512 * MB
-LEAST_LINEAR = 128 * KB  # below, its Python call would cost more than its reads
+ONE_CALL = 4 * MB  # bytes to read in one call, at some 100 GB/s a hundred times what the call costs
 
 
 class Roofs:
@@ -90,11 +90,8 @@ class Roofs:
         return min(sample(call, repeats, time.perf_counter) for _ in range(self._rounds))
 
     def _read_rates(self, size: int) -> Iterator[float]:
-        for full, empty in _readers(size):
-            fixed = self._seconds(empty)
-            seconds = self._seconds(full)
-            # Where the fixed cost is most of the time, their difference is noise.
-            yield size / (seconds - fixed if seconds > 2 * fixed else seconds)
+        for call, total in _readers(size):
+            yield total / self._seconds(call)
 
 
 def _products(n: int) -> Iterator[Callable[[], object]]:
@@ -105,19 +102,17 @@ def _products(n: int) -> Iterator[Callable[[], object]]:
     yield partial(fr.Linear(n, n), a)
 
 
-def _readers(size: int) -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
-    """Yield pairs: what reads a buffer, and the same for next to nothing."""
+def _readers(size: int) -> Iterator[tuple[Callable[[], object], int]]:
+    """Yield calls that read a buffer of `size` bytes, and how many bytes they read."""
     buffer = bytearray(b"\x3f") * (size + 64)  # as float32 an ordinary number; written, so that it has pages of its own
-    yield partial(buffer.find, b"\x00", 0, size), partial(buffer.find, b"\x00", 0, 64)
+    yield partial(buffer.find, b"\x00", 0, size), size
     offset = -np.frombuffer(buffer, np.uint8).ctypes.data % 64
     values: NDArray[Any] = np.frombuffer(buffer, np.float32, size // 4, offset)
-    half = size // 8
-    yield partial(np.dot, values[:half], values[half:]), partial(np.dot, values[:8], values[half : half + 8])
-    if size >= LEAST_LINEAR:
-        features = 512
-        row = np.ones((1, features), np.float32)
-        one_column = fr.Linear(features, 1)
-        yield partial(fr.Linear(features, size // (4 * features)), row), partial(one_column, row)
+    half, times = size // 8, max(1, ONE_CALL // size)
+    again = np.broadcast_to(values[:half], (times, 1, half))
+    yield partial(np.matmul, again, values[half:, None], out=np.empty((times, 1, 1), np.float32)), times * size
+    features = 512
+    yield partial(fr.Linear(features, size // (4 * features)), np.ones((1, features), np.float32)), size
 
 
 @contextmanager

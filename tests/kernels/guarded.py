@@ -20,11 +20,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from numeric import Array, RecurrentProblem  # noqa: E402
-from shapes import VARIANTS, RecurrentSizes  # noqa: E402
-from tolerances import assert_same_bits  # noqa: E402
+from numeric import Array, RecurrentProblem
+from shapes import VARIANTS, RecurrentSizes
+from tolerances import assert_same_bits
 
-from fastrnn import ops  # noqa: E402
+from fastrnn import ops
 
 PAGE = mmap.PAGESIZE
 NO_ACCESS = 0
@@ -117,7 +117,9 @@ def check_stream(guarded: RecurrentProblem) -> None:
 
 
 def check_linear(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
-    for M, K, C in [(1, n, 3) for n in TAILS] + [(4, 5, n) for n in TAILS] + [(n, n, n) for n in TAILS] + [(300, 70, 60)]:
+    for M, K, C in (
+        [(1, n, 3) for n in TAILS] + [(4, 5, n) for n in TAILS] + [(n, n, n) for n in TAILS] + [(300, 70, 60)]
+    ):
         print("linear", M, K, C, flush=True)
         shapes = {"x": (M, C), "weight": (K, C), "bias": (K,), "dy": (M, K)}
         arrays = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}

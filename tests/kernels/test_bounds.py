@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 GUARDED = Path(__file__).with_name("guarded.py")
-# Reads, then writes, the first byte behind an array: the guard itself must work.
-PAST_THE_END = """
+# Reads one byte of an array of 400, or beside it.
+READING = """
 import sys
 sys.path.insert(0, {folder!r})
 import ctypes
 from guarded import Guard
-address = Guard(at_end={at_end}).empty((100,), "f4").ctypes.data
-ctypes.c_char.from_address(address + {offset}).value
+array = Guard(at_end={at_end}).empty((100,), "f4")
+ctypes.c_char.from_address(array.ctypes.data + {offset}).value
 """
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
@@ -32,5 +32,5 @@ def test_nothing_outside_is_touched(isa: str, run_python: Callable[..., Any]) ->
     ("at_end", "offset", "allowed"), [(True, 399, True), (True, 400, False), (False, 0, True), (False, -1, False)]
 )
 def test_the_guard_bites(at_end: bool, offset: int, allowed: bool, run_python: Callable[..., Any]) -> None:
-    done = run_python("-c", PAST_THE_END.format(folder=str(GUARDED.parent), at_end=at_end, offset=offset))
+    done = run_python("-c", READING.format(folder=str(GUARDED.parent), at_end=at_end, offset=offset))
     assert (done.returncode == 0) == allowed, done.stderr

@@ -102,7 +102,9 @@ def test_self_check(run_python: Callable[..., Any]) -> None:
     assert done.returncode == 0, done.stderr
     for isa in ops.available_isas():
         for cell in ("rnn", "lstm", "gru"):
-            assert any(line.startswith("check") and {isa, cell, "ok"} <= set(line.split()) for line in done.stdout.splitlines())
+            assert any(
+                line.startswith("check") and {isa, cell, "ok"} <= set(line.split()) for line in done.stdout.splitlines()
+            )
     assert "FAILED" not in done.stdout
     assert "compiler" in done.stdout
 

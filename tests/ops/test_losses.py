@@ -93,7 +93,9 @@ def test_nothing_left_to_count(isa: str, dtype: type) -> None:
         pytest.param({0: NAN, -1: -INF}, id="NaN and masked"),
     ],
 )
-def test_special_logits(special: dict[int, float], classes: int, isa: str, dtype: type, rng: np.random.Generator) -> None:
+def test_special_logits(
+    special: dict[int, float], classes: int, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
     """As the reference and PyTorch have it; the other rows never notice."""
     logits, targets = rng.standard_normal((3, classes)).astype(dtype), np.array([1, 2, 0])
     clean = ops.cross_entropy(logits, targets)[1]

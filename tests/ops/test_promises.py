@@ -171,14 +171,18 @@ def test_an_infinite_rectified_unit_spoils_only_what_it_reaches(isa: str, dtype:
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("N", [2, 5])
 def test_padding_is_never_read(variant: Variant, reverse: bool, N: int, isa: str, rng: np.random.Generator) -> None:
-    problem = RecurrentProblem.random(rng, variant, WITH_TAILS._replace(N=N), dtype=np.float32, lengths=True, reverse=reverse)
+    problem = RecurrentProblem.random(
+        rng, variant, WITH_TAILS._replace(N=N), dtype=np.float32, lengths=True, reverse=reverse
+    )
     padding = np.arange(WITH_TAILS.T)[:, None] >= problem.options["lengths"]
     assert padding.any()
     poisoned = replace(problem, x=problem.x.copy(), dy=problem.dy.copy())
     poisoned.x[padding], poisoned.dy[padding] = np.nan, np.nan
     got = poisoned.results(ops)
     assert_same_bits(got, problem.results(ops))
-    assert_same_bits([got["y"][padding], got["dx"][padding]], [np.zeros_like(got[name][padding]) for name in ("y", "dx")])
+    assert_same_bits(
+        [got["y"][padding], got["dx"][padding]], [np.zeros_like(got[name][padding]) for name in ("y", "dx")]
+    )
 
 
 def test_relu_keeps_nan_and_zero_as_torch_does(isa: str, dtype: type) -> None:

@@ -15,7 +15,13 @@ from tolerances import assert_close, assert_same_bits
 from fastrnn import ops, reference
 
 # The isa fixture sets the same instruction set for all examples, as it should.
-quick = settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 LAYOUTS = (None, *layouts(np.zeros((1, 1))))
 
 sizes = st.builds(RecurrentSizes, st.integers(0, 9), st.integers(0, 9), st.integers(1, 40), st.integers(1, 70))
