@@ -57,7 +57,9 @@ def chosen_isas() -> dict[str, list[str]]:
     names = {"scalar", *filter(None, (name.strip() for name in wanted.split(",")))}
     unknown = names - table.keys()
     if unknown:
-        raise SystemExit(f"FASTRNN_ISAS: unknown for {machine}: {', '.join(sorted(unknown))}; known: {', '.join(table)}")
+        raise SystemExit(
+            f"FASTRNN_ISAS: unknown for {machine}: {', '.join(sorted(unknown))}; known: {', '.join(table)}"
+        )
     return {name: flags for name, flags in table.items() if name in names}
 
 

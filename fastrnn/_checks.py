@@ -23,8 +23,8 @@ __all__ = [
     "IntArray",
     "as_array",
     "as_dtype",
-    "as_float_array",
     "as_fitting",
+    "as_float_array",
     "as_generator",
     "as_lengths",
     "as_tokens",
@@ -64,7 +64,7 @@ def as_array(name: str, arg: str, value: Any, dtype: DTypeLike) -> FloatArray:
 
 def as_float_array(name: str, arg: str, value: object) -> FloatArray:
     """Return `value` as `as_array` does, of the dtype it has, float32 or float64 in any byte order."""
-    if type(value) is np.ndarray and (value.dtype == np.float32 or value.dtype == np.float64):
+    if type(value) is np.ndarray and value.dtype in (np.float32, np.float64):
         return as_array(name, arg, value, value.dtype)
     array = _view(name, arg, value)
     dtype = array.dtype.newbyteorder("=")

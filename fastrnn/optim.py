@@ -90,9 +90,7 @@ class Optimizer:
             parameter.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return options, step counts and copies of the kept arrays, under names such as "lr", "step.0.weight",
-        "m.0.weight".
-        """
+        """Return options, step counts and copies of the kept arrays: "lr", "step.0.weight", "m.0.weight"..."""
         state: dict[str, Any] = {option: getattr(self, option) for option in self.OPTIONS}
         for name, slots in self._slots.items():
             state[f"step.{name}"] = self._steps[name]

@@ -3,9 +3,11 @@
 
 #include "fr_cpu.h"
 
+// clang-format off
 #define DECLARE(isa) extern const fr_kernels fr_table_f32__##isa, fr_table_f64__##isa
 #define BUILT(isa, has) {#isa, 1, has, {&fr_table_f32__##isa, &fr_table_f64__##isa}}
 #define ABSENT(isa, has) {#isa, 0, has, {0, 0}}
+// clang-format on
 
 DECLARE(scalar);
 #ifdef FR_BUILT_avx2

@@ -102,11 +102,11 @@ typedef struct fr_sgd {
 // Softmax and cross entropy of `rows` rows of `classes` logits; equations in kernels/softmax.h.
 typedef struct fr_cross_entropy {
     ptrdiff_t rows, classes;
-    const void *logits;         // [rows, classes]
-    const ptrdiff_t *targets;   // [rows]; a negative one ignores its row
-    double scale;               // of the gradient: one over the number of rows that count
-    void *dlogits;              // [rows, classes] out
-    double *losses;             // [rows] out, -log softmax(logits)[target], 0 for ignored rows
+    const void *logits;        // [rows, classes]
+    const ptrdiff_t *targets;  // [rows]; a negative one ignores its row
+    double scale;              // of the gradient: one over the number of rows that count
+    void *dlogits;             // [rows, classes] out
+    double *losses;            // [rows] out, -log softmax(logits)[target], 0 for ignored rows
 } fr_cross_entropy;
 
 typedef void (*fr_cell_fn)(const fr_cell *);
@@ -114,7 +114,7 @@ typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y);  // y may alias x
 
 typedef struct fr_kernels {
-    int width;    // lanes of one vector
+    int width;      // lanes of one vector
     int tile_rows;  // rows of the register tile
     void (*gemm)(const fr_gemm *);
     // dst[panel][row][4*W] = src[row][panel*4*W ...], zeros past `columns`.

@@ -96,7 +96,7 @@ class Variant:
         """Return name -> shape of the parameters of one layer in one direction."""
         G_H, P = self.gates * H, self.outputs(H)
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (G_H, C), "weight_hh": (G_H, P)}
-        shapes |= {name: (G_H,) for name in biases}
+        shapes |= dict.fromkeys(biases, (G_H,))
         return shapes | ({"weight_hr": (P, H)} if self.projected else {})
 
     def state_shapes(self, N: int, H: int) -> tuple[tuple[int, int], ...]:

@@ -1,11 +1,11 @@
 """The compiled core: loops over time, tiles and threads. Private; `fastrnn.ops` is its public face.
 
-    _dispatch   links src_c and owns the table of kernels in use
-    _threads    the only contact with OpenMP
-    _memory     aligned memory that is used again
-    _gemm       products over packed operands, dense layers
-    _recurrent  weights in panel layout, one call of a time loop; _recurrent_forward and _recurrent_backward are those loops
-    _rnn _lstm _gru   what tells one cell from another
-    _stream     step-by-step use
-    _embedding _activation _losses _optim
+_dispatch   links src_c and owns the table of kernels in use
+_threads    the only contact with OpenMP
+_memory     aligned memory that is used again
+_gemm       products over packed operands, dense layers
+_recurrent  weights in panel layout, one call of a time loop; _recurrent_forward and _recurrent_backward are those loops
+_rnn _lstm _gru   what tells one cell from another
+_stream     step-by-step use
+_embedding _activation _losses _optim
 """

@@ -2,7 +2,7 @@
 
 cimport numpy as cnp
 
-from fastrnn._kernels._dispatch cimport fr_kernels, fr_map_fn, kernels_for
+from fastrnn._kernels._dispatch cimport fr_map_fn, kernels_for
 
 cnp.import_array()
 

@@ -20,7 +20,8 @@ cdef void outer_block(int itemsize, int m, int n, int k, const char *a, int a_st
     cdef float one_f = 1
     cdef double one_d = 1
     if itemsize == 4:
-        sgemm(&plain, &transposed, &n, &m, &k, &one_f, <float *> b, &b_stride, <float *> a, &a_stride, &one_f, <float *> c, &c_stride)
+        sgemm(&plain, &transposed, &n, &m, &k, &one_f, <float *> b, &b_stride, <float *> a, &a_stride, &one_f, <float *> c,
+              &c_stride)
     else:
         dgemm(&plain, &transposed, &n, &m, &k, &one_d, <double *> b, &b_stride, <double *> a, &a_stride, &one_d, <double *> c,
               &c_stride)
@@ -34,7 +35,8 @@ cdef void add_outer(int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const c
         for jn in range(0, n, 64):
             for lk in range(0, k, 64):
                 outer_block(itemsize, <int> min(64, m - im), <int> min(64, n - jn), <int> min(64, k - lk),
-                            a + (lk * a_stride + im) * itemsize, <int> a_stride, b + (lk * b_stride + jn) * itemsize, <int> b_stride,
+                            a + (lk * a_stride + im) * itemsize, <int> a_stride,
+                            b + (lk * b_stride + jn) * itemsize, <int> b_stride,
                             c + (im * c_stride + jn) * itemsize, <int> c_stride)
 
 

@@ -17,7 +17,7 @@ cdef inline ptrdiff_t row_stride(cnp.ndarray array) noexcept:
     return array.strides[0] // array.itemsize if array.shape[0] > 1 else array.shape[1]
 
 cdef void gemm_columns(const fr_kernels *kernels, int itemsize, fr_gemm *product) noexcept nogil
-cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t a_stride,
-                    const void *b, ptrdiff_t b_panel_stride, void *c, ptrdiff_t c_stride) noexcept nogil
+cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a,
+                    ptrdiff_t a_stride, const void *b, ptrdiff_t b_panel_stride, void *c, ptrdiff_t c_stride) noexcept nogil
 cdef Block pack_transposed(const fr_kernels *kernels, int itemsize, const char *weight, ptrdiff_t rows, ptrdiff_t columns)
 cdef Block pack_plain(const fr_kernels *kernels, int itemsize, const char *weight, ptrdiff_t rows, ptrdiff_t columns)

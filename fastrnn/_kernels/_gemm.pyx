@@ -40,8 +40,8 @@ cdef void gemm_columns(const fr_kernels *kernels, int itemsize, fr_gemm *product
     product.columns = full * panel + rest
 
 
-cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t a_stride,
-                    const void *b, ptrdiff_t b_panel_stride, void *c, ptrdiff_t c_stride) noexcept nogil:
+cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a,
+                    ptrdiff_t a_stride, const void *b, ptrdiff_t b_panel_stride, void *c, ptrdiff_t c_stride) noexcept nogil:
     """C[m, n] += A[k, m]^T B[k, n], with B packed: one block of rows of a weight gradient."""
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))

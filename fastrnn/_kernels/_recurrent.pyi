@@ -16,7 +16,15 @@ class Weights:
 @final
 class Call:
     def __init__(
-        self, weights: Weights, x: _Array, y: _Array, row: _Array, active: _Array, h0: _Array, c0: _Array | None, keep: bool
+        self,
+        weights: Weights,
+        x: _Array,
+        y: _Array,
+        row: _Array,
+        active: _Array,
+        h0: _Array,
+        c0: _Array | None,
+        keep: bool,
     ) -> None: ...
     def last_c(self, last_rows: _Array | slice) -> _Array: ...
     def backward(

@@ -41,7 +41,9 @@ class Packed:
     def checked(self, name: str, cell: str, backward: bool, option: object = None) -> Packed:
         """Return self if it fits a call, else say why not."""
         if self.cell != cell or self.option != option:
-            raise ArgumentError(f"{name}: 'params' must be packed for {_shown(cell, option)}, got {_shown(self.cell, self.option)}")
+            raise ArgumentError(
+                f"{name}: 'params' must be packed for {_shown(cell, option)}, got {_shown(self.cell, self.option)}"
+            )
         if backward and not self.trainable:
             raise ArgumentError(f"{name}: 'params' must be packed with backward=True, got backward=False")
         return self
@@ -64,24 +66,34 @@ def as_parts(state: Array | None) -> tuple[Array] | None:
 def check_params(name: str, params: Params, gates: int, projected: bool = False) -> dict[str, Array]:
     """Return the parameters of one cell as contiguous arrays of one dtype, shapes checked."""
     if not isinstance(params, Mapping):
-        raise ArgumentError(f"{name}: 'params' must be a mapping of arrays or packed weights, got {type(params).__name__}")
+        raise ArgumentError(
+            f"{name}: 'params' must be a mapping of arrays or packed weights, got {type(params).__name__}"
+        )
     known = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] + ["weight_hr"] * projected
     missing = [key for key in known[:2] if key not in params]
     unknown = [key for key in params if key not in known]
     if missing or unknown:
-        raise ArgumentError(f"{name}: 'params' must have {', '.join(known[:2])} and may have {', '.join(known[2:])}; "
-                            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}")
+        raise ArgumentError(
+            f"{name}: 'params' must have {', '.join(known[:2])} and may have {', '.join(known[2:])}; "
+            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
+        )
     dtype = as_float_array(name, "weight_ih", params["weight_ih"]).dtype
     arrays = {key: np.asarray(as_array(name, key, value, dtype), order="C") for key, value in params.items()}
     check_shape(name, "weight_ih", arrays["weight_ih"], "(G*H, C)")
     rows = len(arrays["weight_ih"])
     H = rows // gates
     if rows % gates or rows == 0 or arrays["weight_ih"].shape[1] == 0:
-        raise ShapeError(f"{name}: 'weight_ih' must have shape ({gates}*H, C), both at least 1, got {arrays['weight_ih'].shape}")
+        raise ShapeError(
+            f"{name}: 'weight_ih' must have shape ({gates}*H, C), both at least 1, got {arrays['weight_ih'].shape}"
+        )
     R = H
     if "weight_hr" in arrays:
         check_shape(name, "weight_hr", arrays["weight_hr"], "(P, H)", H=H)
         R = len(arrays["weight_hr"])
+        if R == 0:
+            raise ShapeError(
+                f"{name}: 'weight_hr' must have shape (P, H={H}), P at least 1, got {arrays['weight_hr'].shape}"
+            )
     check_shape(name, "weight_hh", arrays["weight_hh"], "(G*H, R)", **{"G*H": rows, "R": R})
     for key in ("bias_ih", "bias_hh"):
         if key in arrays:
@@ -92,8 +104,16 @@ def check_params(name: str, params: Params, gates: int, projected: bool = False)
 class Problem:
     """One checked call: its arrays, sizes and plan."""
 
-    def __init__(self, name: str, packed: Packed, x: object, state: tuple[object, ...] | None, lengths: object,
-                 reverse: bool, out: Array | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        packed: Packed,
+        x: object,
+        state: tuple[object, ...] | None,
+        lengths: object,
+        reverse: bool,
+        out: Array | None,
+    ) -> None:
         self.name, self.packed = name, packed
         self.dtype = packed.weights.dtype
         C, self.H, self.R = packed.sizes
@@ -117,7 +137,9 @@ class Problem:
         parts = state if state is not None else (None,) * len(self.widths)
         if not isinstance(parts, tuple | list) or len(parts) != len(self.widths):
             got = f"{len(parts)} parts" if isinstance(parts, tuple | list) else type(parts).__name__
-            raise ShapeError(f"{self.name}: 'state' must be {'a pair (h, c)' if len(self.widths) > 1 else 'one array'}, got {got}")
+            raise ShapeError(
+                f"{self.name}: 'state' must be {'a pair (h, c)' if len(self.widths) > 1 else 'one array'}, got {got}"
+            )
         return tuple(
             None if part is None else self.check_part(letter + suffix, part, width)
             for letter, part, width in zip("hc", parts, self.widths, strict=False)
@@ -159,7 +181,9 @@ class Problem:
         plan = self.plan
         assert plan is not None
         parts = [self.start(*pair) for pair in zip(self.state, self.widths, strict=True)]
-        owned = keep or np.may_share_memory(parts[0], y)  # a team may write y's first rows while a member still reads h0
+        owned = keep or np.may_share_memory(
+            parts[0], y
+        )  # a team may write y's first rows while a member still reads h0
         h0 = np.array(parts[0]) if owned else np.ascontiguousarray(parts[0])
         call = Call(self.packed.weights, x, y, plan.row, plan.active, h0, parts[1] if len(parts) > 1 else None, keep)
         self.call = call if keep else None
@@ -203,7 +227,9 @@ class Problem:
         rows = empty((len(plan.source), array.shape[2]), self.dtype)
         return np.take(flat, plan.source, axis=0, out=rows, mode="clip")
 
-    def pull_back(self, dy: object, dstate: tuple[object, ...] | None, grads: Mapping[str, Array] | None) -> tuple[Array, tuple[Array, ...], Grads]:
+    def pull_back(
+        self, dy: object, dstate: tuple[object, ...] | None, grads: Mapping[str, Array] | None
+    ) -> tuple[Array, tuple[Array, ...], Grads]:
         """Return dx, the gradient of the initial state, and the parameters' gradients; check all before changing any."""
         dy_array = self.check_dy(dy)
         parts = self.check_state(dstate, "_n gradient")
@@ -221,7 +247,9 @@ class Problem:
         check_shape(self.name, "dy", array, "(T, N, H)", T=self.T, N=self.N, H=self.R)
         return array
 
-    def run_back(self, dy: Array | None, parts: tuple[Array | None, ...], sums: Grads) -> tuple[Array, tuple[Array, ...]]:
+    def run_back(
+        self, dy: Array | None, parts: tuple[Array | None, ...], sums: Grads
+    ) -> tuple[Array, tuple[Array, ...]]:
         plan = self.plan
         assert plan is not None and self.call is not None
         ordered = [None if part is None else plan.sorted(part) for part in parts]
@@ -234,7 +262,9 @@ class Problem:
         else:
             dy_rows = None if dy is None else self.gathered(dy)
             dx_rows = empty((len(plan.source), dx.shape[2]), self.dtype)
-        work = {key: value if value.flags.c_contiguous else np.zeros(value.shape, self.dtype) for key, value in sums.items()}
+        work = {
+            key: value if value.flags.c_contiguous else np.zeros(value.shape, self.dtype) for key, value in sums.items()
+        }
         dc = ordered[1] if len(ordered) > 1 else None
         start = self.call.backward(dy_rows, ordered[0], dc, plan.previous, dx_rows, work)
         for key, value in work.items():

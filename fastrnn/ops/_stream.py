@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,12 @@ class RecurrentStream:
         N = positive_int(name, "batch_size", batch_size)
         if not layers:
             raise ArgumentError(f"{name}: 'layers' must have at least one layer, got none")
-        for below, above in zip(layers, layers[1:], strict=False):
+        for below, above in pairwise(layers):
             if above.sizes[0] != below.sizes[2] or above.weights.dtype != below.weights.dtype:
-                raise ShapeError(f"{name}: a layer must read the {below.sizes[2]} {below.weights.dtype} outputs of the one "
-                                 f"below, got one that reads {above.sizes[0]} {above.weights.dtype}")
+                raise ShapeError(
+                    f"{name}: a layer must read the {below.sizes[2]} {below.weights.dtype} outputs of the one "
+                    f"below, got one that reads {above.sizes[0]} {above.weights.dtype}"
+                )
         self._name = name
         self._pair = layers[0].cell == "lstm"
         self._layers = layers

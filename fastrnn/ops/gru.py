@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fastrnn._kernels._gru import GRUWeights
 from fastrnn._checks import flag
+from fastrnn._kernels._gru import GRUWeights
 from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, shapes_of
 from fastrnn.ops._stream import RecurrentStream
 
@@ -19,7 +19,7 @@ def pack_gru(params: Params, reset_after: bool = True, *, backward: bool = True)
 
 
 def _packed(name: str, params: Params | Packed, reset_after: bool, backward: bool) -> Packed:
-    flag(name, 'reset_after', reset_after)
+    flag(name, "reset_after", reset_after)
     if isinstance(params, Packed):
         return params.checked(name, "gru", backward, reset_after)
     arrays = check_params(name, params, 3)

@@ -49,7 +49,9 @@ def _packed(name: str, weight: Array | PackedLinear, bias: Array | None, backwar
     if not isinstance(weight, PackedLinear):
         return PackedLinear(name, weight, bias, backward)
     if bias is not None:
-        raise ArgumentError(f"{name}: 'bias' must be None beside a packed weight, which holds its own, got {type(bias).__name__}")
+        raise ArgumentError(
+            f"{name}: 'bias' must be None beside a packed weight, which holds its own, got {type(bias).__name__}"
+        )
     if backward and not weight.trainable:
         raise ArgumentError(f"{name}: 'weight' must be packed with backward=True, got backward=False")
     return weight
@@ -121,7 +123,10 @@ def linear_vjp(
         sums = check_grads(name, packed.shapes, grads, weights.dtype)
         dx = empty((len(dy_rows), weights.inputs), weights.dtype)
         weights.backward(dy_rows, dx)
-        work = {key: value if value.flags.c_contiguous else np.zeros(value.shape, value.dtype) for key, value in sums.items()}
+        work = {
+            key: value if value.flags.c_contiguous else np.zeros(value.shape, value.dtype)
+            for key, value in sums.items()
+        }
         add_weight_gradient(dy_rows, kept, work["weight"], work.get("bias"))
         for key, value in work.items():
             if value is not sums[key]:

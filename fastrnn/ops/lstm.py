@@ -94,7 +94,10 @@ def lstm_vjp(
     y, (h, c) = problem.run(keep=True)
 
     def pullback(
-        dy: Array | None, dstate: tuple[Array | None, Array | None] | None = None, *, grads: Mapping[str, Array] | None = None
+        dy: Array | None,
+        dstate: tuple[Array | None, Array | None] | None = None,
+        *,
+        grads: Mapping[str, Array] | None = None,
     ) -> tuple[Array, State, Grads]:
         dx, (dh0, dc0), sums = problem.pull_back(dy, dstate, grads)
         return dx, (dh0, dc0), sums

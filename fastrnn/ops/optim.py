@@ -23,7 +23,9 @@ def _check(name: str, param: Array, **others: Array) -> None:
         if arg != "grad":
             check_writable(name, arg, array, dtype)
         elif not isinstance(array, np.ndarray) or array.dtype != dtype:
-            raise DTypeError(f"{name}: 'grad' must have dtype {dtype}, got {getattr(array, 'dtype', type(array).__name__)}")
+            raise DTypeError(
+                f"{name}: 'grad' must have dtype {dtype}, got {getattr(array, 'dtype', type(array).__name__)}"
+            )
         if array.shape != param.shape:
             raise ShapeError(f"{name}: '{arg}' must have shape {param.shape}, got {array.shape}")
         if not array.flags.c_contiguous or not array.flags.aligned:
@@ -72,8 +74,17 @@ def sgd_step(
     _check_numbers("sgd_step", lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
     used = buf if momentum != 0 else None
     _check("sgd_step", param, grad=grad, **({} if used is None else {"buf": used}))
-    _optim.sgd(param, grad, used, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
-               first=first)
+    _optim.sgd(
+        param,
+        grad,
+        used,
+        lr=lr,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        first=first,
+    )
 
 
 def adam_step(
@@ -114,5 +125,17 @@ def adam_step(
     _check_numbers("adam_step", lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
     _check("adam_step", param, grad=grad, m=m, v=v)
     count = positive_int("adam_step", "step", step)
-    _optim.adam(param, grad, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
-                correction1=1 - beta1**count, correction2=1 - beta2**count, decoupled=decoupled)
+    _optim.adam(
+        param,
+        grad,
+        m,
+        v,
+        lr=lr,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        weight_decay=weight_decay,
+        correction1=1 - beta1**count,
+        correction2=1 - beta2**count,
+        decoupled=decoupled,
+    )

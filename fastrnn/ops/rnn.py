@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fastrnn._kernels._rnn import RNNWeights
 from fastrnn._checks import choice
+from fastrnn._kernels._rnn import RNNWeights
 from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, shapes_of
 from fastrnn.ops._stream import RecurrentStream
 
@@ -19,7 +19,7 @@ def pack_rnn(params: Params, nonlinearity: str = "tanh", *, backward: bool = Tru
 
 
 def _packed(name: str, params: Params | Packed, nonlinearity: str, backward: bool) -> Packed:
-    choice(name, 'nonlinearity', nonlinearity, ('tanh', 'relu'))
+    choice(name, "nonlinearity", nonlinearity, ("tanh", "relu"))
     if isinstance(params, Packed):
         return params.checked(name, "rnn", backward, nonlinearity)
     arrays = check_params(name, params, 1)
@@ -108,4 +108,4 @@ def rnn_stream(layers: Sequence[Params | Packed], batch_size: int, nonlinearity:
     )
 
 
-__all__ = ["rnn_forward", "rnn_stream", "rnn_vjp", "pack_rnn"]
+__all__ = ["pack_rnn", "rnn_forward", "rnn_stream", "rnn_vjp"]

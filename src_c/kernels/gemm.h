@@ -11,9 +11,9 @@ typedef vec tile[6][FR_SLOTS];
 // acc[i][j] += sum over k of a[i*a_row + k*a_k] * b[k*b_k + j], for mr rows and nv vectors; the last vector adds to slot `last`.
 // The broadcast values are pinned: folded into each multiply-add they would make the loop load bound.
 FR_INLINE void accumulate(tile acc, const int mr, const int nv, const int last, const real *restrict a,
-                                 ptrdiff_t a_row, ptrdiff_t a_k, const real *restrict b, ptrdiff_t b_k, ptrdiff_t k) {
+                             ptrdiff_t a_row, ptrdiff_t a_k, const real *restrict b, ptrdiff_t b_k, ptrdiff_t k) {
+    vec x[6];  // one value of each row, in every lane
     for (; k > 0; --k, a += a_k, b += b_k) {
-        vec x[6];
         FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
             x[i] = vbroadcast(a + i * a_row);
             vpin(&x[i]);

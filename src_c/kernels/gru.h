@@ -62,7 +62,8 @@ static void FR_NAME(gru_reset)(const fr_cell *s) {
             const vec r = vsigmoid(vload(gates));
             vstore(gates, r);
             vstore(gates + FR_WIDTH, vsigmoid(vload(gates + FR_WIDTH)));
-            vstore_lanes(reset_h + row * s->h_stride, vmul(r, vload_lanes(h_prev + row * s->h_prev_stride, lanes)), lanes);
+            vstore_lanes(reset_h + row * s->h_stride, vmul(r, vload_lanes(h_prev + row * s->h_prev_stride, lanes)),
+                         lanes);
         }
     }
 }

@@ -8,8 +8,8 @@
 #include "fr_dispatch.h"
 
 static int failures;
-static int size;           // bytes of one element of the table under test
-static double tolerance;   // relative to max(1, |wanted|)
+static int size;          // bytes of one element of the table under test
+static double tolerance;  // relative to max(1, |wanted|)
 static const fr_kernels *K;
 static const char *isa;
 static unsigned state = 1;
@@ -49,9 +49,18 @@ static void check_gemm(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t k, int slots
     const ptrdiff_t c_stride = columns + 3;
     void *a = filled(rows * k), *b = filled(panels * k * panel), *init = filled(columns);
     void *c = filled((rows - 1) * c_stride + columns), *before = copied(c, (rows - 1) * c_stride + columns);
-    fr_gemm g = {.rows = rows, .panels = panels, .columns = columns, .slots = slots, .runs = 1, .add = add, .backwards = add};
-    g.run[0] = (fr_run){.a = a, .row_stride = transposed ? 1 : k, .k_stride = transposed ? rows : 1, .segments = 1, .length = k,
-                        .b = b, .b_stride = panel, .panel_stride = k * panel, .vectors = slots, .last = slots - 1};
+    fr_gemm g = {
+        .rows = rows, .panels = panels, .columns = columns, .slots = slots, .runs = 1, .add = add, .backwards = add};
+    g.run[0] = (fr_run){.a = a,
+                        .row_stride = transposed ? 1 : k,
+                        .k_stride = transposed ? rows : 1,
+                        .segments = 1,
+                        .length = k,
+                        .b = b,
+                        .b_stride = panel,
+                        .panel_stride = k * panel,
+                        .vectors = slots,
+                        .last = slots - 1};
     g.init = init, g.init_panel_stride = panel;
     g.c = c, g.c_row_stride = c_stride, g.c_panel_stride = panel;
     K->gemm(&g);
@@ -81,13 +90,35 @@ static void check_lstm(void) {
     const ptrdiff_t padded = panels * width;
     void *gates = filled(panels * rows * 4 * width), *pre = copied(gates, panels * rows * 4 * width);
     void *c_prev = filled(rows * padded), *c = filled(rows * padded), *h = filled(rows * units);
-    K->lstm(&(fr_cell){.rows = rows, .panels = panels, .units = units, .gates = gates, .gates_panel_stride = rows * 4 * width,
-                       .keep = 1, .c_prev = c_prev, .c_prev_stride = padded, .c = c, .c_stride = padded, .h = h, .h_stride = units});
-    void *dh = filled(rows * padded), *dc = filled(rows * padded), *dc_in = copied(dc, rows * padded), *dy = filled(rows * units);
+    K->lstm(&(fr_cell){.rows = rows,
+                       .panels = panels,
+                       .units = units,
+                       .gates = gates,
+                       .gates_panel_stride = rows * 4 * width,
+                       .keep = 1,
+                       .c_prev = c_prev,
+                       .c_prev_stride = padded,
+                       .c = c,
+                       .c_stride = padded,
+                       .h = h,
+                       .h_stride = units});
+    void *dh = filled(rows * padded), *dc = filled(rows * padded), *dc_in = copied(dc, rows * padded),
+         *dy = filled(rows * units);
     void *grads = copied(gates, panels * rows * 4 * width);
-    K->lstm_backward(&(fr_cell_backward){.rows = rows, .panels = panels, .units = units, .gates = grads,
-                                         .gates_panel_stride = rows * 4 * width, .c_prev = c_prev, .c = c, .c_prev_stride = padded,
-                                         .c_stride = padded, .dy = dy, .dy_stride = units, .dh = dh, .dh_stride = padded, .dc = dc,
+    K->lstm_backward(&(fr_cell_backward){.rows = rows,
+                                         .panels = panels,
+                                         .units = units,
+                                         .gates = grads,
+                                         .gates_panel_stride = rows * 4 * width,
+                                         .c_prev = c_prev,
+                                         .c = c,
+                                         .c_prev_stride = padded,
+                                         .c_stride = padded,
+                                         .dy = dy,
+                                         .dy_stride = units,
+                                         .dh = dh,
+                                         .dh_stride = padded,
+                                         .dc = dc,
                                          .dc_stride = padded});
     for (ptrdiff_t r = 0; r < rows; ++r) {
         for (ptrdiff_t u = 0; u < units; ++u) {
@@ -113,19 +144,38 @@ static void check_lstm(void) {
 static void check_gru(int reset_after) {
     const ptrdiff_t padded = panels * width, all = panels * rows * 4 * width;
     void *gates = filled(all), *pre = copied(gates, all), *h_prev = filled(rows * units), *h = filled(rows * units);
-    fr_cell cell = {.rows = rows, .panels = panels, .units = units, .gates = gates, .gates_panel_stride = rows * 4 * width,
-                    .keep = 1, .h_prev = h_prev, .h_prev_stride = units, .h = h, .h_stride = units};
+    fr_cell cell = {.rows = rows,
+                    .panels = panels,
+                    .units = units,
+                    .gates = gates,
+                    .gates_panel_stride = rows * 4 * width,
+                    .keep = 1,
+                    .h_prev = h_prev,
+                    .h_prev_stride = units,
+                    .h = h,
+                    .h_stride = units};
     if (reset_after) K->gru(&cell);
     else K->gru_reset(&cell);
     for (ptrdiff_t r = 0; r < rows && !reset_after; ++r)
         for (ptrdiff_t u = 0; u < units; ++u)
             expect("gru r h", get(h, r * units + u), sigmoid(get(pre, at(r, u, 0))) * get(h_prev, r * units + u));
     if (!reset_after) K->gru_update(&cell);
-    void *dh = filled(rows * padded), *dh_in = copied(dh, rows * padded), *dy = filled(rows * units), *drh = filled(rows * padded);
+    void *dh = filled(rows * padded), *dh_in = copied(dh, rows * padded), *dy = filled(rows * units),
+         *drh = filled(rows * padded);
     void *grads = copied(gates, all);
-    fr_cell_backward back = {.rows = rows, .panels = panels, .units = units, .gates = grads, .gates_panel_stride = rows * 4 * width,
-                             .h_prev = h_prev, .h_prev_stride = units, .dy = dy, .dy_stride = units, .dh = dh, .dh_stride = padded,
-                             .drh = drh, .drh_stride = padded};
+    fr_cell_backward back = {.rows = rows,
+                             .panels = panels,
+                             .units = units,
+                             .gates = grads,
+                             .gates_panel_stride = rows * 4 * width,
+                             .h_prev = h_prev,
+                             .h_prev_stride = units,
+                             .dy = dy,
+                             .dy_stride = units,
+                             .dh = dh,
+                             .dh_stride = padded,
+                             .drh = drh,
+                             .drh_stride = padded};
     if (reset_after) K->gru_backward(&back);
     else K->gru_update_backward(&back), K->gru_reset_backward(&back);
     for (ptrdiff_t row = 0; row < rows; ++row) {
@@ -149,10 +199,22 @@ static void check_gru(int reset_after) {
 static void check_rnn(int rectified) {
     const ptrdiff_t wide = 4 * width, p4 = (units + wide - 1) / wide, all = p4 * rows * wide, padded = p4 * wide;
     void *gates = filled(all), *h = filled(rows * units), *dh = filled(rows * padded), *grads = filled(all);
-    const fr_cell cell = {.rows = rows, .panels = p4, .units = units, .gates = gates, .gates_panel_stride = rows * wide,
-                          .h = h, .h_stride = units};
-    const fr_cell_backward back = {.rows = rows, .panels = p4, .units = units, .gates = grads, .gates_panel_stride = rows * wide,
-                                   .h = h, .h_stride = units, .dh = dh, .dh_stride = padded};
+    const fr_cell cell = {.rows = rows,
+                          .panels = p4,
+                          .units = units,
+                          .gates = gates,
+                          .gates_panel_stride = rows * wide,
+                          .h = h,
+                          .h_stride = units};
+    const fr_cell_backward back = {.rows = rows,
+                                   .panels = p4,
+                                   .units = units,
+                                   .gates = grads,
+                                   .gates_panel_stride = rows * wide,
+                                   .h = h,
+                                   .h_stride = units,
+                                   .dh = dh,
+                                   .dh_stride = padded};
     if (rectified) K->rnn_relu(&cell), K->rnn_relu_backward(&back);
     else K->rnn_tanh(&cell), K->rnn_tanh_backward(&back);
     for (ptrdiff_t r = 0; r < rows; ++r) {
@@ -169,7 +231,10 @@ static void check_rnn(int rectified) {
 static void check_maps(ptrdiff_t n) {
     void *x = filled(n), *y = filled(n);
     for (ptrdiff_t i = 0; i < n; ++i) put(x, i, 8 * get(x, i));
-    const struct { fr_map_fn fast; double (*slow)(double); } maps[] = {{K->exp, exp}, {K->sigmoid, sigmoid}, {K->tanh, tanh}};
+    const struct {
+        fr_map_fn fast;
+        double (*slow)(double);
+    } maps[] = {{K->exp, exp}, {K->sigmoid, sigmoid}, {K->tanh, tanh}};
     for (int m = 0; m < 3; ++m) {
         maps[m].fast(n, x, y);
         for (ptrdiff_t i = 0; i < n; ++i) expect("map", get(y, i), maps[m].slow(get(x, i)));
@@ -204,14 +269,32 @@ static void check_optimisers(ptrdiff_t n) {
     void *p = filled(n), *g = filled(n), *m = filled(n), *v = filled(n);
     for (ptrdiff_t i = 0; i < n; ++i) put(v, i, fabs(get(v, i)));
     void *p0 = copied(p, n), *m0 = copied(m, n), *v0 = copied(v, n);
-    K->adam(&(fr_adam){.n = n, .param = p, .m = m, .v = v, .grad = g, .lr = .1, .beta1 = .9, .beta2 = .99, .eps = 1e-3,
-                       .weight_decay = .2, .correction1 = .5, .correction2 = .3});
+    K->adam(&(fr_adam){.n = n,
+                       .param = p,
+                       .m = m,
+                       .v = v,
+                       .grad = g,
+                       .lr = .1,
+                       .beta1 = .9,
+                       .beta2 = .99,
+                       .eps = 1e-3,
+                       .weight_decay = .2,
+                       .correction1 = .5,
+                       .correction2 = .3});
     for (ptrdiff_t i = 0; i < n; ++i) {
-        const double d = get(g, i) + .2 * get(p0, i), m1 = .9 * get(m0, i) + .1 * d, v1 = .99 * get(v0, i) + .01 * d * d;
+        const double d = get(g, i) + .2 * get(p0, i), m1 = .9 * get(m0, i) + .1 * d,
+                     v1 = .99 * get(v0, i) + .01 * d * d;
         expect("adam", get(p, i), get(p0, i) - .1 / .5 * m1 / (sqrt(v1 / .3) + 1e-3));
     }
     memcpy(p, p0, n * size);
-    K->sgd(&(fr_sgd){.n = n, .param = p, .momentum_buffer = m0, .grad = g, .lr = .1, .momentum = .8, .dampening = .1, .nesterov = 1,
+    K->sgd(&(fr_sgd){.n = n,
+                     .param = p,
+                     .momentum_buffer = m0,
+                     .grad = g,
+                     .lr = .1,
+                     .momentum = .8,
+                     .dampening = .1,
+                     .nesterov = 1,
                      .first = 1});
     for (ptrdiff_t i = 0; i < n; ++i) expect("sgd", get(p, i), get(p0, i) - .1 * 1.8 * get(g, i));
     free(p), free(g), free(m), free(v), free(p0), free(m0), free(v0);
@@ -222,8 +305,13 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
     ptrdiff_t *targets = malloc(count * sizeof *targets);
     double *losses = malloc(count * sizeof *losses);
     for (ptrdiff_t r = 0; r < count; ++r) targets[r] = r % 3 == 2 ? -1 : r % classes;
-    K->cross_entropy(&(fr_cross_entropy){.rows = count, .classes = classes, .logits = x, .targets = targets, .scale = .5,
-                                         .dlogits = dx, .losses = losses});
+    K->cross_entropy(&(fr_cross_entropy){.rows = count,
+                                         .classes = classes,
+                                         .logits = x,
+                                         .targets = targets,
+                                         .scale = .5,
+                                         .dlogits = dx,
+                                         .losses = losses});
     for (ptrdiff_t r = 0; r < count; ++r) {
         double sum = 0;
         for (ptrdiff_t j = 0; j < classes; ++j) sum += exp(get(x, r * classes + j));
@@ -239,7 +327,8 @@ static void check_table(void) {
     width = K->width;
     for (ptrdiff_t r = 1; r <= 13; ++r)
         for (int slots = 1; slots <= 4; ++slots)
-            for (ptrdiff_t c = 1; c <= 9 * width; c += width / 2 + 1) check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
+            for (ptrdiff_t c = 1; c <= 9 * width; c += width / 2 + 1)
+                check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
     for (ptrdiff_t c = 1; c <= 2 * width + 1; ++c) {
         check_maps(c), check_optimisers(c), check_cross_entropy(5, c), check_packing(21, c);
         for (rows = 1; rows <= 3; ++rows) {
@@ -255,7 +344,8 @@ int main(void) {
     fr_list_isas(isas);
     for (int i = 0; i < FR_ISAS; ++i) {
         for (int t = 0; t < FR_DTYPES && isas[i].built && isas[i].supported; ++t) {
-            isa = isas[i].name, K = isas[i].tables[t], size = t == FR_F32 ? 4 : 8, tolerance = t == FR_F32 ? 1e-5 : 1e-13;
+            isa = isas[i].name, K = isas[i].tables[t], size = t == FR_F32 ? 4 : 8,
+            tolerance = t == FR_F32 ? 1e-5 : 1e-13;
             const int before = failures;
             check_table();
             printf("%s f%d: %s\n", isa, 8 * size, failures == before ? "ok" : "FAILED");
