@@ -8,6 +8,7 @@
 
 typedef vec tile[6][FR_SLOTS];
 
+// clang-format off
 // acc[i][j] += sum over k of a[i*a_row + k*a_k] * b[k*b_k + j], for mr rows and nv vectors; the last vector adds to slot `last`.
 // The broadcast values are pinned: folded into each multiply-add they would make the loop load bound.
 FR_INLINE void accumulate(tile acc, const int mr, const int nv, const int last, const real *restrict a,
@@ -26,6 +27,7 @@ FR_INLINE void accumulate(tile acc, const int mr, const int nv, const int last, 
         }
     }
 }
+// clang-format on
 
 // Two panels for one row: eight independent sums, enough to hide the latency of a multiply-add.
 FR_INLINE void accumulate_pair(tile acc, const int nv, const int last, const real *restrict a, ptrdiff_t a_k,

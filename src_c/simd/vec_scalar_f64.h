@@ -54,7 +54,7 @@ FR_INLINE vmask vlt(vec a, vec b) { return (vmask)(a < b); }
 FR_INLINE vmask vle(vec a, vec b) { return (vmask)(a <= b); }
 FR_INLINE vmask vgt(vec a, vec b) { return (vmask)(a > b); }
 FR_INLINE vmask veq(vec a, vec b) { return (vmask)(a == b); }
-FR_INLINE vmask visnan(vec a) { return (vmask)(a != a); }
+FR_INLINE vmask visnan(vec a) { return (vmask)(a != a); }  // NOLINT(misc-redundant-expression)
 FR_INLINE vec vselect(vmask m, vec a, vec b) { return (vec)((m & (vmask)a) | (~m & (vmask)b)); }
 
 FR_INLINE vec vadd(vec a, vec b) { return a + b; }
