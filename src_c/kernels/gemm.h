@@ -12,7 +12,7 @@ typedef vec tile[6][FR_SLOTS];
 // acc[i][j] += sum over k of a[i*a_row + k*a_k] * b[k*b_k + j], for mr rows and nv vectors; the last vector adds to slot `last`.
 // The broadcast values are pinned: folded into each multiply-add they would make the loop load bound.
 FR_INLINE void accumulate(tile acc, const int mr, const int nv, const int last, const real *restrict a,
-                             ptrdiff_t a_row, ptrdiff_t a_k, const real *restrict b, ptrdiff_t b_k, ptrdiff_t k) {
+                          ptrdiff_t a_row, ptrdiff_t a_k, const real *restrict b, ptrdiff_t b_k, ptrdiff_t k) {
     vec x[6];  // one value of each row, in every lane
     for (; k > 0; --k, a += a_k, b += b_k) {
         FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
@@ -31,7 +31,7 @@ FR_INLINE void accumulate(tile acc, const int mr, const int nv, const int last, 
 
 // Two panels for one row: eight independent sums, enough to hide the latency of a multiply-add.
 FR_INLINE void accumulate_pair(tile acc, const int nv, const int last, const real *restrict a, ptrdiff_t a_k,
-                                      const real *restrict b0, const real *restrict b1, ptrdiff_t b_k, ptrdiff_t k) {
+                               const real *restrict b0, const real *restrict b1, ptrdiff_t b_k, ptrdiff_t k) {
     for (; k > 0; --k, a += a_k, b0 += b_k, b1 += b_k) {
         const vec x = vbroadcast(a);
         FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
@@ -43,7 +43,7 @@ FR_INLINE void accumulate_pair(tile acc, const int nv, const int last, const rea
 }
 
 FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last, const fr_run *run,
-                                   ptrdiff_t row, ptrdiff_t panel) {
+                            ptrdiff_t row, ptrdiff_t panel) {
     const real *a = (const real *)run->a + row * run->row_stride;
     const real *b = (const real *)run->b + panel * run->panel_stride;
     for (ptrdiff_t s = 0; s < run->segments; ++s) {
