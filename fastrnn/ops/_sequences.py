@@ -53,9 +53,12 @@ class Plan:
         return restored
 
 
-@lru_cache(maxsize=64)
 def uniform(T: int, N: int, reverse: bool) -> Plan:
-    """Return the plan of N sequences of length T >= 1."""
+    """Return the plan of N sequences of length T >= 1; small ones, whose making would be felt, are kept."""
+    return _kept_uniform(T, N, reverse) if T * N <= KEPT_ROWS else _new_uniform(T, N, reverse)
+
+
+def _new_uniform(T: int, N: int, reverse: bool) -> Plan:
     steps = np.arange(T - 1, -1, -1) if reverse else np.arange(T)
     row = (steps * N).astype(np.intp)
     active = np.full(T, N, np.intp)
@@ -63,6 +66,11 @@ def uniform(T: int, N: int, reverse: bool) -> Plan:
     previous = (everything + (N if reverse else -N)).astype(np.intp)
     previous[row[0] : row[0] + N] = -1 - np.arange(N)
     return Plan(row, active, previous, slice(int(row[-1]), int(row[-1]) + N))
+
+
+# 64 plans of so many rows hold at most 5 MB.
+KEPT_ROWS = 8192
+_kept_uniform = lru_cache(maxsize=64)(_new_uniform)
 
 
 def ragged(T: int, N: int, lengths: IntArray, reverse: bool) -> Plan:
