@@ -222,7 +222,7 @@ cdef class DenseWeights:
         d.x_stride, d.y_stride = row_stride(x), row_stride(y)
         d.x, d.y = <const char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(y)
         d.packed, d.bias = packed.data, NULL if bias is None else bias.data
-        cdef int size = team_size(<double> d.rows * d.k * d.columns, max(d.rows // d.kernels.tile_rows, d.columns // 64))
+        cdef int size = team_size(<double> d.rows * d.k * d.columns, 1, max(d.rows // d.kernels.tile_rows, d.columns // 64))
         with nogil:
             run_team(share_of_dense, &d, size)
 
@@ -239,7 +239,7 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     o.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width
     cdef Block packed
-    cdef int size = team_size(<double> min(o.rows, <ptrdiff_t> OUTER_ROWS) * o.m * o.n, o.m)
+    cdef int size = team_size(<double> min(o.rows, <ptrdiff_t> OUTER_ROWS) * o.m * o.n, ceil_div(o.rows, OUTER_ROWS), o.m)
     if has_tuned_tile() or max(o.m, o.n, o.rows, o.dy_stride, o.x_stride) > INT_MAX:
         packed = new_block(2 * ceil_div(o.n, panel) * OUTER_ROWS * panel * o.itemsize)
         o.packed = packed.data

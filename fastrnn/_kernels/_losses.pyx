@@ -26,7 +26,7 @@ def cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None, dou
     rows.whole.logits, rows.whole.targets = cnp.PyArray_DATA(logits), <const ptrdiff_t *> cnp.PyArray_DATA(targets)
     rows.whole.scale = scale
     rows.whole.dlogits, rows.whole.losses = cnp.PyArray_DATA(dlogits), <double *> cnp.PyArray_DATA(losses)
-    cdef int size = team_size(WORK_PER_LOGIT * rows.whole.rows * rows.whole.classes, rows.whole.rows)
+    cdef int size = team_size(WORK_PER_LOGIT * rows.whole.rows * rows.whole.classes, 1, rows.whole.rows)
     with nogil:
         run_team(share_of_rows, &rows, size)
 

@@ -22,7 +22,7 @@ cdef struct Pass:
     fr_sgd sgd
 
 cdef inline int members(ptrdiff_t n) noexcept nogil:
-    return team_size(WORK_PER_ELEMENT * n, n // CHUNK)
+    return team_size(WORK_PER_ELEMENT * n, 1, n // CHUNK)
 
 cdef inline ptrdiff_t first_element(ptrdiff_t n, int member, int size) noexcept nogil:
     return n if member == size else first_of(n // CHUNK, member, size) * CHUNK

@@ -23,7 +23,7 @@ cdef struct Share:
 
 cdef void run_backward(Sequence *s) noexcept nogil:
     cdef double step = <double> s.cell.gates * s.H * s.R * s.N
-    run_team(backward_share, s, team_size(step, s.blocks))
+    run_team(backward_share, s, team_size(step, s.T, s.blocks))
 
 
 cdef void backward_share(void *work, Team *team, int member) noexcept nogil:

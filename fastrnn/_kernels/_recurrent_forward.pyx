@@ -23,7 +23,7 @@ cdef void run_forward(Sequence *s) noexcept nogil:
     cdef double step = <double> s.cell.gates * s.H * s.R * s.N
     if not s.project_first:
         step += <double> s.cell.gates * s.H * s.C * s.N
-    run_team(forward_share, s, team_size(step, s.panels))
+    run_team(forward_share, s, team_size(step, s.T, s.panels))
 
 
 cdef void forward_share(void *work, Team *team, int member) noexcept nogil:

@@ -96,6 +96,7 @@ def call_everything():
         pull(np.ones((2, 33, H), np.float32))
     ops.linear_vjp(wide, wide)[1](np.ones((300, 300), np.float32))
     ops.cross_entropy(wide, np.zeros(300, int))
+    ops.sgd_step(wide.copy(), wide, None, lr=0.1)
 
 def threads():
     return len(os.listdir("/proc/self/task"))
@@ -105,6 +106,7 @@ def small_calls():
     ops.lstm_vjp(np.ones((9, 2, 2)), tiny)[1](np.ones((9, 2, 1)))
     ops.linear_vjp(np.ones((9, 2)), np.ones((3, 2)))[1](np.ones((9, 3)))
     ops.cross_entropy(np.ones((9, 2)), np.zeros(9, int))
+    ops.sgd_step(np.ones(99), np.ones(99), None, lr=0.1)
 
 for isa in ops.available_isas():
     ops.set_isa(isa)

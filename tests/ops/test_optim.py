@@ -99,6 +99,16 @@ def test_an_element_has_the_same_bits_anywhere(isa: str, dtype: type, rng: np.ra
         assert_same_bits(run_both(ops, **part), {name: value[first:last] for name, value in whole.items()})
 
 
+def test_threads_give_the_same_bits(isa: str, dtype: type, threads: int, rng: np.random.Generator) -> None:
+    size = 20_011  # worth a team, and no multiple of anything
+    arrays = random_arrays(rng, {"param": (size,), "grads": (2, size)}, dtype)
+    got = run_both(ops, **arrays)
+    ops.set_num_threads(1)
+    assert_same_bits(got, run_both(ops, **arrays))
+    exact = {name: value.astype(np.float64) for name, value in arrays.items()}
+    assert_close("adam_step", got, run_both(reference, **exact))
+
+
 def test_special_values_stay_in_their_elements(isa: str, dtype: type, rng: np.random.Generator) -> None:
     arrays = random_arrays(rng, {"param": (21,), "grads": (STEPS, 21)}, dtype)
     clean = run_both(ops, **arrays)
