@@ -165,3 +165,17 @@ def test_packed_parameters_give_the_same_bits(variant: Variant, isa: str, dtype:
     assert_same_bits(problem.results(ops, params=packed), problem.results(ops))
     inference = replace(problem, params=pack(problem.params, **variant.options, backward=False))
     assert_same_bits(inference.forward(ops), problem.forward(ops))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_weights_too_large_for_the_cache(variant: Variant, isa: str, threads: int, rng: np.random.Generator) -> None:
+    """x is then multiplied ahead of the time loop, some steps at a time, whatever the number of sequences."""
+    sizes = RecurrentSizes(5, 4, 400 if variant.gates > 1 else 900, 290 if variant.gates > 1 else 600)
+    problem = RecurrentProblem.random(rng, variant, sizes, lengths=True, reverse=True)
+    y, state = problem.forward(ops)
+    exact_y, exact_state = problem.forward(reference)
+    assert_close(f"{variant.cell}_forward", (y, *state), (exact_y, *exact_state))
+    alone = [problem.sequence(n).forward(ops)[0] for n in range(sizes.N)]
+    for n, one in enumerate(alone):
+        assert_close("exact", y[: len(one), n : n + 1], one)
+    assert_close(f"{variant.cell}_vjp", problem.vjp(ops)[2], problem.vjp(reference)[2])
