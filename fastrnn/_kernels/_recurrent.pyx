@@ -20,8 +20,8 @@ from fastrnn._kernels._memory import empty
 cnp.import_array()
 
 # x is multiplied for many steps ahead of the time loop, not within each step, for so few sequences (its weights are then read
-# once per six rows, not once per step) and for weights too large for the second-level cache (measured: 4 to 15% at 25 MB, 0 to 4%
-# at 6 MB, a loss at 1.3 MB).
+# once per six rows, not once per step) and for weights far larger than the second-level cache. Measured beyond two sequences: at
+# 25 MB 4 to 15% on one thread and -2 to +1% on two, at 6 MB -7 to +7%, at 1.6 MB -2 to +6%; docs/performance.md.
 cdef ptrdiff_t PROJECT_FIRST_MAX_N = 2
 cdef ptrdiff_t PROJECT_FIRST_BYTES = 4 << 20
 cdef ptrdiff_t CHUNK_BYTES = 1 << 20  # of gates computed ahead; they should still be cached when their step comes

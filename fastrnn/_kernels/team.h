@@ -13,7 +13,6 @@ enum { FR_HAVE_OPENMP = 0 };
 static inline int omp_get_max_threads(void) { return 1; }
 static inline int omp_get_num_threads(void) { return 1; }
 static inline int omp_get_thread_num(void) { return 0; }
-static inline int omp_in_parallel(void) { return 0; }
 #endif
 
 #if defined(__x86_64__)
