@@ -9,6 +9,10 @@
 
 enum { FR_SLOTS = 4 };  // vectors in one panel; the register tile is (rows) x (4 vectors)
 
+// Operands B of more bytes do not stay in the second-level cache from one product to the next. If no more than that many tiles
+// share a panel of such a B, they fetch the next panel ahead.
+enum { FR_FAR_BYTES = 1500000, FR_FAR_TILES = 16 };
+
 // One operand pair of a product: A [rows, k] times B [k, vectors*W] for each panel of C, k = segments * length.
 //   A(row, s*length + j) = a[row*row_stride + s*segment_stride + j*k_stride]
 //   B(k, column)         = b[panel*panel_stride + k*b_stride + column]
@@ -32,6 +36,7 @@ typedef struct fr_gemm {
     int slots;          // vectors in one panel of C, 1..4
     int runs;           // 0..2
     int add;            // C += the sum instead of C = the sum
+    int far;            // these panels are a part of a B of more than FR_FAR_BYTES
     int backwards;      // walk the panels from last to first (finds the last call's panels still in cache)
     fr_run run[2];
     const void *init;  // NULL: zeros. row_stride 0: one row (a bias) for all

@@ -2,7 +2,7 @@
 
 cdef extern from "fr_kernels.h" nogil:
     cdef enum:
-        FR_SLOTS
+        FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES
 
     ctypedef struct fr_run:
         const void *a
@@ -14,7 +14,7 @@ cdef extern from "fr_kernels.h" nogil:
 
     ctypedef struct fr_gemm:
         ptrdiff_t rows, panels, columns
-        int slots, runs, add, backwards
+        int slots, runs, add, far, backwards
         fr_run run[2]
         const void *init
         ptrdiff_t init_row_stride, init_panel_stride

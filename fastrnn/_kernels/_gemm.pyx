@@ -8,11 +8,15 @@ cimport numpy as cnp
 from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
-from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, has_tuned_tile, kernels_for
+from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_FAR_TILES, FR_SLOTS, fr_gemm, fr_kernels, fr_run, has_tuned_tile, kernels_for
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
 
 cnp.import_array()
+
+cdef ptrdiff_t LONGEST_SUM = 1024  # k of one piece of a long product: 256 KB of a panel of floats
+cdef ptrdiff_t FAR_TILES = FR_FAR_TILES
+cdef ptrdiff_t FAR_BYTES = FR_FAR_BYTES
 
 
 cdef void gemm_columns(const fr_kernels *kernels, int itemsize, fr_gemm *product) noexcept nogil:
@@ -38,6 +42,44 @@ cdef void gemm_columns(const fr_kernels *kernels, int itemsize, fr_gemm *product
             tail.run[r].b = <const char *> product.run[r].b + full * product.run[r].panel_stride * itemsize
         kernels.gemm(&tail)
     product.columns = full * panel + rest
+
+
+cdef void gemm_long(const fr_kernels *kernels, int itemsize, const fr_gemm *product) noexcept nogil:
+    """A dense product whose sums run over many k, in pieces and blocks of rows that stay in the second-level cache.
+
+    Each piece starts from the sum before it: the same operations in the same order as in one go. `product.add` must not be set.
+    """
+    cdef fr_gemm piece
+    cdef const fr_run *run
+    cdef int blocks = <int> ceil_div(product.rows, FAR_TILES * kernels.tile_rows), block, r
+    cdef ptrdiff_t row, part, segment, segments
+    for block in range(blocks):
+        row = first_of(product.rows, block, blocks)
+        piece = product[0]
+        piece.rows, piece.runs, piece.far = first_of(product.rows, block + 1, blocks) - row, 1, is_far(product, itemsize)
+        piece.c = <char *> product.c + row * product.c_row_stride * itemsize
+        if product.init != NULL:
+            piece.init = <const char *> product.init + row * product.init_row_stride * itemsize
+        for r in range(product.runs):
+            run = &product.run[r]
+            segments = max(<ptrdiff_t> 1, LONGEST_SUM // run.length)
+            for part in range(ceil_div(run.segments, segments)):
+                segment = part * segments
+                piece.run[0] = run[0]
+                piece.run[0].segments = min(segments, run.segments - segment)
+                piece.run[0].a = <const char *> run.a + (row * run.row_stride + segment * run.segment_stride) * itemsize
+                piece.run[0].b = <const char *> run.b + segment * run.length * run.b_stride * itemsize
+                gemm_columns(kernels, itemsize, &piece)
+                piece.init, piece.init_row_stride, piece.init_panel_stride = piece.c, piece.c_row_stride, piece.c_panel_stride
+
+
+cdef inline bint is_far(const fr_gemm *product, int itemsize) noexcept nogil:
+    """Whether B is too large to stay in the second-level cache from one use to the next."""
+    cdef ptrdiff_t elements = 0
+    cdef int r
+    for r in range(product.runs):
+        elements += product.run[r].segments * product.run[r].length * product.columns
+    return elements * itemsize > FAR_BYTES
 
 
 cdef void add_outer(const fr_kernels *kernels, int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a,
@@ -132,7 +174,8 @@ cdef struct Outer:
     ptrdiff_t rows, m, n, dy_stride, x_stride
     const char *dy
     const char *x
-    char *packed  # two blocks of OUTER_ROWS rows of x: one is read while the next is filled
+    ptrdiff_t block  # rows of x packed at a time
+    char *packed     # two such blocks: one is read while the next is filled
     char *grad
     char *bias_grad
 
@@ -155,20 +198,21 @@ cdef void share_of_outer(void *work, Team *team, int member) noexcept nogil:
     cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width, panels = ceil_div(o.n, panel)
     cdef ptrdiff_t p0 = first_of(panels, member, team.size), p1 = first_of(panels, member + 1, team.size)
     cdef ptrdiff_t m0 = first_of(o.m, member, team.size), m1 = first_of(o.m, member + 1, team.size)
-    cdef ptrdiff_t block, row, rows
+    cdef ptrdiff_t block, row, rows, part, m, step
     cdef char *packed
-    for block in range(ceil_div(o.rows, OUTER_ROWS)):
-        row = block * OUTER_ROWS
-        rows = min(<ptrdiff_t> OUTER_ROWS, o.rows - row)
-        packed = o.packed + block % 2 * panels * OUTER_ROWS * panel * o.itemsize
+    for block in range(ceil_div(o.rows, o.block)):
+        row = block * o.block
+        rows = min(o.block, o.rows - row)
+        step = max(<ptrdiff_t> 1, OUTER_A_BYTES // (rows * o.itemsize))
+        packed = o.packed + block % 2 * panels * o.block * panel * o.itemsize
         if p1 > p0:
             o.kernels.pack_rows(rows, min(o.n, p1 * panel) - p0 * panel, o.x + (row * o.x_stride + p0 * panel) * o.itemsize,
-                                o.x_stride, packed + p0 * OUTER_ROWS * panel * o.itemsize, panel, OUTER_ROWS * panel)
+                                o.x_stride, packed + p0 * o.block * panel * o.itemsize, panel, o.block * panel)
         wait_for_team(team)
-        if m1 == m0:
-            continue
-        add_outer(o.kernels, o.itemsize, m1 - m0, o.n, rows, o.dy + (row * o.dy_stride + m0) * o.itemsize, o.dy_stride,
-                  packed, OUTER_ROWS * panel, o.grad + m0 * o.n * o.itemsize, o.n)
+        for part in range(ceil_div(m1 - m0, step)):
+            m = m0 + part * step
+            add_outer(o.kernels, o.itemsize, min(step, m1 - m), o.n, rows, o.dy + (row * o.dy_stride + m) * o.itemsize,
+                      o.dy_stride, packed, o.block * panel, o.grad + m * o.n * o.itemsize, o.n)
     if o.bias_grad != NULL and member == 0:
         add_row_sums(o)
 
@@ -239,9 +283,10 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     o.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width
     cdef Block packed
-    cdef int size = team_size(<double> min(o.rows, <ptrdiff_t> OUTER_ROWS) * o.m * o.n, ceil_div(o.rows, OUTER_ROWS), o.m)
+    o.block = max(<ptrdiff_t> 1, outer_rows(o.rows))
+    cdef int size = team_size(<double> o.block * o.m * o.n, ceil_div(o.rows, o.block), o.m)
     if has_tuned_tile() or max(o.m, o.n, o.rows, o.dy_stride, o.x_stride) > INT_MAX:
-        packed = new_block(2 * ceil_div(o.n, panel) * OUTER_ROWS * panel * o.itemsize)
+        packed = new_block(2 * ceil_div(o.n, panel) * o.block * panel * o.itemsize)
         o.packed = packed.data
         with nogil:
             run_team(share_of_outer, &o, size)

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from fastrnn._kernels._dispatch cimport FR_SLOTS, kernels_for
-from fastrnn._kernels._gemm cimport OUTER_ROWS, ceil_div, row_stride
+from fastrnn._kernels._gemm cimport ceil_div, outer_rows, row_stride
 from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._recurrent_backward cimport run_backward
 from fastrnn._kernels._recurrent_forward cimport run_forward
@@ -19,10 +19,12 @@ from fastrnn._kernels._memory import empty
 
 cnp.import_array()
 
-# x is multiplied for many steps ahead of the time loop, not within each step, for so few sequences (its weights are then read
-# once per six rows, not once per step) and for weights far larger than the second-level cache. Measured beyond two sequences: at
-# 25 MB 4 to 15% on one thread and -2 to +1% on two, at 6 MB -7 to +7%, at 1.6 MB -2 to +6%; docs/performance.md.
+# x is multiplied for many steps ahead of the time loop, not within each step, for so few sequences: its weights are then read once
+# for many rows, not once per step. With weights far larger than the second-level cache that pays for a few more; with many
+# sequences the next panel of weights arrives while one is used, and x within the step saves a pass over the gates.
+# docs/performance.md has the measurements.
 cdef ptrdiff_t PROJECT_FIRST_MAX_N = 2
+cdef ptrdiff_t PROJECT_FIRST_FAR_MAX_N = 16
 cdef ptrdiff_t PROJECT_FIRST_BYTES = 4 << 20
 cdef ptrdiff_t CHUNK_BYTES = 1 << 20  # of gates computed ahead; they should still be cached when their step comes
 
@@ -135,7 +137,7 @@ cdef class Call:
         s.keep = keep
         cdef ptrdiff_t weight_bytes = s.cell.gates * s.H * (s.C + s.R) * s.itemsize
         cdef ptrdiff_t step_bytes = s.N * s.panels * FR_SLOTS * s.kernels.width * s.itemsize
-        s.project_first = s.N <= PROJECT_FIRST_MAX_N or weight_bytes > PROJECT_FIRST_BYTES
+        s.project_first = s.N <= (PROJECT_FIRST_FAR_MAX_N if weight_bytes > PROJECT_FIRST_BYTES else PROJECT_FIRST_MAX_N)
         s.chunk = min(s.T, max(<ptrdiff_t> 2, CHUNK_BYTES // step_bytes)) if s.project_first else s.T
         self.allocate(c0)
         with nogil:
@@ -203,7 +205,7 @@ cdef class Call:
             dprojected = new_block(s.rows * s.R * s.itemsize)
             s.du, s.dprojected = du.data, dprojected.data
         panels = ceil_div(s.C, panel) + ceil_div(s.R, panel) + (ceil_div(s.H, panel) if s.inner != NULL else 0)
-        operands = new_block(2 * panels * OUTER_ROWS * panel * s.itemsize)
+        operands = new_block(2 * panels * outer_rows(s.rows) * panel * s.itemsize)
         s.operands = operands.data
         s.dw_x, s.dw_h = data_of(grads["weight_ih"]), data_of(grads["weight_hh"])
         s.db_x, s.db_h = data_of(grads.get("bias_ih")), data_of(grads.get("bias_hh"))

@@ -7,7 +7,7 @@ gradient as it lies: of dh in the loop, and of the weight gradients and dx in la
 from libc.string cimport memset
 
 from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_cell_backward, fr_gemm
-from fastrnn._kernels._gemm cimport OUTER_ROWS, add_outer, ceil_div, gemm_columns
+from fastrnn._kernels._gemm cimport OUTER_A_BYTES, OUTER_B_BYTES, add_outer, ceil_div, gemm_columns, gemm_long, outer_rows
 from fastrnn._kernels._recurrent cimport Sequence
 from fastrnn._kernels._recurrent_forward cimport c_at, h_before, h_before_stride
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
@@ -116,7 +116,7 @@ cdef void carry_gradient(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     cdef ptrdiff_t gates = 2 if s.cell.second_product else s.cell.gates
     cdef ptrdiff_t back_k = s.panels * gates * s.cell.unit_vectors * s.kernels.width
     gate_runs(s, &product, s.row[t], s.packed.h_back + first * back_k * panel * s.itemsize, back_k)
-    s.kernels.gemm(&product)
+    gemm_long(s.kernels, s.itemsize, &product)
 
 
 cdef void project_gradient(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
@@ -173,15 +173,16 @@ cdef struct Operand:
     # Rows to be packed: x, h_prev or the inner vector.
     ptrdiff_t columns, panels, stride
     const char *rows
-    char *packed   # two blocks of OUTER_ROWS rows
-    ptrdiff_t block
+    char *packed  # two blocks of packed rows
+    ptrdiff_t block_rows, block
 
 
 cdef Operand operand(Sequence *s, ptrdiff_t columns, const char *rows, ptrdiff_t stride, char **memory) noexcept nogil:
     cdef Operand o
     o.columns, o.panels = columns, ceil_div(columns, FR_SLOTS * s.kernels.width)
     o.rows, o.stride, o.packed = rows, stride, memory[0]
-    o.block = o.panels * OUTER_ROWS * FR_SLOTS * s.kernels.width * s.itemsize
+    o.block_rows = outer_rows(s.rows)
+    o.block = o.panels * o.block_rows * FR_SLOTS * s.kernels.width * s.itemsize
     memory[0] += 2 * o.block
     return o
 
@@ -193,19 +194,19 @@ cdef void pack_operand(Sequence *s, Share *share, Operand *o, ptrdiff_t start, p
     cdef ptrdiff_t first = first_of(o.panels, share.member, share.team.size)
     cdef ptrdiff_t last = first_of(o.panels, share.member + 1, share.team.size)
     cdef ptrdiff_t columns = min(o.columns, last * panel) - first * panel
-    cdef char *target = o.packed + parity * o.block + first * OUTER_ROWS * panel * s.itemsize
+    cdef char *target = o.packed + parity * o.block + first * o.block_rows * panel * s.itemsize
     cdef const char *origin
     if last == first:
         return
     if not shifted:
         s.kernels.pack_rows(rows, columns, o.rows + (start * o.stride + first * panel) * s.itemsize, o.stride, target, panel,
-                            OUTER_ROWS * panel)
+                            o.block_rows * panel)
         return
     for r in range(rows):
         source = s.previous[start + r]
         origin = o.rows + source * o.stride * s.itemsize if source >= 0 else s.h0 + (-1 - source) * s.R * s.itemsize
         s.kernels.pack_rows(1, columns, origin + first * panel * s.itemsize, o.stride, target + r * panel * s.itemsize, panel,
-                            OUTER_ROWS * panel)
+                            o.block_rows * panel)
 
 
 cdef void weight_gradients(Sequence *s, Share *share) noexcept nogil:
@@ -217,9 +218,9 @@ cdef void weight_gradients(Sequence *s, Share *share) noexcept nogil:
     cdef ptrdiff_t block, start, rows, parity
     if s.inner != NULL:
         inner = operand(s, s.H, s.inner, s.H, &memory)
-    for block in range(ceil_div(s.rows, OUTER_ROWS)):
-        start, parity = block * OUTER_ROWS, block % 2
-        rows = min(<ptrdiff_t> OUTER_ROWS, s.rows - start)
+    for block in range(ceil_div(s.rows, x.block_rows)):
+        start, parity = block * x.block_rows, block % 2
+        rows = min(x.block_rows, s.rows - start)
         pack_operand(s, share, &x, start, rows, parity, False)
         pack_operand(s, share, &h, start, rows, parity, True)
         if s.inner != NULL:
@@ -244,14 +245,29 @@ cdef inline ptrdiff_t slot_of(Sequence *s, ptrdiff_t gate, bint recurrent) noexc
 
 cdef void add_gate_gradients(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t rows, Operand *o, char *gradient,
                              ptrdiff_t parity, ptrdiff_t first_gate, ptrdiff_t last_gate, bint recurrent) noexcept nogil:
+    """Some panels of gates against some columns of x at a time, so that both stay in the second-level cache."""
+    cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, panel_bytes = rows * panel * s.itemsize
+    cdef ptrdiff_t gate_panels = max(<ptrdiff_t> 1, OUTER_A_BYTES // panel_bytes)
+    cdef ptrdiff_t columns = max(<ptrdiff_t> 1, OUTER_B_BYTES // panel_bytes) * panel, first, column, i, j
+    for i in range(ceil_div(share.last - share.first, gate_panels)):
+        first = share.first + i * gate_panels
+        for j in range(ceil_div(o.columns, columns)):
+            column = j * columns
+            add_gate_block(s, first, min(first + gate_panels, share.last), start, rows, o, column,
+                           min(columns, o.columns - column), gradient, parity, first_gate, last_gate, recurrent)
+
+
+cdef void add_gate_block(Sequence *s, ptrdiff_t first, ptrdiff_t last, ptrdiff_t start, ptrdiff_t rows, Operand *o,
+                         ptrdiff_t column, ptrdiff_t columns, char *gradient, ptrdiff_t parity, ptrdiff_t first_gate,
+                         ptrdiff_t last_gate, bint recurrent) noexcept nogil:
     cdef ptrdiff_t width = s.kernels.width, panel = FR_SLOTS * width, p, gate, unit
-    for p in range(share.first, share.last):
+    for p in range(first, last):
         unit = p * s.panel_units
         for gate in range(first_gate, last_gate):
-            add_outer(s.kernels, s.itemsize, min(s.panel_units, s.H - unit), o.columns, rows,
+            add_outer(s.kernels, s.itemsize, min(s.panel_units, s.H - unit), columns, rows,
                       gates_at(s, p, start) + slot_of(s, gate, recurrent) * width * s.itemsize, panel,
-                      o.packed + parity * o.block, OUTER_ROWS * panel,
-                      gradient + (gate * s.H + unit) * o.columns * s.itemsize, o.columns)
+                      o.packed + parity * o.block + column * o.block_rows * s.itemsize, o.block_rows * panel,
+                      gradient + ((gate * s.H + unit) * o.columns + column) * s.itemsize, o.columns)
 
 
 cdef void add_projection_gradient(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t rows, Operand *inner,
@@ -259,7 +275,7 @@ cdef void add_projection_gradient(Sequence *s, Share *share, ptrdiff_t start, pt
     cdef ptrdiff_t first = first_of(s.R, share.member, share.team.size), last = first_of(s.R, share.member + 1, share.team.size)
     if last > first:
         add_outer(s.kernels, s.itemsize, last - first, s.H, rows, s.dprojected + (start * s.R + first) * s.itemsize, s.R,
-                  inner.packed + parity * inner.block, OUTER_ROWS * FR_SLOTS * s.kernels.width,
+                  inner.packed + parity * inner.block, inner.block_rows * FR_SLOTS * s.kernels.width,
                   s.dw_projection + first * s.H * s.itemsize, s.H)
 
 
@@ -295,4 +311,4 @@ cdef void input_gradient(Sequence *s, Share *share) noexcept nogil:
     product.run[0].segments, product.run[0].segment_stride, product.run[0].length = s.panels, s.gates_panel_stride, length
     product.run[0].b = s.packed.x_back
     product.run[0].b_stride, product.run[0].panel_stride = panel, s.panels * length * panel
-    gemm_columns(s.kernels, s.itemsize, &product)
+    gemm_long(s.kernels, s.itemsize, &product)

@@ -8,19 +8,42 @@
 
 typedef vec tile[6][FR_SLOTS];
 
+// Rows of B that a tile of three rows or more fetches ahead into the first-level cache. Alone on its core it gains little by
+// that; where the core's other hardware thread is busy, a tenth.
+enum { FR_NEAR_ROWS = 8, FR_LINE = 64 };
+
+// What a tile fetches for the next panel while it multiplies, into the second-level cache: its share of that panel's B, a little
+// with every k. All at once, the fetches would hold the few buffers for cache misses, and the tile's own loads would wait.
+typedef struct ahead {
+    ptrdiff_t panels;       // to the next panel: 1 or -1
+    ptrdiff_t tile, tiles;  // this tile, and how many share the panel
+} ahead;
+
+// Hides where a pointer came from: it is then advanced in a register of its own. Else the compiler keeps one pointer and an
+// offset in a register for each row and line, more registers than there are.
+FR_INLINE void pin_pointer(const real **p) { __asm__ volatile("" : "+r"(*p)); }
+
 // clang-format off
 // acc[i][j] += sum over k of a[i*a_row + k*a_k] * b[k*b_k + j], for mr rows and nv vectors; the last vector adds to slot `last`.
 // The broadcast values are pinned: folded into each multiply-add they would make the loop load bound.
 FR_INLINE void accumulate(tile acc, const int mr, const int nv, const int last, const real *restrict a,
-                          ptrdiff_t a_row, ptrdiff_t a_k, const real *restrict b, ptrdiff_t b_k, ptrdiff_t k) {
+                          ptrdiff_t a_row, ptrdiff_t a_k, const real *restrict b, ptrdiff_t b_k, ptrdiff_t k,
+                          const int fetch, const real *next, ptrdiff_t next_k) {
     vec x[6];  // one value of each row, in every lane
-    for (; k > 0; --k, a += a_k, b += b_k) {
+    const real *lower = a + 3 * a_row, *near = b + FR_NEAR_ROWS * b_k;
+    for (; k > 0; --k, a += a_k, lower += a_k, b += b_k, near += b_k, next += next_k) {
+        if (fetch) __builtin_prefetch(next, 0, 2);
+        if (mr > 2) __builtin_prefetch(a + FR_NEAR_ROWS * a_k, 0, 3);
+        if (mr > 3) pin_pointer(&lower);
+        if (mr > 2) pin_pointer(&near);
         FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
-            x[i] = vbroadcast(a + i * a_row);
+            x[i] = vbroadcast((i < 3 ? a : lower) + i % 3 * a_row);
             vpin(&x[i]);
         }
         FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
             vec w = vload(b + j * FR_WIDTH);
+            if (mr > 2 && j * FR_WIDTH * sizeof(real) % FR_LINE == 0)
+                __builtin_prefetch(near + j * FR_WIDTH, 0, 3);
             if (mr > 1) vpin(&w);
             const int slot = j == nv - 1 ? last : j;
             FR_UNROLL(6) for (int i = 0; i < mr; ++i) acc[i][slot] = vfma(x[i], w, acc[i][slot]);
@@ -43,13 +66,16 @@ FR_INLINE void accumulate_pair(tile acc, const int nv, const int last, const rea
 }
 
 FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last, const fr_run *run,
-                            ptrdiff_t row, ptrdiff_t panel) {
+                            ptrdiff_t row, ptrdiff_t panel, const int fetch, ahead far) {
     const real *a = (const real *)run->a + row * run->row_stride;
     const real *b = (const real *)run->b + panel * run->panel_stride;
+    const ptrdiff_t next_k = fetch ? (run->b_stride + far.tiles - 1) / far.tiles : 0;
+    const real *next = b + far.panels * run->panel_stride + far.tile * next_k * run->segments * run->length;
     for (ptrdiff_t s = 0; s < run->segments; ++s) {
-        accumulate(acc, mr, nv, last, a, run->row_stride, run->k_stride, b, run->b_stride, run->length);
+        accumulate(acc, mr, nv, last, a, run->row_stride, run->k_stride, b, run->b_stride, run->length, fetch, next, next_k);
         a += run->segment_stride;
         b += run->length * run->b_stride;
+        next += run->length * next_k;
     }
 }
 
@@ -98,18 +124,43 @@ FR_INLINE void finish_row(const vec *acc, const int slots, const fr_gemm *g, ptr
 }
 
 // Rows row..row+mr-1 of one panel. Three or two vectors may feed a four-slot panel: the gates of a GRU.
-FR_INLINE void gemm_tile(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const int mr, const int slots) {
+FR_INLINE void gemm_tile(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const int mr, const int slots, const int fetch,
+                         ahead far) {
     tile acc;
     FR_UNROLL(6) for (int i = 0; i < mr; ++i) start_row(acc[i], slots, g, row + i, panel);
     for (int r = 0; r < g->runs; ++r) {
         const fr_run *run = &g->run[r];
-        if (slots == 4 && run->vectors == 3 && run->last == 3) run_segments(acc, mr, 3, 3, run, row, panel);
-        else if (slots == 4 && run->vectors == 3) run_segments(acc, mr, 3, 2, run, row, panel);
-        else if (slots == 4 && run->vectors == 2) run_segments(acc, mr, 2, 1, run, row, panel);
-        else run_segments(acc, mr, slots, slots - 1, run, row, panel);
+        if (slots == 4 && run->vectors == 3 && run->last == 3) run_segments(acc, mr, 3, 3, run, row, panel, fetch, far);
+        else if (slots == 4 && run->vectors == 3) run_segments(acc, mr, 3, 2, run, row, panel, fetch, far);
+        else if (slots == 4 && run->vectors == 2) run_segments(acc, mr, 2, 1, run, row, panel, fetch, far);
+        else run_segments(acc, mr, slots, slots - 1, run, row, panel, fetch, far);
     }
     FR_UNROLL(6) for (int i = 0; i < mr; ++i) finish_row(acc[i], slots, g, row + i, panel);
 }
+
+typedef void tile_fn(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, ahead far);
+
+// Each shape of tile is a function of its own: inlined side by side their loops would run out of registers. tiles_4_1[5] is the
+// tile of 6 rows and 4 slots that fetches ahead.
+#define FR_TILE(mr, slots, fetch)                                                                                     \
+    static FR_NOINLINE void tile_##mr##_##slots##_##fetch(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, ahead far) { \
+        if (mr <= FR_MAX_ROWS) gemm_tile(g, row, panel, mr, slots, fetch, far);                                       \
+    }
+#define FR_TILES(slots, fetch)                                                                                        \
+    FR_TILE(1, slots, fetch)                                                                                          \
+    FR_TILE(2, slots, fetch)                                                                                          \
+    FR_TILE(3, slots, fetch)                                                                                          \
+    FR_TILE(4, slots, fetch)                                                                                          \
+    FR_TILE(5, slots, fetch)                                                                                          \
+    FR_TILE(6, slots, fetch)                                                                                          \
+    static tile_fn *const tiles_##slots##_##fetch[] = {tile_1_##slots##_##fetch, tile_2_##slots##_##fetch,            \
+                                                       tile_3_##slots##_##fetch, tile_4_##slots##_##fetch,            \
+                                                       tile_5_##slots##_##fetch, tile_6_##slots##_##fetch};
+FR_TILES(1, 0)
+FR_TILES(2, 0)
+FR_TILES(3, 0)
+FR_TILES(4, 0)
+FR_TILES(4, 1)
 
 // The single row of two neighbouring panels.
 FR_INLINE void gemm_pair(const fr_gemm *g, ptrdiff_t panel, const int slots) {
@@ -125,48 +176,46 @@ FR_INLINE void gemm_pair(const fr_gemm *g, ptrdiff_t panel, const int slots) {
     FR_UNROLL(2) for (int i = 0; i < 2; ++i) finish_row(acc[i], slots, g, 0, panel + i);
 }
 
-FR_INLINE void gemm_rows(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, ptrdiff_t mr, const int slots) {
-    switch (mr) {
-        case 1: gemm_tile(g, row, panel, 1, slots); break;
-        case 2: gemm_tile(g, row, panel, 2, slots); break;
-        case 3: gemm_tile(g, row, panel, 3, slots); break;
-        case 4: if (FR_MAX_ROWS >= 4) gemm_tile(g, row, panel, 4, slots); break;
-        case 5: if (FR_MAX_ROWS >= 5) gemm_tile(g, row, panel, 5, slots); break;
-        default: if (FR_MAX_ROWS >= 6) gemm_tile(g, row, panel, 6, slots); break;
-    }
+FR_INLINE ptrdiff_t bytes_of_b(const fr_gemm *g) {
+    ptrdiff_t reals = 0;
+    for (int r = 0; r < g->runs; ++r) reals += g->run[r].segments * g->run[r].length * g->run[r].b_stride;
+    return g->panels * reals * (ptrdiff_t)sizeof(real);
 }
 
 // The rows are spread evenly over the tiles (16 = 6 + 5 + 5), so that no tile is a thin, slow remainder.
-FR_INLINE void gemm_panels(const fr_gemm *g, const int slots) {
+static void gemm_panels(const fr_gemm *g, tile_fn *const *plain, tile_fn *const *fetching) {
     const ptrdiff_t tiles = (g->rows + FR_MAX_ROWS - 1) / FR_MAX_ROWS;
     const ptrdiff_t height = g->rows / tiles, taller = g->rows % tiles;
+    const int fetch = tiles > 1 && tiles <= FR_FAR_TILES && (g->far || bytes_of_b(g) > FR_FAR_BYTES);
     for (ptrdiff_t i = 0; i < g->panels; ++i) {
-        const ptrdiff_t panel = g->backwards ? g->panels - 1 - i : i;
+        const ptrdiff_t panel = g->backwards ? g->panels - 1 - i : i, next = g->backwards ? -1 : 1;
+        tile_fn *const *shapes = fetch && i + 1 < g->panels ? fetching : plain;
         ptrdiff_t row = 0;
         for (ptrdiff_t t = 0; t < tiles; ++t) {
             const ptrdiff_t mr = height + (t < taller);
-            gemm_rows(g, row, panel, mr, slots);
+            shapes[mr - 1](g, row, panel, (ahead){next, t, tiles});
             row += mr;
         }
     }
 }
 
-FR_INLINE void gemm_one_row(const fr_gemm *g, const int slots) {
+FR_INLINE void gemm_one_row(const fr_gemm *g, const int slots, tile_fn *single) {
     const ptrdiff_t pairs = g->panels / 2;
-    if (g->panels % 2 && g->backwards) gemm_tile(g, 0, g->panels - 1, 1, slots);
+    const ahead nothing = {0, 0, 1};
+    if (g->panels % 2 && g->backwards) single(g, 0, g->panels - 1, nothing);
     for (ptrdiff_t i = 0; i < pairs; ++i) gemm_pair(g, 2 * (g->backwards ? pairs - 1 - i : i), slots);
-    if (g->panels % 2 && !g->backwards) gemm_tile(g, 0, g->panels - 1, 1, slots);
+    if (g->panels % 2 && !g->backwards) single(g, 0, g->panels - 1, nothing);
 }
 
-FR_INLINE void gemm_slots(const fr_gemm *g, const int slots) {
-    if (g->rows == 1) gemm_one_row(g, slots);
-    else gemm_panels(g, slots);
+FR_INLINE void gemm_slots(const fr_gemm *g, const int slots, tile_fn *const *plain, tile_fn *const *fetching) {
+    if (g->rows == 1) gemm_one_row(g, slots, plain[0]);
+    else gemm_panels(g, plain, fetching);
 }
 
-static FR_NOINLINE void gemm_slots_1(const fr_gemm *g) { gemm_slots(g, 1); }
-static FR_NOINLINE void gemm_slots_2(const fr_gemm *g) { gemm_slots(g, 2); }
-static FR_NOINLINE void gemm_slots_3(const fr_gemm *g) { gemm_slots(g, 3); }
-static FR_NOINLINE void gemm_slots_4(const fr_gemm *g) { gemm_slots(g, 4); }
+static FR_NOINLINE void gemm_slots_1(const fr_gemm *g) { gemm_slots(g, 1, tiles_1_0, tiles_1_0); }
+static FR_NOINLINE void gemm_slots_2(const fr_gemm *g) { gemm_slots(g, 2, tiles_2_0, tiles_2_0); }
+static FR_NOINLINE void gemm_slots_3(const fr_gemm *g) { gemm_slots(g, 3, tiles_3_0, tiles_3_0); }
+static FR_NOINLINE void gemm_slots_4(const fr_gemm *g) { gemm_slots(g, 4, tiles_4_0, tiles_4_1); }
 
 static void FR_NAME(gemm)(const fr_gemm *g) {
     if (g->rows <= 0 || g->panels <= 0) return;
