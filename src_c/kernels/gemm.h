@@ -21,7 +21,9 @@ typedef struct ahead {
 
 // Hides where a pointer came from: it is then advanced in a register of its own. Else the compiler keeps one pointer and an
 // offset in a register for each row and line, more registers than there are.
-FR_INLINE void pin_pointer(const real **p) { __asm__ volatile("" : "+r"(*p)); }
+FR_INLINE void pin_pointer(const real **p) {
+    __asm__ volatile("" : "+r"(*p));
+}
 
 // clang-format off
 // acc[i][j] += sum over k of a[i*a_row + k*a_k] * b[k*b_k + j], for mr rows and nv vectors; the last vector adds to slot `last`.
