@@ -30,6 +30,8 @@ NaN and infinities travel through as values, without warnings.
 from __future__ import annotations
 
 from .activation import exp, sigmoid, tanh
+from .conv import conv_forward, conv_vjp
+from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
 from .embedding import embedding_forward, embedding_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
@@ -40,6 +42,10 @@ from .rnn import rnn_forward, rnn_vjp
 
 __all__ = [
     "adam_step",
+    "conv_forward",
+    "conv_transpose_forward",
+    "conv_transpose_vjp",
+    "conv_vjp",
     "cross_entropy",
     "embedding_forward",
     "embedding_vjp",
