@@ -30,6 +30,12 @@ NaN and infinities travel through as values, without warnings.
 from __future__ import annotations
 
 from .activation import exp, sigmoid, tanh
+from .adaptive_pool import (
+    adaptive_avg_pool_forward,
+    adaptive_avg_pool_vjp,
+    adaptive_max_pool_forward,
+    adaptive_max_pool_vjp,
+)
 from .conv import conv_forward, conv_vjp
 from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
 from .embedding import embedding_forward, embedding_vjp
@@ -38,10 +44,29 @@ from .linear import linear_forward, linear_vjp
 from .losses import cross_entropy, mse_loss
 from .lstm import lstm_forward, lstm_vjp
 from .optim import adam_step, sgd_step
+from .pool import (
+    avg_pool_forward,
+    avg_pool_vjp,
+    lp_pool_forward,
+    lp_pool_vjp,
+    max_pool_forward,
+    max_pool_vjp,
+    max_unpool_forward,
+    max_unpool_vjp,
+    min_pool_forward,
+    min_pool_vjp,
+)
 from .rnn import rnn_forward, rnn_vjp
+from .time_pool import time_pool_forward, time_pool_vjp
 
 __all__ = [
     "adam_step",
+    "adaptive_avg_pool_forward",
+    "adaptive_avg_pool_vjp",
+    "adaptive_max_pool_forward",
+    "adaptive_max_pool_vjp",
+    "avg_pool_forward",
+    "avg_pool_vjp",
     "conv_forward",
     "conv_transpose_forward",
     "conv_transpose_vjp",
@@ -54,12 +79,22 @@ __all__ = [
     "gru_vjp",
     "linear_forward",
     "linear_vjp",
+    "lp_pool_forward",
+    "lp_pool_vjp",
     "lstm_forward",
     "lstm_vjp",
+    "max_pool_forward",
+    "max_pool_vjp",
+    "max_unpool_forward",
+    "max_unpool_vjp",
+    "min_pool_forward",
+    "min_pool_vjp",
     "mse_loss",
     "rnn_forward",
     "rnn_vjp",
     "sgd_step",
     "sigmoid",
     "tanh",
+    "time_pool_forward",
+    "time_pool_vjp",
 ]
