@@ -17,6 +17,7 @@ cdef class LSTMWeights(Weights):
         self.start(params, 4, 1)
         self.cell.x_vectors = self.cell.h_vectors = 4
         self.cell.x_last = self.cell.h_last = 3
+        self.cell.cell_state = True
         self.cell.forward, self.cell.backward = self.kernels.lstm, self.kernels.lstm_backward
         self.packed.x = self.pack_forward(params["weight_ih"], 0, 4)
         self.packed.h = self.pack_forward(params["weight_hh"], 0, 4)

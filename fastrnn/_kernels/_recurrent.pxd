@@ -13,6 +13,7 @@ cdef struct Cell:
     int unit_vectors           # vectors of units in one panel: 4 RNN, 1 else
     int x_vectors, x_last      # how the product with x fills the four slots (fr_run)
     int h_vectors, h_last      # and the one with h
+    int cell_state             # LSTM: there is a c beside h
     int second_product         # GRU with reset before the product: n has a product of its own, after the reset gate
     fr_cell_fn forward
     fr_cell_fn update          # after the second product
@@ -80,7 +81,7 @@ cdef class Weights:
     cdef const fr_kernels *kernels
     cdef int itemsize
     cdef readonly ptrdiff_t inputs, units, width  # C, H, R
-    cdef readonly object dtype
+    cdef readonly cnp.dtype dtype
     cdef ptrdiff_t panels
     cdef list owners           # of the packed memory
 

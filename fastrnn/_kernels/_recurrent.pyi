@@ -22,11 +22,11 @@ class Call:
         y: _Array,
         row: _Array,
         active: _Array,
-        h0: _Array,
+        h0: _Array | None,
         c0: _Array | None,
         keep: bool,
     ) -> None: ...
-    def last_c(self, last_rows: _Array | slice) -> _Array: ...
+    def last(self, rows: _Array) -> tuple[_Array, ...]: ...
     def backward(
         self,
         dy: _Array | None,
@@ -35,4 +35,4 @@ class Call:
         previous: _Array,
         dx: _Array,
         grads: dict[str, _Array],
-    ) -> tuple[_Array, _Array | None]: ...
+    ) -> tuple[_Array, ...]: ...

@@ -15,8 +15,6 @@ from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._recurrent_backward cimport run_backward
 from fastrnn._kernels._recurrent_forward cimport run_forward
 
-from fastrnn._kernels._memory import empty
-
 cnp.import_array()
 
 # x is multiplied for many steps ahead of the time loop, not within each step, for so few sequences: its weights are then read once
@@ -34,7 +32,7 @@ cdef class Weights:
 
     cdef start(self, dict params, int gates, int unit_vectors):
         cdef cnp.ndarray weight_ih = params["weight_ih"], weight_hh = params["weight_hh"]
-        self.dtype = weight_ih.dtype
+        self.dtype = weight_ih.descr
         self.itemsize = weight_ih.itemsize
         self.kernels = kernels_for(self.itemsize)
         self.units = weight_ih.shape[0] // gates
@@ -116,64 +114,77 @@ cdef class Call:
     weights : Weights
     x : (rows, C); y : (rows, R), written. Last axis contiguous.
     row, active : (T,) intp. Step s reads and writes rows row[s] .. row[s]+active[s]-1; active never grows, active[0] is N.
-    h0 : (N, R) contiguous; c0 : (N, H) or None
-    keep : keep what `backward` needs; x, y and h0 must then not change
+    h0 : (N, R); c0 : (N, H), for cells that have it. Copied; zeros for None.
+    keep : keep what `backward` needs; x and y must then not change
     """
 
     cdef Sequence s
     cdef Weights weights
     cdef list alive
-    cdef cnp.ndarray c, y, row
 
     def __init__(self, Weights weights not None, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray row not None,
-                 cnp.ndarray active not None, cnp.ndarray h0 not None, cnp.ndarray c0, bint keep):
+                 cnp.ndarray active not None, cnp.ndarray h0, cnp.ndarray c0, bint keep):
         cdef Sequence *s = &self.s
-        self.weights, self.y, self.row = weights, y, row
-        self.alive = [x, y, row, active, h0]
+        self.weights = weights
+        self.alive = [x, y, row, active]
         weights.describe(s)
-        s.T, s.N, s.rows = row.shape[0], h0.shape[0], x.shape[0]
         s.row, s.active = <const ptrdiff_t *> data_of(row), <const ptrdiff_t *> data_of(active)
-        s.x, s.x_stride, s.y, s.y_stride, s.h0 = data_of(x), row_stride(x), data_of(y), row_stride(y), data_of(h0)
+        s.T, s.N, s.rows = row.shape[0], s.active[0], x.shape[0]
+        s.x, s.x_stride, s.y, s.y_stride = data_of(x), row_stride(x), data_of(y), row_stride(y)
         s.keep = keep
         cdef ptrdiff_t weight_bytes = s.cell.gates * s.H * (s.C + s.R) * s.itemsize
         cdef ptrdiff_t step_bytes = s.N * s.panels * FR_SLOTS * s.kernels.width * s.itemsize
         s.project_first = s.N <= (PROJECT_FIRST_FAR_MAX_N if weight_bytes > PROJECT_FIRST_BYTES else PROJECT_FIRST_MAX_N)
         s.chunk = min(s.T, max(<ptrdiff_t> 2, CHUNK_BYTES // step_bytes)) if s.project_first else s.T
-        self.allocate(c0)
+        self.allocate(h0, c0)
         with nogil:
             run_forward(s)
 
-    cdef allocate(self, cnp.ndarray c0):
+    cdef allocate(self, cnp.ndarray h0, cnp.ndarray c0):
         cdef Sequence *s = &self.s
         cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width
         cdef ptrdiff_t gate_rows = s.rows if s.keep else min(s.rows, s.chunk * s.N) if s.project_first else s.N
-        cdef Block gates = new_block(s.panels * gate_rows * panel * s.itemsize), inner
-        s.gates, s.gates_panel_stride = gates.data, gate_rows * panel
-        self.alive.append(gates)
-        if c0 is not None:
-            start = self.padded(c0, s.c_stride)
-            self.c = empty((s.rows, s.c_stride), self.weights.dtype) if s.keep else start
-            s.c0, s.c = data_of(start), data_of(self.c)
-            self.alive.append(start)
+        s.gates, s.gates_panel_stride = self.own(new_block(s.panels * gate_rows * panel * s.itemsize)), gate_rows * panel
+        s.h0 = self.own(self.padded(h0, s.R))
+        if s.cell.cell_state:
+            s.c0 = s.c = self.own(self.padded(c0, s.c_stride))
+            if s.keep:
+                s.c = self.own(new_block(s.rows * s.c_stride * s.itemsize))
         if s.packed.projection != NULL or s.cell.second_product:
-            inner = new_block((s.rows if s.keep else s.N) * s.H * s.itemsize)
-            s.inner = inner.data
-            self.alive.append(inner)
+            s.inner = self.own(new_block((s.rows if s.keep else s.N) * s.H * s.itemsize))
 
-    cdef cnp.ndarray padded(self, cnp.ndarray values, ptrdiff_t stride):
+    cdef char *own(self, Block block) except NULL:
+        self.alive.append(block)
+        return block.data
+
+    cdef Block padded(self, cnp.ndarray values, ptrdiff_t stride):
         """A copy of (N, n) values, or zeros for None, in rows of `stride` elements, zeros behind."""
-        cdef cnp.ndarray copy = empty((self.s.N, stride), self.weights.dtype)
+        cdef ptrdiff_t nbytes = stride * self.s.itemsize, n
         if values is None:
-            copy[:] = 0
-        else:
-            copy[:, :values.shape[1]] = values
-            copy[:, values.shape[1]:] = 0
+            return zeroed_block(self.s.N * nbytes)
+        cdef ptrdiff_t used = values.shape[1] * self.s.itemsize, step = row_stride(values) * self.s.itemsize
+        cdef Block copy = new_block(self.s.N * nbytes)
+        for n in range(self.s.N):
+            memcpy(copy.data + n * nbytes, data_of(values) + n * step, used)
+            memset(copy.data + n * nbytes + used, 0, nbytes - used)
         return copy
 
-    def last_c(self, last_rows):
-        """c after each sequence's last step; `last_rows` are the rows of those steps."""
-        c = self.c[last_rows] if self.s.keep else self.c
-        return c[:, :self.s.H].copy()
+    cdef cnp.ndarray rows_of(self, const char *data, ptrdiff_t stride, ptrdiff_t columns, const ptrdiff_t *rows):
+        """A new (N, columns) array of the given rows, or of the first N for NULL."""
+        cdef cnp.npy_intp[2] shape = [self.s.N, columns]
+        cdef cnp.ndarray copy = cnp.PyArray_EMPTY(2, shape, self.weights.dtype.num, 0)
+        cdef ptrdiff_t nbytes = columns * self.s.itemsize, n, row
+        for n in range(self.s.N):
+            row = n if rows == NULL else rows[n]
+            memcpy(data_of(copy) + n * nbytes, data + row * stride * self.s.itemsize, nbytes)
+        return copy
+
+    def last(self, cnp.ndarray rows not None):
+        """h and, for cells that have it, c after the last step of each sequence; `rows` (N,) intp are the rows of those steps."""
+        cdef Sequence *s = &self.s
+        cdef const ptrdiff_t *last = <const ptrdiff_t *> data_of(rows)
+        h = self.rows_of(s.y, s.y_stride, s.R, last)
+        return (h, self.rows_of(s.c, s.c_stride, s.H, last if s.keep else NULL)) if s.cell.cell_state else (h,)
 
     def backward(self, cnp.ndarray dy, cnp.ndarray dh, cnp.ndarray dc, cnp.ndarray previous not None, cnp.ndarray dx not None,
                  dict grads not None):
@@ -188,18 +199,18 @@ cdef class Call:
 
         Returns
         -------
-        dh0 (N, R), dc0 (N, H) or None
+        (dh0 (N, R), dc0 (N, H)), or (dh0,) for cells without c
         """
         cdef Sequence *s = &self.s
         cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, panels
-        cdef cnp.ndarray carried_h = self.padded(dh, s.dh_stride), carried_c = None
-        cdef Block sums = zeroed_block(s.panels * panel * s.itemsize), operands, du, dprojected
-        s.dh, s.sums, s.previous = data_of(carried_h), sums.data, <const ptrdiff_t *> data_of(previous)
+        cdef Block carried_h = self.padded(dh, s.dh_stride), carried_c, sums = zeroed_block(s.panels * panel * s.itemsize)
+        cdef Block operands, du, dprojected
+        s.dh, s.sums, s.previous = carried_h.data, sums.data, <const ptrdiff_t *> data_of(previous)
         s.dy, s.dx, s.dx_stride = data_of(dy), data_of(dx), row_stride(dx)
         s.dy_stride = 0 if dy is None else row_stride(dy)
-        if s.c != NULL:
+        if s.cell.cell_state:
             carried_c = self.padded(dc, s.c_stride)
-            s.dc = data_of(carried_c)
+            s.dc = carried_c.data
         if s.inner != NULL:
             du = new_block(s.N * s.c_stride * s.itemsize)
             dprojected = new_block(s.rows * s.R * s.itemsize)
@@ -212,4 +223,5 @@ cdef class Call:
         s.dw_projection = data_of(grads.get("weight_hr"))
         with nogil:
             run_backward(s)
-        return carried_h[:, :s.R].copy(), None if carried_c is None else carried_c[:, :s.H].copy()
+        dh0 = self.rows_of(s.dh, s.dh_stride, s.R, NULL)
+        return (dh0, self.rows_of(s.dc, s.c_stride, s.H, NULL)) if s.cell.cell_state else (dh0,)

@@ -25,7 +25,7 @@ cdef class Layer:
     cdef ptrdiff_t batch
     cdef cnp.ndarray h, c   # h (2, N, R): a step reads one and writes the other
 
-    def __init__(self, Weights weights not None, ptrdiff_t batch, bint cell_state):
+    def __init__(self, Weights weights not None, ptrdiff_t batch):
         cdef Sequence *s = &self.s
         cdef ptrdiff_t panel
         cdef Block gates, inner
@@ -42,7 +42,7 @@ cdef class Layer:
         s.gates, s.gates_panel_stride = gates.data, batch * panel
         if s.packed.projection != NULL or s.cell.second_product:
             s.inner = inner.data
-        if cell_state:
+        if s.cell.cell_state:
             self.c = np.zeros((batch, s.c_stride), weights.dtype)
             s.c = <char *> cnp.PyArray_DATA(self.c)
 
@@ -55,7 +55,6 @@ cdef class Stream:
     ----------
     layers : list of Weights, each as wide as the next reads
     batch : N >= 1
-    cell_state : bool, whether there is a c beside h
     convert : called with an x that cannot be read as it is; returns a contiguous (N, C) array of the right type, or raises
     """
 
@@ -67,10 +66,10 @@ cdef class Stream:
     cdef int phase           # which half of h the last step wrote
     cdef tuple views         # the two halves of the last layer's h, as the user sees them
 
-    def __init__(self, list layers not None, ptrdiff_t batch, bint cell_state, convert not None):
+    def __init__(self, list layers not None, ptrdiff_t batch, convert not None):
         cdef Layer last
         self.convert, self.batch = convert, batch
-        self.layers = [Layer(weights, batch, cell_state) for weights in layers]
+        self.layers = [Layer(weights, batch) for weights in layers]
         self.first, last = self.layers[0], self.layers[len(layers) - 1]
         self.inputs, self.dtype = self.first.s.C, last.weights.dtype
         views = []

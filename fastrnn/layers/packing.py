@@ -36,7 +36,9 @@ class PackCache:
 
         A pack for training serves inference too, but takes twice the memory; it is made when it is needed.
         """
-        key = (ops.isa_generation(), [(parameter, parameter.version) for parameter in parameters.values()])
+        key: list[object] = [ops.isa_generation()]
+        for parameter in parameters.values():
+            key += (parameter, parameter.version)
         held = self._held
         if held is not None and held[1] >= training and held[0] == key:
             return held[2]

@@ -89,6 +89,7 @@ class Recurrent(Layer):
                 projected=self.proj_size > 0,
             )
         )
+        self._alone = len(self._cells) == 1 and not self.batch_first
         source = Initial.find(name, self.hidden_size, **initial)
         for k, cell in enumerate(self._cells):
             C = self.input_size if k < self._directions else self._directions * self._width
@@ -230,6 +231,9 @@ class Recurrent(Layer):
         between: Callable[[FloatArray], FloatArray] | None = None,
     ) -> tuple[FloatArray, States]:
         """Run all cells on x (T, N, C); return the output (T, N, D*H) and the final states."""
+        if self._alone:  # without the bookkeeping of several cells, which small calls would feel
+            y, final = run(0, x, None if states is None else self._join([part[0] for part in states]), lengths=lengths)
+            return y, self._stack([final])
         D, W = self._directions, self._width
         T, N, _ = x.shape
         finals = []
@@ -257,8 +261,10 @@ class Recurrent(Layer):
 
     def _stack(self, finals: Sequence[Any]) -> States:
         """Return the states of all cells as one array for each part."""
-        parts = list(zip(*finals, strict=True)) if isinstance(finals[0], tuple) else [finals]
-        return tuple(part[0][None] if len(part) == 1 else np.array(part) for part in parts)
+        pair = isinstance(finals[0], tuple)
+        if len(finals) == 1:
+            return tuple([part[None] for part in finals[0]]) if pair else (finals[0][None],)
+        return tuple(np.array(part) for part in zip(*finals, strict=True)) if pair else (np.array(finals),)
 
     def _dropout_mask(self, shape: tuple[int, ...]) -> FloatArray:
         """Return 0 with probability `dropout`, else 1 / (1 - dropout), for each element."""

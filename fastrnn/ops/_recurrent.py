@@ -34,6 +34,11 @@ class Packed:
     option: object = None
 
     @property
+    def no_state(self) -> tuple[None, ...]:
+        """Return a state of which nothing is given."""
+        return (None, None) if self.cell == "lstm" else (None,)
+
+    @property
     def sizes(self) -> tuple[int, int, int]:
         """Return (C, H, width of h)."""
         return self.weights.inputs, self.weights.units, self.weights.width
@@ -118,23 +123,23 @@ class Problem:
         self.dtype = packed.weights.dtype
         C, self.H, self.R = packed.sizes
         self.x = as_array(name, "x", x, self.dtype)
-        check_shape(name, "x", self.x, "(T, N, C)", C=C)
-        self.T, self.N = self.x.shape[:2]
+        if self.x.ndim != 3 or self.x.shape[2] != C:
+            check_shape(name, "x", self.x, "(T, N, C)", C=C)
+        self.T, self.N, _ = self.x.shape
         self.lengths = None if lengths is None else as_lengths(name, lengths, self.N, self.T)
         self.reverse = bool(reverse)
-        self.state = self.check_state(state, "0")
-        self.out = self.check_out(out)
+        self.state = packed.no_state if state is None else self.check_state(state, "0")
+        self.out = None if out is None else self.check_out(out)
         self.plan: Plan | None = None
         self.call: Call | None = None
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the parts of the state: h, and for LSTM c."""
-        return (self.R, self.H) if self.packed.cell == "lstm" else (self.R,)
+        return (self.R, self.H) if len(self.packed.no_state) > 1 else (self.R,)
 
-    def check_state(self, state: tuple[object, ...] | None, suffix: str) -> tuple[Array | None, ...]:
+    def check_state(self, parts: tuple[object, ...], suffix: str) -> tuple[Array | None, ...]:
         """Return the parts of a state, None where the caller gave none."""
-        parts = state if state is not None else (None,) * len(self.widths)
         if not isinstance(parts, tuple | list) or len(parts) != len(self.widths):
             got = f"{len(parts)} parts" if isinstance(parts, tuple | list) else type(parts).__name__
             raise ShapeError(
@@ -150,25 +155,31 @@ class Problem:
         check_shape(self.name, arg, array, "(N, H)", N=self.N, H=width)
         return array
 
-    def check_out(self, out: Array | None) -> Array | None:
-        if out is None:
-            return None
+    def check_out(self, out: Array) -> Array:
         check_writable(self.name, "out", out, self.dtype)
         check_shape(self.name, "out", out, "(T, N, H)", T=self.T, N=self.N, H=self.R)
         return out
 
-    def start(self, part: Array | None, width: int) -> Array:
-        """Return a part of the initial state in processing order, zeros if there is none."""
-        if part is None:
-            return np.zeros((self.N, width), self.dtype)
-        return part if self.plan is None else self.plan.sorted(part)
+    def untouched(self, parts: tuple[Array | None, ...]) -> tuple[Array, ...]:
+        """Return copies of the parts of a state that no step changed, zeros for None."""
+        shapes = ((self.N, width) for width in self.widths)
+        return tuple(
+            np.zeros(shape, self.dtype) if part is None else np.array(part)
+            for part, shape in zip(parts, shapes, strict=True)
+        )
+
+    def ordered(self, parts: tuple[Array | None, ...]) -> list[Array | None]:
+        """Return the parts of a state in processing order, and None for a c that there is not."""
+        assert self.plan is not None
+        found = [None if part is None else self.plan.sorted(part) for part in parts]
+        return found if len(found) > 1 else [*found, None]
 
     def run(self, keep: bool) -> tuple[Array, tuple[Array, ...]]:
         """Run the time loop; return y and the parts of the last state."""
         shape = self.T, self.N, self.R
         if self.T == 0 or self.N == 0:
             y = np.zeros(shape, self.dtype) if self.out is None else self.out
-            return y, tuple(np.array(self.start(*pair)) for pair in zip(self.state, self.widths, strict=True))
+            return y, self.untouched(self.state)
         y = empty(shape, self.dtype) if self.out is None else self.out
         if self.lengths is None or (self.lengths == self.T).all():
             self.plan = uniform(self.T, self.N, self.reverse)
@@ -180,21 +191,17 @@ class Problem:
         """Run the time loop over rows of x and y; return the last state."""
         plan = self.plan
         assert plan is not None
-        parts = [self.start(*pair) for pair in zip(self.state, self.widths, strict=True)]
-        owned = keep or np.may_share_memory(
-            parts[0], y
-        )  # a team may write y's first rows while a member still reads h0
-        h0 = np.array(parts[0]) if owned else np.ascontiguousarray(parts[0])
-        call = Call(self.packed.weights, x, y, plan.row, plan.active, h0, parts[1] if len(parts) > 1 else None, keep)
+        h0, c0 = self.ordered(self.state)
+        call = Call(self.packed.weights, x, y, plan.row, plan.active, h0, c0, keep)
         self.call = call if keep else None
-        last = [np.array(y[plan.last])] + ([call.last_c(plan.last)] if len(parts) > 1 else [])
-        return tuple(plan.unsorted(part) for part in last)
+        last = call.last(plan.last)
+        return last if plan.order is None else tuple(plan.unsorted(part) for part in last)
 
     def run_even(self, y: Array, keep: bool) -> tuple[Array, tuple[Array, ...]]:
         x_rows, y_rows = as_rows(self.x), as_rows(y)
         if keep or x_rows is None:
             x_rows = self.copied(self.x)
-        if keep or y_rows is None or np.may_share_memory(x_rows, y_rows):
+        if keep or y_rows is None or (self.out is not None and np.may_share_memory(x_rows, y_rows)):
             own = empty((self.T * self.N, self.R), self.dtype)
             state = self.loop(x_rows, own, keep)
             y[...] = own.reshape(y.shape)
@@ -232,11 +239,11 @@ class Problem:
     ) -> tuple[Array, tuple[Array, ...], Grads]:
         """Return dx, the gradient of the initial state, and the parameters' gradients; check all before changing any."""
         dy_array = self.check_dy(dy)
-        parts = self.check_state(dstate, "_n gradient")
+        parts = self.packed.no_state if dstate is None else self.check_state(dstate, "_n gradient")
         sums = check_grads(self.name, self.packed.shapes, grads, self.dtype)
         if self.call is None:
             dx = np.zeros(self.x.shape, self.dtype)
-            return dx, tuple(np.array(self.start(*pair)) for pair in zip(parts, self.widths, strict=True)), sums
+            return dx, self.untouched(parts), sums
         dx, start = self.run_back(dy_array, parts, sums)
         return dx, start, sums
 
@@ -252,7 +259,7 @@ class Problem:
     ) -> tuple[Array, tuple[Array, ...]]:
         plan = self.plan
         assert plan is not None and self.call is not None
-        ordered = [None if part is None else plan.sorted(part) for part in parts]
+        dh, dc = self.ordered(parts)
         dx = empty(self.x.shape, self.dtype)
         flat = dx.reshape(-1, dx.shape[2])
         if plan.source is None:
@@ -265,15 +272,14 @@ class Problem:
         work = {
             key: value if value.flags.c_contiguous else np.zeros(value.shape, self.dtype) for key, value in sums.items()
         }
-        dc = ordered[1] if len(ordered) > 1 else None
-        start = self.call.backward(dy_rows, ordered[0], dc, plan.previous, dx_rows, work)
+        start = self.call.backward(dy_rows, dh, dc, plan.previous, dx_rows, work)
         for key, value in work.items():
             if value is not sums[key]:
                 sums[key] += value
         if plan.source is not None:
             dx[...] = 0
             flat[plan.source] = dx_rows
-        return dx, tuple(plan.unsorted(part) for part in start if part is not None)
+        return dx, tuple(plan.unsorted(part) for part in start)
 
 
 def check_writable(name: str, arg: str, array: object, dtype: Any) -> None:

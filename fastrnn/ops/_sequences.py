@@ -28,7 +28,7 @@ class Plan:
     ----------
     row, active : (T',) first row and number of rows of each step; `active` never grows
     previous : (rows,) the row that holds the step before, or -1-n for row n of the initial state
-    last : (N,) each sequence's last row, a slice where they lie side by side
+    last : (N,) each sequence's last row
     source : (rows,) place in the flattened (T, N) of each row, or None if rows are the user's rows
     order : (N,) the sequences, longest first, or None
     """
@@ -36,7 +36,7 @@ class Plan:
     row: Index
     active: Index
     previous: Index
-    last: Index | slice
+    last: Index
     source: Index | None = None
     order: Index | None = None
 
@@ -64,8 +64,9 @@ def _new_uniform(T: int, N: int, reverse: bool) -> Plan:
     active = np.full(T, N, np.intp)
     everything = np.arange(T * N)
     previous = (everything + (N if reverse else -N)).astype(np.intp)
-    previous[row[0] : row[0] + N] = -1 - np.arange(N)
-    return Plan(row, active, previous, slice(int(row[-1]), int(row[-1]) + N))
+    first = np.arange(N, dtype=np.intp)
+    previous[row[0] : row[0] + N] = -1 - first
+    return Plan(row, active, previous, row[-1] + first)
 
 
 # 64 plans of so many rows hold at most 5 MB.

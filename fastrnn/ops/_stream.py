@@ -39,7 +39,7 @@ class RecurrentStream:
         self._pair = layers[0].cell == "lstm"
         self._layers = layers
         self._shape = len(layers), N
-        self._stream = Stream([layer.weights for layer in layers], N, self._pair, self._converted)
+        self._stream = Stream([layer.weights for layer in layers], N, self._converted)
         self.step = self._stream.step
 
     def _converted(self, x: object) -> Array:
