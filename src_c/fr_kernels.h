@@ -36,7 +36,7 @@ typedef struct fr_gemm {
     int slots;          // vectors in one panel of C, 1..4
     int runs;           // 0..2
     int add;            // C += the sum instead of C = the sum
-    int far;            // these panels are a part of a B of more than FR_FAR_BYTES
+    int far;            // these panels are a part of a B of more than FR_FAR_BYTES, in which more of them follow
     int backwards;      // walk the panels from last to first (finds the last call's panels still in cache)
     fr_run run[2];
     const void *init;  // NULL: zeros. row_stride 0: one row (a bias) for all

@@ -6,17 +6,22 @@ gradient as it lies: of dh in the loop, and of the weight gradients and dx in la
 
 from libc.string cimport memset
 
-from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_cell_backward, fr_gemm
+from fastrnn._kernels._dispatch cimport FR_FAR_TILES, FR_SLOTS, fr_cell_backward, fr_gemm
 from fastrnn._kernels._gemm cimport OUTER_A_BYTES, OUTER_B_BYTES, add_outer, ceil_div, gemm_columns, gemm_long, outer_rows
 from fastrnn._kernels._recurrent cimport Sequence
 from fastrnn._kernels._recurrent_forward cimport c_at, h_before, h_before_stride
-from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
+from fastrnn._kernels._threads cimport Rounds, Team, first_of, run_team, start_round, take, team_size, wait_for_team
 
+
+# Multiply-adds of a part of the work from which on parts are taken one by one: some microsecond.
+cdef double LEAST_ALONE = 100_000
 
 cdef struct Share:
     Team *team
     int member
-    ptrdiff_t first, last              # my panels
+    Rounds rounds
+    ptrdiff_t grain                    # blocks taken at a time in a step, 0: all of a member's
+    ptrdiff_t first, last              # the panels being worked on
     ptrdiff_t first_block, last_block  # the same as blocks of 4 W units
     ptrdiff_t unit, units              # and as units
 
@@ -29,21 +34,34 @@ cdef void run_backward(Sequence *s) noexcept nogil:
 cdef void backward_share(void *work, Team *team, int member) noexcept nogil:
     cdef Sequence *s = <Sequence *> work
     cdef Share share
-    cdef ptrdiff_t t, per_block = FR_SLOTS // s.cell.unit_vectors
-    share.team, share.member = team, member
-    share.first_block, share.last_block = first_of(s.blocks, member, team.size), first_of(s.blocks, member + 1, team.size)
-    share.first, share.last = min(s.panels, share.first_block * per_block), min(s.panels, share.last_block * per_block)
-    share.unit = share.first * s.panel_units
-    share.units = min(s.H, share.last * s.panel_units) - share.unit
+    cdef ptrdiff_t t
+    share.team, share.member = share.rounds.team, share.rounds.member = team, member
+    share.rounds.parity = 0
+    # With a second product, or a projection, a step has meetings of its own, between which each member keeps its range.
+    share.grain = s.inner == NULL and <double> s.N * s.cell.gates * s.H * FR_SLOTS * s.kernels.width > LEAST_ALONE
     for t in range(s.T - 1, -1, -1):
-        backward_step(s, &share, t)
-    carry_gradient(s, &share, 0)
+        start_round(&share.rounds, s.blocks, share.grain, t & 1)
+        while take_blocks(s, &share):
+            backward_step(s, &share, t)
+        wait_for_team(team)
+    start_round(&share.rounds, s.blocks, share.grain, False)
+    while take_blocks(s, &share):
+        carry_gradient(s, &share, 0)
     weight_gradients(s, &share)
     input_gradient(s, &share)
 
 
+cdef bint take_blocks(Sequence *s, Share *share) noexcept nogil:
+    cdef ptrdiff_t per_block = FR_SLOTS // s.cell.unit_vectors
+    cdef bint more = take(&share.rounds, &share.first_block, &share.last_block)
+    share.first, share.last = min(s.panels, share.first_block * per_block), min(s.panels, share.last_block * per_block)
+    share.unit = share.first * s.panel_units
+    share.units = min(s.H, share.last * s.panel_units) - share.unit
+    return more
+
+
 cdef void backward_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
-    """Gradients of step t's pre-activations, from dy and from those of step t+1."""
+    """Gradients of step t's pre-activations in these blocks, from dy and from those of step t+1."""
     cdef fr_cell_backward cell
     if t + 1 < s.T:
         carry_gradient(s, share, t + 1)
@@ -55,7 +73,6 @@ cdef void backward_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     if s.cell.second_product:
         wait_for_team(share.team)
         reset_gradient(s, share, &cell)
-    wait_for_team(share.team)
 
 
 cdef inline char *gates_at(Sequence *s, ptrdiff_t panel, ptrdiff_t row) noexcept nogil:
@@ -189,7 +206,7 @@ cdef Operand operand(Sequence *s, ptrdiff_t columns, const char *rows, ptrdiff_t
 
 cdef void pack_operand(Sequence *s, Share *share, Operand *o, ptrdiff_t start, ptrdiff_t rows, ptrdiff_t parity,
                        bint shifted) noexcept nogil:
-    """Pack my panels of `rows` rows; shifted: row by row those that hold the step before."""
+    """Pack this member's panels of `rows` rows; shifted: row by row those that hold the step before."""
     cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, r, source
     cdef ptrdiff_t first = first_of(o.panels, share.member, share.team.size)
     cdef ptrdiff_t last = first_of(o.panels, share.member + 1, share.team.size)
@@ -226,16 +243,25 @@ cdef void weight_gradients(Sequence *s, Share *share) noexcept nogil:
         if s.inner != NULL:
             pack_operand(s, share, &inner, start, rows, parity, False)
         wait_for_team(share.team)
-        add_gate_gradients(s, share, start, rows, &x, s.dw_x, parity, 0, s.cell.gates, False)
-        add_gate_gradients(s, share, start, rows, &h, s.dw_h, parity, 0, 2 if s.cell.second_product else s.cell.gates, True)
-        if s.cell.second_product:
-            add_gate_gradients(s, share, start, rows, &inner, s.dw_h, parity, 2, 3, True)
-        elif s.inner != NULL:
-            add_projection_gradient(s, share, start, rows, &inner, parity)
-        if share.last > share.first:
+        start_round(&share.rounds, s.panels, outer_grain(s, share, rows), False)
+        while take(&share.rounds, &share.first, &share.last):
+            add_gate_gradients(s, share, start, rows, &x, s.dw_x, parity, 0, s.cell.gates, False)
+            add_gate_gradients(s, share, start, rows, &h, s.dw_h, parity, 0, 2 if s.cell.second_product else s.cell.gates, True)
+            if s.cell.second_product:
+                add_gate_gradients(s, share, start, rows, &inner, s.dw_h, parity, 2, 3, True)
             s.kernels.column_sums(rows, share.last - share.first, gates_at(s, share.first, start), s.gates_panel_stride,
                                   s.sums + share.first * FR_SLOTS * s.kernels.width * s.itemsize)
+        if s.packed.projection_back != NULL:
+            add_projection_gradient(s, share, start, rows, &inner, parity)
+    wait_for_team(share.team)
     add_bias_gradients(s, share)
+
+
+cdef ptrdiff_t outer_grain(Sequence *s, Share *share, ptrdiff_t rows) noexcept nogil:
+    """Panels of gates taken at a time: what stays in the second-level cache, and several pieces for each member."""
+    cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width
+    cdef ptrdiff_t grain = min(OUTER_A_BYTES // (rows * panel * s.itemsize), ceil_div(s.panels, 4 * share.team.size))
+    return max(<ptrdiff_t> 1, grain) if <double> rows * panel * (s.C + s.R) > LEAST_ALONE else 0
 
 
 cdef inline ptrdiff_t slot_of(Sequence *s, ptrdiff_t gate, bint recurrent) noexcept nogil:
@@ -245,29 +271,19 @@ cdef inline ptrdiff_t slot_of(Sequence *s, ptrdiff_t gate, bint recurrent) noexc
 
 cdef void add_gate_gradients(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t rows, Operand *o, char *gradient,
                              ptrdiff_t parity, ptrdiff_t first_gate, ptrdiff_t last_gate, bint recurrent) noexcept nogil:
-    """Some panels of gates against some columns of x at a time, so that both stay in the second-level cache."""
-    cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, panel_bytes = rows * panel * s.itemsize
-    cdef ptrdiff_t gate_panels = max(<ptrdiff_t> 1, OUTER_A_BYTES // panel_bytes)
-    cdef ptrdiff_t columns = max(<ptrdiff_t> 1, OUTER_B_BYTES // panel_bytes) * panel, first, column, i, j
-    for i in range(ceil_div(share.last - share.first, gate_panels)):
-        first = share.first + i * gate_panels
-        for j in range(ceil_div(o.columns, columns)):
-            column = j * columns
-            add_gate_block(s, first, min(first + gate_panels, share.last), start, rows, o, column,
-                           min(columns, o.columns - column), gradient, parity, first_gate, last_gate, recurrent)
-
-
-cdef void add_gate_block(Sequence *s, ptrdiff_t first, ptrdiff_t last, ptrdiff_t start, ptrdiff_t rows, Operand *o,
-                         ptrdiff_t column, ptrdiff_t columns, char *gradient, ptrdiff_t parity, ptrdiff_t first_gate,
-                         ptrdiff_t last_gate, bint recurrent) noexcept nogil:
-    cdef ptrdiff_t width = s.kernels.width, panel = FR_SLOTS * width, p, gate, unit
-    for p in range(first, last):
-        unit = p * s.panel_units
-        for gate in range(first_gate, last_gate):
-            add_outer(s.kernels, s.itemsize, min(s.panel_units, s.H - unit), columns, rows,
-                      gates_at(s, p, start) + slot_of(s, gate, recurrent) * width * s.itemsize, panel,
-                      o.packed + parity * o.block + column * o.block_rows * s.itemsize, o.block_rows * panel,
-                      gradient + ((gate * s.H + unit) * o.columns + column) * s.itemsize, o.columns)
+    """These panels of gates against some columns of x at a time, so that both stay in the second-level cache."""
+    cdef ptrdiff_t width = s.kernels.width, panel = FR_SLOTS * width, column, columns, p, gate, unit, j
+    cdef ptrdiff_t most = max(<ptrdiff_t> 1, OUTER_B_BYTES // (rows * panel * s.itemsize)) * panel
+    for j in range(ceil_div(o.columns, most)):
+        column = j * most
+        columns = min(most, o.columns - column)
+        for p in range(share.first, share.last):
+            unit = p * s.panel_units
+            for gate in range(first_gate, last_gate):
+                add_outer(s.kernels, s.itemsize, min(s.panel_units, s.H - unit), columns, rows,
+                          gates_at(s, p, start) + slot_of(s, gate, recurrent) * width * s.itemsize, panel,
+                          o.packed + parity * o.block + column * o.block_rows * s.itemsize, o.block_rows * panel,
+                          gradient + ((gate * s.H + unit) * o.columns + column) * s.itemsize, o.columns)
 
 
 cdef void add_projection_gradient(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t rows, Operand *inner,
@@ -284,7 +300,7 @@ cdef void add_bias_gradients(Sequence *s, Share *share) noexcept nogil:
     cdef fr_gemm add  # no products: C += init
     memset(&add, 0, sizeof(add))
     add.rows, add.add, add.init_panel_stride, add.c_panel_stride = 1, 1, panel, panel
-    for p in range(share.first, share.last):
+    for p in range(first_of(s.panels, share.member, share.team.size), first_of(s.panels, share.member + 1, share.team.size)):
         unit = p * s.panel_units
         for gate in range(s.cell.gates):
             add.columns = min(s.panel_units, s.H - unit)
@@ -301,14 +317,21 @@ cdef void add_bias_gradients(Sequence *s, Share *share) noexcept nogil:
 cdef void input_gradient(Sequence *s, Share *share) noexcept nogil:
     """dx = the gates' gradients times W, rows shared out."""
     cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, length = s.cell.gates * s.cell.unit_vectors * s.kernels.width
-    cdef ptrdiff_t first = first_of(s.rows, share.member, share.team.size)
+    cdef ptrdiff_t first, last, grain = FR_FAR_TILES * s.kernels.tile_rows
     cdef fr_gemm product
-    memset(&product, 0, sizeof(product))
-    product.rows = first_of(s.rows, share.member + 1, share.team.size) - first
+    start_round(&share.rounds, s.rows, grain if <double> grain * s.C * s.panels * length > LEAST_ALONE else 0, False)
+    while take(&share.rounds, &first, &last):
+        fill_input_gradient(s, &product, first, last)
+        gemm_long(s.kernels, s.itemsize, &product)
+
+
+cdef void fill_input_gradient(Sequence *s, fr_gemm *product, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, length = s.cell.gates * s.cell.unit_vectors * s.kernels.width
+    memset(product, 0, sizeof(product[0]))
+    product.rows = last - first
     product.columns, product.runs = s.C, 1
     product.c, product.c_row_stride, product.c_panel_stride = s.dx + first * s.dx_stride * s.itemsize, s.dx_stride, panel
     product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = gates_at(s, 0, first), panel, 1
     product.run[0].segments, product.run[0].segment_stride, product.run[0].length = s.panels, s.gates_panel_stride, length
     product.run[0].b = s.packed.x_back
     product.run[0].b_stride, product.run[0].panel_stride = panel, s.panels * length * panel
-    gemm_long(s.kernels, s.itemsize, &product)

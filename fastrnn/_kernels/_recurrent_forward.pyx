@@ -1,37 +1,47 @@
 """The forward time loop of every recurrent cell.
 
-Each member of the team owns a range of panels for the whole call; the team meets once a step, when h is complete (twice where a
-second product needs the whole vector: a projection, or a reset gate before the product).
+Panels are shared out over the team, always the same to the same member as far as all keep pace; the team meets once a step, when h
+is complete (twice where a second product needs the whole vector: a projection, or a reset gate before the product).
 """
 
 from libc.string cimport memset
 
-from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_cell, fr_gemm
+from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_SLOTS, fr_cell, fr_gemm
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
 from fastrnn._kernels._recurrent cimport Sequence
-from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
+from fastrnn._kernels._threads cimport Rounds, Team, first_of, run_team, start_round, take, team_size, wait_for_team
 
+
+# Multiply-adds of a panel from which on panels are taken one by one: some microsecond.
+cdef double LEAST_ALONE = 100_000
 
 cdef struct Share:
     Team *team
     int member
-    ptrdiff_t first, last  # my panels
+    Rounds rounds
+    ptrdiff_t grain        # panels taken at a time, 0: all of a member's
+    int far                # my part of the weights does not stay in the second-level cache
+    ptrdiff_t first, last  # the panels being worked on
     ptrdiff_t base         # row of x that the first row of the gates buffer belongs to
 
 
 cdef void run_forward(Sequence *s) noexcept nogil:
-    cdef double step = <double> s.cell.gates * s.H * s.R * s.N
-    if not s.project_first:
-        step += <double> s.cell.gates * s.H * s.C * s.N
-    run_team(forward_share, s, team_size(step, s.T, s.panels))
+    run_team(forward_share, s, team_size(<double> s.cell.gates * s.H * step_inputs(s) * s.N, s.T, s.panels))
+
+
+cdef inline ptrdiff_t step_inputs(Sequence *s) noexcept nogil:
+    """Length of the sums within a step."""
+    return s.R if s.project_first else s.C + s.R
 
 
 cdef void forward_share(void *work, Team *team, int member) noexcept nogil:
     cdef Sequence *s = <Sequence *> work
     cdef Share share
     cdef ptrdiff_t t, chunk, start, end
-    share.team, share.member = team, member
-    share.first, share.last = first_of(s.panels, member, team.size), first_of(s.panels, member + 1, team.size)
+    share.team, share.member = share.rounds.team, share.rounds.member = team, member
+    share.rounds.parity = 0
+    share.grain = s.N > 1 and <double> s.N * step_inputs(s) * FR_SLOTS * s.kernels.width > LEAST_ALONE
+    share.far = s.cell.gates * s.H * step_inputs(s) * s.itemsize > FR_FAR_BYTES * team.size
     for chunk in range(ceil_div(s.T, s.chunk)):
         start = chunk * s.chunk
         end = min(s.T, start + s.chunk)
@@ -43,18 +53,18 @@ cdef void forward_share(void *work, Team *team, int member) noexcept nogil:
 
 
 cdef inline char *gates_at(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
-    """The gates of step t in my first panel."""
+    """The gates of step t in the first of these panels."""
     cdef ptrdiff_t row = s.row[t] - share.base if s.keep or s.project_first else 0
     return s.gates + (share.first * s.gates_panel_stride + row * FR_SLOTS * s.kernels.width) * s.itemsize
 
 
 cdef void start_gates(Sequence *s, Share *share, fr_gemm *product) noexcept nogil:
-    """A product of my panels that starts from the bias."""
+    """A product of these panels that starts from the bias."""
     cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width
     memset(product, 0, sizeof(product[0]))
     product.panels = share.last - share.first
     product.columns = product.panels * panel
-    product.slots = FR_SLOTS
+    product.slots, product.far = FR_SLOTS, share.far
     product.init = s.packed.bias + share.first * panel * s.itemsize
     product.init_panel_stride = panel
     product.c_row_stride, product.c_panel_stride = panel, s.gates_panel_stride
@@ -88,14 +98,34 @@ cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t en
     cdef fr_gemm product
     for t in range(start, end):
         rows += s.active[t]
-    start_gates(s, share, &product)
-    add_x_run(s, share, &product, row)
-    product.rows = rows
-    product.c = s.gates + (share.first * s.gates_panel_stride + (row - share.base) * FR_SLOTS * s.kernels.width) * s.itemsize
-    s.kernels.gemm(&product)
+    start_round(&share.rounds, s.panels, share.grain, False)
+    while take(&share.rounds, &share.first, &share.last):
+        start_gates(s, share, &product)
+        add_x_run(s, share, &product, row)
+        product.rows = rows
+        product.c = s.gates + (share.first * s.gates_panel_stride + (row - share.base) * FR_SLOTS * s.kernels.width) * s.itemsize
+        s.kernels.gemm(&product)
+    if share.grain > 0:
+        wait_for_team(share.team)
 
 
 cdef void recurrent_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    start_round(&share.rounds, s.panels, share.grain, t & 1)
+    while take(&share.rounds, &share.first, &share.last):
+        step_panels(s, share, t)
+    wait_for_team(share.team)
+    if s.cell.second_product:
+        start_round(&share.rounds, s.panels, share.grain, t & 1)
+        while take(&share.rounds, &share.first, &share.last):
+            update_panels(s, share, t)
+        wait_for_team(share.team)
+    if s.packed.projection != NULL:
+        project_output(s, share, t)
+        wait_for_team(share.team)
+
+
+cdef void step_panels(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    """The products and the cells of these panels; of a GRU with reset before the product, r*h_prev instead of h."""
     cdef fr_gemm product
     start_gates(s, share, &product)
     product.rows = s.active[t]
@@ -108,14 +138,7 @@ cdef void recurrent_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
         add_x_run(s, share, &product, s.row[t])
     add_h_run(s, share, &product, t)
     s.kernels.gemm(&product)
-    if s.cell.second_product:
-        reset_then_update(s, share, t)
-    else:
-        run_cell(s, share, t)
-    if s.packed.projection != NULL:
-        wait_for_team(share.team)
-        project_output(s, share, t)
-    wait_for_team(share.team)
+    run_cell(s, share, t)
 
 
 cdef void fill_cell(Sequence *s, Share *share, ptrdiff_t t, fr_cell *cell) noexcept nogil:
@@ -137,26 +160,19 @@ cdef void run_cell(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     cdef fr_cell cell
     cdef ptrdiff_t unit = share.first * s.panel_units
     fill_cell(s, share, t, &cell)
-    if s.packed.projection != NULL:
+    if s.inner != NULL:
         cell.h, cell.h_stride = inner_at(s, t) + unit * s.itemsize, s.H
     else:
         cell.h, cell.h_stride = s.y + (s.row[t] * s.y_stride + unit) * s.itemsize, s.y_stride
-    if cell.panels > 0:
-        s.cell.forward(&cell)
+    s.cell.forward(&cell)
 
 
-cdef void reset_then_update(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
-    """GRU, reset before the product: r*h_prev of all units must be there before n's product."""
+cdef void update_panels(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
+    """GRU, reset before the product: n and h, when r*h_prev of all units is there."""
     cdef fr_cell cell
     cdef fr_gemm product
     cdef ptrdiff_t width = s.kernels.width, unit = share.first * s.panel_units
     fill_cell(s, share, t, &cell)
-    cell.h, cell.h_stride = inner_at(s, t) + unit * s.itemsize, s.H
-    if cell.panels > 0:
-        s.cell.forward(&cell)
-    wait_for_team(share.team)
-    if cell.panels == 0:
-        return
     memset(&product, 0, sizeof(product))
     product.rows, product.panels, product.slots, product.columns = s.active[t], cell.panels, 1, cell.panels * width
     product.c = <char *> cell.gates + 2 * width * s.itemsize

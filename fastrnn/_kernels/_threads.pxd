@@ -3,10 +3,26 @@
 cdef extern from "team.h" nogil:
     ctypedef struct fr_barrier:
         pass
+    ctypedef struct fr_queue:
+        pass
+    const int FR_QUEUES
 
 cdef struct Team:
     int size
     fr_barrier barrier
+    fr_queue *queues  # one for each member, NULL in a team of one
+
+# A member's way through rounds of work. In a round, parts 0..n-1 are shared out evenly; a member takes its own range in pieces of
+# `grain` parts and then, piece by piece, what others have not come to yet: cores are seldom equally fast. With grain 0 each takes
+# its own range in one piece. Between two rounds the team must meet. All members make the same rounds.
+cdef struct Rounds:
+    Team *team
+    int member
+    int parity     # of the round
+    int owner      # whose range is being taken
+    int visited    # ranges that are finished
+    ptrdiff_t parts, grain, taken
+    bint backwards
 
 # One member's share of a call; members are numbered 0..team.size-1.
 ctypedef void (*share_fn)(void *work, Team *team, int member) noexcept nogil
@@ -14,6 +30,8 @@ ctypedef void (*share_fn)(void *work, Team *team, int member) noexcept nogil
 cdef int team_size(double multiply_adds, ptrdiff_t meetings, ptrdiff_t parts) noexcept nogil
 cdef void run_team(share_fn share, void *work, int size) noexcept nogil
 cdef void wait_for_team(Team *team) noexcept nogil
+cdef void start_round(Rounds *rounds, ptrdiff_t parts, ptrdiff_t grain, bint backwards) noexcept nogil
+cdef bint take(Rounds *rounds, ptrdiff_t *first, ptrdiff_t *last) noexcept nogil
 
 cdef inline ptrdiff_t first_of(ptrdiff_t parts, int member, int size) noexcept nogil:
     """The first part of a member's even share; the next member's first is its end."""

@@ -9,6 +9,9 @@ cdef extern from "team.h" nogil:
     int omp_get_thread_num()
     void fr_barrier_init(fr_barrier *barrier)
     void fr_barrier_wait(fr_barrier *barrier, int size)
+    void fr_queue_init(fr_queue *queue)
+    long fr_queue_take(fr_queue *queue, int parity)
+    void fr_queue_clear(fr_queue *queue, int parity)
     void fr_watch_forks()
     void fr_note_team()
     int fr_must_be_serial()
@@ -47,12 +50,18 @@ cdef int team_size(double multiply_adds, ptrdiff_t meetings, ptrdiff_t parts) no
 cdef void run_team(share_fn share, void *work, int size) noexcept nogil:
     """Call share(work, team, member) for each member. The team may turn out smaller than asked; OpenMP is not entered for one."""
     cdef Team team
-    team.size = 1
+    cdef fr_queue[64] queues
+    cdef int member
+    team.size, team.queues = 1, NULL
     if size <= 1:
         share(work, &team, 0)
         return
     fr_note_team()
     fr_barrier_init(&team.barrier)
+    if size <= FR_QUEUES:
+        team.queues = queues
+        for member in range(size):
+            fr_queue_init(&queues[member])
     with parallel(num_threads=size):
         team_member(share, work, &team)
 
@@ -65,6 +74,43 @@ cdef void team_member(share_fn share, void *work, Team *team) noexcept nogil:
 cdef void wait_for_team(Team *team) noexcept nogil:
     if team.size > 1:
         fr_barrier_wait(&team.barrier, team.size)
+
+
+cdef void start_round(Rounds *rounds, ptrdiff_t parts, ptrdiff_t grain, bint backwards) noexcept nogil:
+    cdef Team *team = rounds.team
+    rounds.parts, rounds.grain, rounds.backwards = parts, grain, backwards
+    if team.size > 1 and team.queues == NULL:
+        rounds.grain = 0
+    rounds.owner, rounds.visited, rounds.taken = rounds.member, 0, 0
+    if rounds.grain > 0 and team.size > 1:  # nobody is left in the round before, whose count is cleared for the one after
+        rounds.parity = 1 - rounds.parity
+        fr_queue_clear(&team.queues[rounds.member], 1 - rounds.parity)
+
+
+cdef bint take(Rounds *rounds, ptrdiff_t *first, ptrdiff_t *last) noexcept nogil:
+    """The next parts first..last-1 of this round for this member; False when none are left."""
+    cdef int size = rounds.team.size
+    cdef ptrdiff_t start, end, offset
+    while rounds.visited < size:
+        start, end = first_of(rounds.parts, rounds.owner, size), first_of(rounds.parts, rounds.owner + 1, size)
+        if rounds.grain == 0:
+            rounds.visited = size
+            first[0], last[0] = start, end
+            return end > start
+        if size == 1:
+            offset = rounds.taken * rounds.grain
+            rounds.taken += 1
+        else:
+            offset = fr_queue_take(&rounds.team.queues[rounds.owner], rounds.parity) * rounds.grain
+        if offset < end - start:
+            if rounds.backwards:
+                first[0], last[0] = max(start, end - offset - rounds.grain), end - offset
+            else:
+                first[0], last[0] = start + offset, min(end, start + offset + rounds.grain)
+            return True
+        rounds.owner = (rounds.owner + 1) % size
+        rounds.visited += 1
+    return False
 
 
 def set_num_threads(int n):

@@ -51,6 +51,23 @@ static inline void fr_barrier_wait(fr_barrier *b, int size) {
     }
 }
 
+// How many parts of a member's range are taken, by it or by others, in this round and, zero until then, in the next.
+enum { FR_QUEUES = 64 };  // larger teams do not take each other's parts
+typedef struct fr_queue {
+    _Alignas(64) atomic_long taken[2];
+} fr_queue;
+
+static inline void fr_queue_init(fr_queue *q) {
+    atomic_init(&q->taken[0], 0);
+    atomic_init(&q->taken[1], 0);
+}
+static inline long fr_queue_take(fr_queue *q, int parity) {
+    return atomic_fetch_add_explicit(&q->taken[parity], 1, memory_order_relaxed);
+}
+static inline void fr_queue_clear(fr_queue *q, int parity) {
+    atomic_store_explicit(&q->taken[parity], 0, memory_order_relaxed);
+}
+
 // GNU's OpenMP runtime does not survive fork() once it has made threads: the child's next region would wait for threads that do
 // not exist. So a child of a process that has used a team works alone.
 static atomic_int fr_team_used;

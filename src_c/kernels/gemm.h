@@ -191,7 +191,7 @@ static void gemm_panels(const fr_gemm *g, tile_fn *const *plain, tile_fn *const 
     const int fetch = tiles > 1 && tiles <= FR_FAR_TILES && (g->far || bytes_of_b(g) > FR_FAR_BYTES);
     for (ptrdiff_t i = 0; i < g->panels; ++i) {
         const ptrdiff_t panel = g->backwards ? g->panels - 1 - i : i, next = g->backwards ? -1 : 1;
-        tile_fn *const *shapes = fetch && i + 1 < g->panels ? fetching : plain;
+        tile_fn *const *shapes = fetch && (g->far || i + 1 < g->panels) ? fetching : plain;
         ptrdiff_t row = 0;
         for (ptrdiff_t t = 0; t < tiles; ++t) {
             const ptrdiff_t mr = height + (t < taller);

@@ -40,7 +40,6 @@ MODULES = (
     "fastrnn.ops.embedding",
     "fastrnn.ops.linear",
     "fastrnn.ops.losses",
-    "fastrnn._kernels._recurrent",
 )
 
 
