@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_FAR_TILES, FR_SLOTS, fr_gemm, fr_kernels, fr_run, has_tuned_tile, kernels_for
 from fastrnn._kernels._memory cimport Block, new_block
-from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
+from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size, wait_for_team
 
 cnp.import_array()
 
@@ -266,7 +266,8 @@ cdef class DenseWeights:
         d.x_stride, d.y_stride = row_stride(x), row_stride(y)
         d.x, d.y = <const char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(y)
         d.packed, d.bias = packed.data, NULL if bias is None else bias.data
-        cdef int size = team_size(<double> d.rows * d.k * d.columns, 1, max(d.rows // d.kernels.tile_rows, d.columns // 64))
+        cdef int size = team_size(product_time(d.rows, d.k, d.columns), 1,
+                                  max(d.rows // d.kernels.tile_rows, d.columns // 64))
         with nogil:
             run_team(share_of_dense, &d, size)
 
@@ -284,7 +285,7 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width
     cdef Block packed
     o.block = max(<ptrdiff_t> 1, outer_rows(o.rows))
-    cdef int size = team_size(<double> o.block * o.m * o.n, ceil_div(o.rows, o.block), o.m)
+    cdef int size = team_size(product_time(o.m, o.block, o.n), ceil_div(o.rows, o.block), o.m)
     if has_tuned_tile() or max(o.m, o.n, o.rows, o.dy_stride, o.x_stride) > INT_MAX:
         packed = new_block(2 * ceil_div(o.n, panel) * o.block * panel * o.itemsize)
         o.packed = packed.data

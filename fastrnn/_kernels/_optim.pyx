@@ -11,8 +11,7 @@ from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 
 cnp.import_array()
 
-# Memory bound: one element with its state takes as long as about this many multiply-adds.
-cdef double WORK_PER_ELEMENT = 20
+cdef double NANOSECONDS_PER_ELEMENT = 0.8  # with its state; bound by memory
 cdef ptrdiff_t CHUNK = 1024  # elements; shares are whole chunks, so that no two members write to one cache line
 
 cdef struct Pass:
@@ -22,7 +21,7 @@ cdef struct Pass:
     fr_sgd sgd
 
 cdef inline int members(ptrdiff_t n) noexcept nogil:
-    return team_size(WORK_PER_ELEMENT * n, 1, n // CHUNK)
+    return team_size(NANOSECONDS_PER_ELEMENT * n, 1, n // CHUNK)
 
 cdef inline ptrdiff_t first_element(ptrdiff_t n, int member, int size) noexcept nogil:
     return n if member == size else first_of(n // CHUNK, member, size) * CHUNK

@@ -10,7 +10,7 @@ from fastrnn._kernels._dispatch cimport FR_FAR_TILES, FR_SLOTS, fr_cell_backward
 from fastrnn._kernels._gemm cimport OUTER_A_BYTES, OUTER_B_BYTES, add_outer, ceil_div, gemm_columns, gemm_long, outer_rows
 from fastrnn._kernels._recurrent cimport Sequence
 from fastrnn._kernels._recurrent_forward cimport c_at, h_before, h_before_stride
-from fastrnn._kernels._threads cimport Rounds, Team, first_of, run_team, start_round, take, team_size, wait_for_team
+from fastrnn._kernels._threads cimport Rounds, Team, first_of, product_time, run_team, start_round, take, team_size, wait_for_team
 
 
 # Multiply-adds of a part of the work from which on parts are taken one by one: some microsecond.
@@ -27,8 +27,7 @@ cdef struct Share:
 
 
 cdef void run_backward(Sequence *s) noexcept nogil:
-    cdef double step = <double> s.cell.gates * s.H * s.R * s.N
-    run_team(backward_share, s, team_size(step, s.T, s.blocks))
+    run_team(backward_share, s, team_size(product_time(s.N, s.cell.gates * s.H, s.R), s.T, s.blocks))
 
 
 cdef void backward_share(void *work, Team *team, int member) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.string cimport memset
 from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_SLOTS, fr_cell, fr_gemm
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
 from fastrnn._kernels._recurrent cimport Sequence
-from fastrnn._kernels._threads cimport Rounds, Team, first_of, run_team, start_round, take, team_size, wait_for_team
+from fastrnn._kernels._threads cimport Rounds, Team, first_of, product_time, run_team, start_round, take, team_size, wait_for_team
 
 
 # Multiply-adds of a panel from which on panels are taken one by one: some microsecond.
@@ -26,7 +26,7 @@ cdef struct Share:
 
 
 cdef void run_forward(Sequence *s) noexcept nogil:
-    run_team(forward_share, s, team_size(<double> s.cell.gates * s.H * step_inputs(s) * s.N, s.T, s.panels))
+    run_team(forward_share, s, team_size(product_time(s.N, step_inputs(s), s.cell.gates * s.H), s.T, s.panels))
 
 
 cdef inline ptrdiff_t step_inputs(Sequence *s) noexcept nogil:

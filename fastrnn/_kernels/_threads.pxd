@@ -27,7 +27,8 @@ cdef struct Rounds:
 # One member's share of a call; members are numbered 0..team.size-1.
 ctypedef void (*share_fn)(void *work, Team *team, int member) noexcept nogil
 
-cdef int team_size(double multiply_adds, ptrdiff_t meetings, ptrdiff_t parts) noexcept nogil
+cdef double product_time(double rows, double inputs, double outputs) noexcept nogil
+cdef int team_size(double nanoseconds, ptrdiff_t meetings, ptrdiff_t parts) noexcept nogil
 cdef void run_team(share_fn share, void *work, int size) noexcept nogil
 cdef void wait_for_team(Team *team) noexcept nogil
 cdef void start_round(Rounds *rounds, ptrdiff_t parts, ptrdiff_t grain, bint backwards) noexcept nogil

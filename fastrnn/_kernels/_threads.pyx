@@ -16,12 +16,16 @@ cdef extern from "team.h" nogil:
     void fr_note_team()
     int fr_must_be_serial()
 
-# A further thread must find at least this many multiply-adds between two meetings, and in the whole call, or it costs more than
-# it brings. A meeting takes 0.13 microseconds and hands h over, starting a team some microseconds; a core does 25 to 95
-# multiply-adds in a nanosecond. Measured with two threads, one sequence, call after call: steps of 9 thousand in all lose 2 to
-# 6%, of 16 thousand gain 3 to 16%, of 37 thousand 21 to 39%. After calls with one thread the gain is 0 to 8%: the team sleeps.
-cdef double LEAST_BETWEEN_MEETINGS = 16_000
-cdef double LEAST_IN_CALL = 150_000
+# A further thread must find at least this much work, in nanoseconds of one core, between two meetings and in the whole call, or it
+# costs more than it brings: a meeting takes 130 ns and hands h over, starting a team some microseconds. Measured with two threads,
+# call after call. One sequence: steps of 9 thousand multiply-adds in all lose 2 to 6%, of 16 thousand gain 0 to 16%, of 37 thousand
+# 14 to 39%. Batches: steps of 33 to 98 thousand lose 6 to 26%, of 393 thousand gain 9 to 26%.
+cdef double LEAST_BETWEEN_MEETINGS = 650
+cdef double LEAST_IN_CALL = 6000
+
+# Multiply-adds in a nanosecond: one row reads every weight for one of them, more rows share what is read.
+cdef double RATE_ONE_ROW = 25
+cdef double RATE_ROWS = 90
 
 cdef int chosen = 0      # set_num_threads; 0: not called
 cdef int seen_limit = 0  # the OpenMP limit at that time: a change since then (threadpoolctl) is a newer wish
@@ -36,10 +40,15 @@ cdef int thread_limit() noexcept nogil:
     return chosen
 
 
-cdef int team_size(double multiply_adds, ptrdiff_t meetings, ptrdiff_t parts) noexcept nogil:
-    """Threads for a call of so many multiply-adds before each meeting of the team, in at most `parts` shares."""
+cdef double product_time(double rows, double inputs, double outputs) noexcept nogil:
+    """About how many nanoseconds a product of (rows, inputs) and (inputs, outputs) takes on one core."""
+    return rows * inputs * outputs / (RATE_ONE_ROW if rows == 1 else RATE_ROWS)
+
+
+cdef int team_size(double nanoseconds, ptrdiff_t meetings, ptrdiff_t parts) noexcept nogil:
+    """Threads for a call of so much work of one core before each meeting of the team, in at most `parts` shares."""
     cdef int limit = thread_limit()
-    cdef double worth = min(multiply_adds / LEAST_BETWEEN_MEETINGS, multiply_adds * meetings / LEAST_IN_CALL)
+    cdef double worth = min(nanoseconds / LEAST_BETWEEN_MEETINGS, nanoseconds * meetings / LEAST_IN_CALL)
     if limit > parts:
         limit = <int> parts
     if limit > worth:
