@@ -20,9 +20,13 @@ plans = pytest.mark.parametrize(
     ("lengths", "reverse"), [(False, False), (False, True), (True, True)], ids=["even", "reverse", "lengths"]
 )
 
-# More than 160 000 multiply-adds a step and enough units for three or four threads; and 280 rows, so that weight gradients are
-# summed in three blocks.
-FOR_TEAMS = (RecurrentSizes(T=5, N=56, C=20, H=130), RecurrentSizes(T=3, N=1, C=33, H=260))
+# Enough work in a step and enough units for three or four threads. The first has 1120 rows, so that weight gradients are summed
+# in three blocks; the last, weights that are fetched ahead and sums that are cut.
+FOR_TEAMS = (
+    RecurrentSizes(T=20, N=56, C=20, H=130),
+    RecurrentSizes(T=3, N=1, C=33, H=260),
+    RecurrentSizes(T=2, N=20, C=70, H=600),
+)
 BATCH = RecurrentSizes(T=4, N=16, C=19, H=37)
 # Longer than what one or two sequences multiply ahead of the time loop in one piece.
 LONG = RecurrentSizes(T=2100, N=3, C=2, H=64)

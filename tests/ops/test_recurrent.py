@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numeric import RecurrentProblem
-from shapes import BIASES, RECURRENT, VARIANTS, RecurrentSizes, Variant
+from shapes import BIASES, GRU, LSTM, RECURRENT, RNN_RELU, VARIANTS, RecurrentSizes, Variant
 from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops, reference
@@ -19,7 +19,13 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 FOR_TEAMS = RecurrentSizes(5, 9, 37, 150)  # enough units and work for several threads
-MANY_ROWS = RecurrentSizes(20, 17, 13, 21)  # weight gradients sum them in three blocks
+MANY_ROWS = RecurrentSizes(65, 17, 13, 21)  # weight gradients sum them in three blocks
+# Weights that are fetched ahead, or whose product with x goes ahead of the time loop; sums over more than 1024 values, which are
+# cut; and, in the last, more rows than products work on at once.
+LARGE_WEIGHTS = (
+    *((variant, RecurrentSizes(3, 20, 70, 600)) for variant in VARIANTS),
+    *((variant, sizes) for variant in (LSTM, GRU) for sizes in ((3, 4, 70, 800), (2, 100, 70, 600))),
+)
 CHUNKS = RecurrentSizes(150, 2, 3, 130)  # inference multiplies x with its weights in three pieces
 
 
@@ -68,6 +74,12 @@ def test_biases(variant: Variant, biases: tuple[str, ...], isa: str, dtype: type
 @each_variant
 def test_many_rows(variant: Variant, lengths: bool, isa: str, dtype: type, threads: int) -> None:
     check(*solved(variant.name, MANY_ROWS, dtype, lengths=lengths))
+
+
+@pytest.mark.parametrize(("variant", "sizes"), LARGE_WEIGHTS, ids=str)
+def test_large_weights(variant: Variant, sizes: tuple[int, int, int, int], isa: str) -> None:
+    # Of so many rectified units one lies so near zero that float32 and float64 can see it on different sides.
+    check(*solved(variant.name, RecurrentSizes(*sizes), np.float64 if variant is RNN_RELU else np.float32))
 
 
 @pytest.mark.parametrize("lengths", [False, True], ids=["even", "lengths"])
