@@ -8,7 +8,9 @@ cimport numpy as cnp
 from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
-from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_FAR_TILES, FR_SLOTS, fr_gemm, fr_kernels, fr_run, has_tuned_tile, kernels_for
+from fastrnn._kernels._dispatch cimport (
+    FR_FAR_BYTES, FR_FAR_TILES, FR_SLOTS, fr_gemm, fr_kernels, fr_run, has_tuned_tile, kernels_for
+)
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size, wait_for_team
 

@@ -315,7 +315,7 @@ cdef void add_bias_gradients(Sequence *s, Share *share) noexcept nogil:
 
 cdef void input_gradient(Sequence *s, Share *share) noexcept nogil:
     """dx = the gates' gradients times W, rows shared out."""
-    cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, length = s.cell.gates * s.cell.unit_vectors * s.kernels.width
+    cdef ptrdiff_t length = s.cell.gates * s.cell.unit_vectors * s.kernels.width
     cdef ptrdiff_t first, last, grain = FR_FAR_TILES * s.kernels.tile_rows
     cdef fr_gemm product
     start_round(&share.rounds, s.rows, grain if <double> grain * s.C * s.panels * length > LEAST_ALONE else 0, False)
