@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastrnn._kernels._dispatch cimport FR_SLOTS, kernels_for
+from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_SLOTS, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div, outer_rows, row_stride
 from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._recurrent_backward cimport run_backward
@@ -17,14 +17,16 @@ from fastrnn._kernels._recurrent_forward cimport run_forward
 
 cnp.import_array()
 
-# x is multiplied for many steps ahead of the time loop, not within each step, for so few sequences: its weights are then read once
-# for many rows, not once per step. With weights far larger than the second-level cache that pays for a few more; with many
-# sequences the next panel of weights arrives while one is used, and x within the step saves a pass over the gates.
-# docs/performance.md has the measurements.
-cdef ptrdiff_t PROJECT_FIRST_MAX_N = 2
-cdef ptrdiff_t PROJECT_FIRST_FAR_MAX_N = 16
-cdef ptrdiff_t PROJECT_FIRST_BYTES = 4 << 20
 cdef ptrdiff_t CHUNK_BYTES = 1 << 20  # of gates computed ahead; they should still be cached when their step comes
+
+
+cdef bint pays_ahead(ptrdiff_t rows, ptrdiff_t weight_bytes) noexcept nogil:
+    """Whether to multiply x for many steps ahead of the time loop, not within each step of so many rows.
+
+    Its weights are then read once for many rows, which pays the more the fewer rows a step has and the farther away the weights
+    lie; but the gates are written and read once more. docs/performance.md has the measurements.
+    """
+    return rows <= (2 if weight_bytes <= FR_FAR_BYTES else 8 if weight_bytes <= 4 << 20 else 16)
 
 
 cdef class Weights:
@@ -134,7 +136,7 @@ cdef class Call:
         s.keep = keep
         cdef ptrdiff_t weight_bytes = s.cell.gates * s.H * (s.C + s.R) * s.itemsize
         cdef ptrdiff_t step_bytes = s.N * s.panels * FR_SLOTS * s.kernels.width * s.itemsize
-        s.project_first = s.N <= (PROJECT_FIRST_FAR_MAX_N if weight_bytes > PROJECT_FIRST_BYTES else PROJECT_FIRST_MAX_N)
+        s.project_first = pays_ahead(s.N, weight_bytes)
         s.chunk = min(s.T, max(<ptrdiff_t> 2, CHUNK_BYTES // step_bytes)) if s.project_first else s.T
         self.allocate(h0, c0)
         with nogil:
