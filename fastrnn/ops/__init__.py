@@ -5,6 +5,7 @@ Twin of `fastrnn.reference`: the same names with the same signatures give the sa
 """
 
 from fastrnn.ops.activation import exp, sigmoid, tanh
+from fastrnn.ops.conv import conv_forward, conv_vjp, pack_conv
 from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
@@ -27,6 +28,8 @@ __all__ = [
     "adam_step",
     "available_isas",
     "build_info",
+    "conv_forward",
+    "conv_vjp",
     "cross_entropy",
     "embedding_forward",
     "embedding_vjp",
@@ -44,6 +47,7 @@ __all__ = [
     "lstm_stream",
     "lstm_vjp",
     "mse_loss",
+    "pack_conv",
     "pack_gru",
     "pack_linear",
     "pack_lstm",
