@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape, flag
 from fastrnn._kernels._conv import ACTIVATIONS, Kernels
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
+from fastrnn._kernels._depthwise import DepthwiseKernels, add_depthwise_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ArgumentError, ShapeError
@@ -30,6 +31,7 @@ from fastrnn.ops._spatial import (
     without_axes,
 )
 
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]
 
@@ -53,8 +55,8 @@ class PackedConv:
     It holds the options that the packing depends on; a call may not give others.
     """
 
-    forward: Kernels
-    backward: Kernels | None
+    forward: AnyKernels
+    backward: AnyKernels | None
     geometry: Geometry
     algorithm: str
     shapes: dict[str, tuple[int, ...]]
@@ -124,10 +126,36 @@ def _pack(
     five = weight.reshape(K, weight.shape[1], *geometry.kernel)
     scale = arrays.get("gain")
     way = choose(name, algorithm, geometry)
-    windows = geometry.windows(geometry.kernel, ONE)
-    forward = Kernels(five, arrays.get("bias"), scale, groups, False, windows)
-    back = Kernels(five, None, None, groups, True, _backward_windows(geometry, ONE, ONE)[1]) if backward else None
+    forward: AnyKernels
+    back: AnyKernels | None = None
+    if is_depthwise(weight.shape[1], groups, K, geometry.channels_last):
+        forward = DepthwiseKernels(five, arrays.get("bias"), scale, geometry.channels_last)
+        back = DepthwiseKernels(five, None, None, geometry.channels_last) if backward else None
+    else:
+        forward = Kernels(five, arrays.get("bias"), scale, groups, False, geometry.windows(geometry.kernel, ONE))
+        if backward:
+            back = Kernels(five, None, None, groups, True, _backward_windows(geometry, ONE, ONE)[1])
     return PackedConv(forward, back, geometry, way, shapes_of(arrays), scale)
+
+
+def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
+    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
+    return inputs == 1 and groups > 1 and (K == groups or not channels_last)
+
+
+def add_weight(
+    da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Three, counts: Three, outputs: int
+) -> None:
+    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array."""
+    five = grad.reshape(*grad.shape[:2], *geometry.kernel)
+    target = np.zeros_like(five) if geometry.flip else five
+    windows = replace(geometry, flip=False).windows(sizes, counts)
+    if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
+        add_depthwise_gradient(da, x, target, windows, geometry.channels_last)
+    else:
+        add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
+    if geometry.flip:
+        five += target[:, :, ::-1, ::-1, ::-1]
 
 
 def _backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:
@@ -299,20 +327,8 @@ def _pull_back(saved: _Saved, dy: Array, sums: Grads) -> Array:
     if "bias" in sums:
         add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
     sizes = sizes_of(saved.x, last)
-    add_into(sums, "weight", lambda grad: _add_weight(saved, da, sizes, grad))
+    add_into(sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, sizes, saved.counts, len(grad)))
     return _input_gradient(saved, da, sizes)
-
-
-def _add_weight(saved: _Saved, da: Array, sizes: Three, grad: Array) -> None:
-    geometry = saved.packed.geometry
-    five = grad.reshape(*grad.shape[:2], *geometry.kernel)
-    windows = replace(geometry, flip=False).windows(sizes, saved.counts)
-    if not geometry.flip:
-        add_weight_gradient(da, saved.x, five, windows, geometry.groups, geometry.channels_last)
-        return
-    flipped = np.zeros_like(five)
-    add_weight_gradient(da, saved.x, flipped, windows, geometry.groups, geometry.channels_last)
-    five += flipped[:, :, ::-1, ::-1, ::-1]
 
 
 def _input_gradient(saved: _Saved, da: Array, sizes: Three) -> Array:
