@@ -149,10 +149,12 @@ typedef struct fr_turn {
 } fr_turn;
 
 // Output rows of one map from one padded map: y[r][c] = start + sum over t of weight[t] * x[r*x_stride + offset[t] + c].
-// x is read up to 4 vectors past the last column. For the gradient of the weights, sums[t] += the sum over r and c of
+// Taps that form rows of `height` of them, offset[h*(taps/height) + w] = offset[w] + h*x_stride, may say so for speed; sums then run
+// over w outside and h inside, else in order of t. x is read up to 4 vectors past the last column. For the gradient of the weights, sums[t] += the sum over r and c of
 // y[r][c] * x[r*x_stride + offset[t] + c], and nothing past the columns is read.
 typedef struct fr_map_conv {
     ptrdiff_t rows, columns, taps;
+    ptrdiff_t height;  // 3, 5 or 7; 0: not regular
     const void *x;
     ptrdiff_t x_stride;
     const ptrdiff_t *offset;
@@ -222,6 +224,9 @@ typedef struct fr_kernels {
     // *sum += the sum of n elements.
     void (*add_sum)(ptrdiff_t n, const void *x, void *sum);
     void (*map_conv)(const fr_map_conv *);
+    // Rows copied between `left` zeros and `right` zeros, each at most W. dst is written up to W past the end of its last row.
+    void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
+                     ptrdiff_t dst_stride, ptrdiff_t left, ptrdiff_t right);
     void (*map_conv_weight)(const fr_map_conv *);
     void (*pixel_conv)(const fr_pixel_conv *);
     void (*pixel_conv_weight)(const fr_pixel_conv *);

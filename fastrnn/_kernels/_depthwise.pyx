@@ -16,7 +16,7 @@ from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_kernels, fr_map_co
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
-from fastrnn._kernels._windows cimport (Axis, Blocks, Range, Taps, Windows, box_of, cut, extent, inputs_of, outputs_in_phase, phases_of,
+from fastrnn._kernels._windows cimport (ZEROS, Axis, Blocks, Range, Taps, Windows, box_of, cut, extent, inputs_of, outputs_in_phase, phases_of,
                                         place_of, taps_of)
 
 cnp.import_array()
@@ -31,9 +31,9 @@ cdef struct Call:
     const Axis *axis
     Maps x, y
     ptrdiff_t N, x_maps, y_maps  # that belong to one channel; one of the two is 1
-    const char *weight           # [map][tap]; channels last: [tap][channel]
-    const char *bias
-    const char *gain
+    char *weight                 # [map][tap]; channels last: [tap][channel]
+    char *bias
+    char *gain
     char *grad                   # [map][tap]; channels last: [member][tap][channel]
     int activation
     Blocks blocks
@@ -104,20 +104,33 @@ cdef void copy_map(const Call *s, const char *map, const Range *box, char *memor
     copy.data, copy.part = memory, ceil_div(places[2].end - places[2].first, s.axis[2].step)
     copy.place_stride[1] = copy.part * s.axis[2].step
     copy.place_stride[0] = copy.place_stride[1] * (places[1].end - places[1].first)
+    cdef ptrdiff_t left = max(<ptrdiff_t> 0, -places[2].first), right = max(<ptrdiff_t> 0, places[2].end - s.axis[2].source)
+    cdef ptrdiff_t inside = copy.part - left - right, rows
+    cdef bint plain = (s.axis[2].step == 1 and inside > 0 and max(left, right) <= s.kernels.width
+                       and (s.axis[2].border == ZEROS or left + right == 0))
     for d in range(places[0].end - places[0].first):
         from_d = place_of(&s.axis[0], places[0].first + d)
-        for h in range(places[1].end - places[1].first):
+        h = 0
+        while h < places[1].end - places[1].first:
             from_h = place_of(&s.axis[1], places[1].first + h)
             to = memory + (d * copy.place_stride[0] + h * copy.place_stride[1]) * s.itemsize
+            rows = 1
             if from_d < 0 or from_h < 0:
                 memset(to, 0, copy.place_stride[1] * s.itemsize)
+            elif plain:
+                if places[1].first + h == from_h:
+                    rows = min(places[1].end, s.axis[1].source) - from_h
+                s.kernels.pad_rows(rows, inside, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]
+                                                        + places[2].first + left) * s.itemsize,
+                                   s.x.place_stride[1], to, copy.place_stride[1], left, right)
             else:
                 copy_row(s, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize, places[2], copy.part, to)
+            h += rows
 
 
-cdef ptrdiff_t map_taps(const Call *s, const Copy *copy, const Taps **taps, const Range *q, const char *weight, ptrdiff_t *offset,
-                        char *gathered, ptrdiff_t *number) noexcept nogil:
-    """Offsets of a phase's taps from the input of its first output in the box, and their weights."""
+cdef ptrdiff_t map_taps(const Call *s, const Copy *copy, const Taps **taps, const Range *q, ptrdiff_t *offset,
+                        ptrdiff_t *number) noexcept nogil:
+    """Offsets of a phase's taps from the input of its first output in the box, and their numbers."""
     cdef ptrdiff_t d, h, w, t, place, count = 0
     for d in range(taps[0].count):
         for h in range(taps[1].count):
@@ -128,22 +141,23 @@ cdef ptrdiff_t map_taps(const Call *s, const Copy *copy, const Taps **taps, cons
                 t = (((taps[0].first + d * taps[0].stride) * s.axis[1].kernel + taps[1].first + h * taps[1].stride)
                      * s.axis[2].kernel + taps[2].first + w * taps[2].stride)
                 number[count] = t
-                if weight != NULL:
-                    memcpy(gathered + count * s.itemsize, weight + t * s.itemsize, s.itemsize)
                 count += 1
     return count
 
 
 cdef void convolve_map(const Call *s, const Copy *copy, const Range *box, const char *weight, fr_map_conv *g, char *y, char *memory,
-                       ptrdiff_t *offset, ptrdiff_t *number, char *gathered) noexcept nogil:
-    """One map of y from one of x, phase by phase; if outputs of a phase lie apart, through `memory`."""
+                       ptrdiff_t *offset, ptrdiff_t *number, char *gathered, bint fresh) noexcept nogil:
+    """One map of y from one of x, phase by phase; if outputs of a phase lie apart, through `memory`.
+
+    The taps are looked for if `fresh`, else they are those of the last call.
+    """
     cdef const Taps *taps[3]
     cdef ptrdiff_t phase[3]
     cdef Range q[3]
-    cdef ptrdiff_t a, p, rest, d, h, w, spread = s.axis[2].spread
+    cdef ptrdiff_t a, p, rest, d, h, t, spread = s.axis[2].spread, phases = phases_of(s.axis)
     cdef char *row
     cdef bint add = g.resume
-    for p in range(phases_of(s.axis)):
+    for p in range(phases):
         rest = p
         for a in range(2, -1, -1):
             phase[a] = rest % s.axis[a].spread
@@ -151,7 +165,14 @@ cdef void convolve_map(const Call *s, const Copy *copy, const Range *box, const 
             taps[a] = &s.axis[a].taps[phase[a]]
             q[a] = outputs_in_phase(&s.axis[a], box[a + 1], phase[a])
         g.rows, g.columns = q[1].end - q[1].first, q[2].end - q[2].first
-        g.taps = map_taps(s, copy, taps, q, weight, offset, gathered, number)
+        if fresh or phases > 1:
+            g.taps = map_taps(s, copy, taps, q, offset, number)
+        for t in range(g.taps):
+            if s.itemsize == 4:
+                (<float *> gathered)[t] = (<const float *> weight)[number[t]]
+            else:
+                (<double *> gathered)[t] = (<const double *> weight)[number[t]]
+        g.height = taps[1].count if taps[0].count == 1 and taps[1].pace == s.axis[1].step and taps[2].count else 0
         g.offset, g.weight, g.x_stride = offset, gathered, s.axis[1].step * copy.place_stride[1]
         for d in range(q[0].first, q[0].end):
             g.x = copy.data + ((d * s.axis[0].step + taps[0].offset - copy.first[0]) * copy.place_stride[0]
@@ -180,7 +201,7 @@ cdef void spread_row(const real *row, ptrdiff_t columns, ptrdiff_t spread, bint 
         to[i * spread] = to[i * spread] + row[i] if add else row[i]
 
 
-cdef inline const char *at_map(const char *vector, ptrdiff_t map, int itemsize) noexcept nogil:
+cdef inline const char *at_map(char *vector, ptrdiff_t map, int itemsize) noexcept nogil:
     return NULL if vector == NULL else vector + map * itemsize
 
 
@@ -192,11 +213,14 @@ cdef void share_of_maps(void *work, Team *team, int member) noexcept nogil:
     cdef Range box[4]
     cdef Copy copy
     cdef fr_map_conv g
+    cdef bint fresh = True
     g.activation = s.activation
     for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
         n, c = item // channels, item % channels
         for number in range(s.blocks.total):
-            box_of(&s.blocks, number, box)
+            fresh = fresh or s.blocks.total > 1
+            if fresh:
+                box_of(&s.blocks, number, box)
             for j in range(s.x_maps):
                 copy_map(s, s.x.data + (n * s.x.batch_stride + (c * s.x_maps + j) * s.x.channel_stride) * s.itemsize, box, memory, &copy)
                 g.resume = j > 0
@@ -204,7 +228,8 @@ cdef void share_of_maps(void *work, Team *team, int member) noexcept nogil:
                     g.bias, g.gain = at_map(s.bias, k, s.itemsize), at_map(s.gain, k, s.itemsize)
                     convolve_map(s, &copy, box, s.weight + max(k, c * s.x_maps + j) * s.taps * s.itemsize, &g,
                                  s.y.data + (n * s.y.batch_stride + k * s.y.channel_stride) * s.itemsize, memory + s.map_bytes,
-                                 offset, offset + s.taps, <char *> (offset + 2 * s.taps))
+                                 offset, offset + s.taps, <char *> (offset + 2 * s.taps), fresh)
+                    fresh = False
 
 
 cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept nogil:
@@ -224,7 +249,7 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
             for number in range(s.blocks.total):
                 box_of(&s.blocks, number, box)
                 copy_map(s, s.x.data + (n * s.x.batch_stride + c * s.x.channel_stride) * s.itemsize, box, memory, &copy)
-                g.taps = map_taps(s, &copy, taps, box + 1, NULL, offset, NULL, offset + s.taps)
+                g.taps = map_taps(s, &copy, taps, box + 1, offset, offset + s.taps)
                 g.offset, g.x_stride = offset, s.axis[1].step * copy.place_stride[1]
                 g.rows, g.columns, g.y_stride = box[2].end - box[2].first, box[3].end - box[3].first, s.y.place_stride[1]
                 for k in range(c * s.y_maps, (c + 1) * s.y_maps):
@@ -399,9 +424,9 @@ cdef class DepthwiseKernels:
         if cnp.PyArray_SIZE(y) == 0:
             return
         s.kernels = self.kernels
-        s.weight = <const char *> cnp.PyArray_DATA(self.weight)
-        s.bias = NULL if self.bias is None else <const char *> cnp.PyArray_DATA(self.bias)
-        s.gain = <const char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
+        s.weight = <char *> cnp.PyArray_DATA(self.weight)
+        s.bias = NULL if self.bias is None else <char *> cnp.PyArray_DATA(self.bias)
+        s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
         s.activation = activation
         cdef int size = prepare(&s, x, y, windows, channels_last)
         cdef Block scratch = scratch_for(&s, size, 0)

@@ -105,7 +105,7 @@ cdef extern from "fr_kernels.h" nogil:
         const void *gain
 
     ctypedef struct fr_map_conv:
-        ptrdiff_t rows, columns, taps
+        ptrdiff_t rows, columns, taps, height
         const void *x
         ptrdiff_t x_stride
         const ptrdiff_t *offset
@@ -162,6 +162,8 @@ cdef extern from "fr_kernels.h" nogil:
         void (*activation_gradient)(ptrdiff_t n, const void *h, const void *dh, void *da, int activation) noexcept nogil
         void (*add_sum)(ptrdiff_t n, const void *x, void *sum) noexcept nogil
         void (*map_conv)(const fr_map_conv *) noexcept nogil
+        void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst, ptrdiff_t dst_stride,
+                         ptrdiff_t left, ptrdiff_t right) noexcept nogil
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
         void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
         void (*pixel_conv_weight)(const fr_pixel_conv *) noexcept nogil

@@ -4,7 +4,7 @@
 
 #include "turn.h"
 
-FR_INLINE vec finished(vec x, int activation, const real *gain) {
+static FR_NOINLINE vec finished(vec x, int activation, const real *gain) {
     switch (activation) {
         case FR_RELU: x = relu(x); break;
         case FR_TANH: x = vtanh(x); break;
@@ -29,7 +29,69 @@ FR_INLINE void map_vectors(const fr_map_conv *g, const real *x, real *y, const i
         vstore_lanes(y + j * FR_WIDTH, finished(acc[j], g->activation, g->gain), lanes_left(columns, j));
 }
 
-static void FR_NAME(map_conv)(const fr_map_conv *g) {
+enum { FR_MAP_ROWS = 4 };  // output rows that share the loads of a regular kernel
+
+// `rows` rows by `vectors` vectors, for a kernel of `height` taps one input row apart: each vector of an input row serves all
+// output rows that see it. Sums over (w, h), w outside. Lanes past `columns` are neither read nor written in y.
+FR_INLINE void map_tile(const fr_map_conv *g, const real *x, real *y, const int rows, const int height, const int vectors,
+                        const int whole, ptrdiff_t columns) {
+    vec acc[FR_MAP_ROWS][2];
+    const ptrdiff_t across = g->taps / height;
+    const vec start = g->bias ? vbroadcast(g->bias) : vzero();
+    FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+        FR_UNROLL(2) for (int j = 0; j < vectors; ++j) acc[i][j] = start;
+    }
+    if (g->resume) {
+        FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+            FR_UNROLL(2) for (int j = 0; j < vectors; ++j)
+                acc[i][j] = vload_n(y + i * g->y_stride + j * FR_WIDTH, lanes_left(columns, j));
+        }
+    }
+    for (ptrdiff_t s = 0; s < across; ++s) {
+        const real *from = x + g->offset[s];
+        vec w[7];
+        FR_UNROLL(7) for (int r = 0; r < height; ++r) w[r] = vbroadcast((const real *)g->weight + r * across + s);
+        FR_UNROLL(10) for (int i = 0; i < rows + height - 1; ++i, from += g->x_stride) {
+            FR_UNROLL(2) for (int j = 0; j < vectors; ++j) {
+                vec v = vload(from + j * FR_WIDTH);
+                vpin(&v);
+                FR_UNROLL(7) for (int r = 0; r < height; ++r)
+                    if (i - r >= 0 && i - r < rows) acc[i - r][j] = vfma(w[r], v, acc[i - r][j]);
+            }
+        }
+    }
+    if (g->activation || g->gain) {
+        FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+            FR_UNROLL(2) for (int j = 0; j < vectors; ++j) acc[i][j] = finished(acc[i][j], g->activation, g->gain);
+        }
+    }
+    FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+        FR_UNROLL(2) for (int j = 0; j < vectors; ++j) {
+            if (whole || j < vectors - 1) vstore(y + i * g->y_stride + j * FR_WIDTH, acc[i][j]);
+            else vstore_n(y + i * g->y_stride + j * FR_WIDTH, acc[i][j], columns - j * FR_WIDTH);
+        }
+    }
+}
+
+FR_INLINE void map_strip(const fr_map_conv *g, const real *x, real *y, const int rows, const int height) {
+    ptrdiff_t c = 0;
+    for (; c + 2 * FR_WIDTH <= g->columns; c += 2 * FR_WIDTH) map_tile(g, x + c, y + c, rows, height, 2, 1, 2 * FR_WIDTH);
+    if (c + FR_WIDTH < g->columns) map_tile(g, x + c, y + c, rows, height, 2, 0, g->columns - c);
+    else if (c < g->columns) map_tile(g, x + c, y + c, rows, height, 1, 0, g->columns - c);
+}
+
+FR_INLINE void map_strips(const fr_map_conv *g, const int height) {
+    ptrdiff_t r = 0;
+    for (; r + FR_MAP_ROWS <= g->rows; r += FR_MAP_ROWS)
+        map_strip(g, (const real *)g->x + r * g->x_stride, (real *)g->y + r * g->y_stride, FR_MAP_ROWS, height);
+    for (; r < g->rows; ++r) map_strip(g, (const real *)g->x + r * g->x_stride, (real *)g->y + r * g->y_stride, 1, height);
+}
+
+static FR_NOINLINE void map_strips_3(const fr_map_conv *g) { map_strips(g, 3); }
+static FR_NOINLINE void map_strips_5(const fr_map_conv *g) { map_strips(g, 5); }
+static FR_NOINLINE void map_strips_7(const fr_map_conv *g) { map_strips(g, 7); }
+
+static void map_rows(const fr_map_conv *g) {
     for (ptrdiff_t r = 0; r < g->rows; ++r) {
         const real *x = (const real *)g->x + r * g->x_stride;
         real *y = (real *)g->y + r * g->y_stride;
@@ -38,6 +100,29 @@ static void FR_NAME(map_conv)(const fr_map_conv *g) {
         if (g->columns - c > 2 * FR_WIDTH) map_vectors(g, x + c, y + c, 3, g->columns - c);
         else if (g->columns - c > FR_WIDTH) map_vectors(g, x + c, y + c, 2, g->columns - c);
         else if (g->columns > c) map_vectors(g, x + c, y + c, 1, g->columns - c);
+    }
+}
+
+static void FR_NAME(map_conv)(const fr_map_conv *g) {
+    switch (g->height) {
+        case 3: map_strips_3(g); break;
+        case 5: map_strips_5(g); break;
+        case 7: map_strips_7(g); break;
+        default: map_rows(g);
+    }
+}
+
+// Rows are written in whole vectors, each past its end into what the next one overwrites.
+static void FR_NAME(pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
+                              ptrdiff_t dst_stride, ptrdiff_t left, ptrdiff_t right) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        const real *from = (const real *)src + r * src_stride;
+        real *to = (real *)dst + r * dst_stride;
+        if (left) vstore(to, vzero());
+        ptrdiff_t c = 0;
+        for (; c + FR_WIDTH <= columns; c += FR_WIDTH) vstore(to + left + c, vload(from + c));
+        if (c < columns) vstore(to + left + c, vload_n(from + c, columns - c));
+        if (right) vstore(to + left + columns, vzero());
     }
 }
 

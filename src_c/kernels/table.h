@@ -47,6 +47,7 @@ const fr_kernels FR_NAME(table) = {
     .activation_gradient = FR_NAME(activation_gradient),
     .add_sum = FR_NAME(add_sum),
     .map_conv = FR_NAME(map_conv),
+    .pad_rows = FR_NAME(pad_rows),
     .map_conv_weight = FR_NAME(map_conv_weight),
     .pixel_conv = FR_NAME(pixel_conv),
     .pixel_conv_weight = FR_NAME(pixel_conv_weight),
