@@ -91,9 +91,7 @@ class Geometry:
 
 
 @lru_cache(maxsize=256)
-def _windows(
-    geometry: Geometry, sizes: Three, counts: Three, low: Three, border: str, transposed: bool
-) -> Windows:
+def _windows(geometry: Geometry, sizes: Three, counts: Three, low: Three, border: str, transposed: bool) -> Windows:
     return Windows(
         sizes, counts, geometry.kernel, geometry.stride, geometry.dilation, low, border, geometry.flip, transposed
     )

@@ -140,12 +140,10 @@ def _pack(
 
 def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
     """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
-    return inputs == 1 and groups > 1 and (K == groups or not channels_last)
+    return inputs == 1 and groups > 1 and (groups == K or not channels_last)
 
 
-def add_weight(
-    da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Three, counts: Three, outputs: int
-) -> None:
+def add_weight(da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Three, counts: Three, outputs: int) -> None:
     """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array."""
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
