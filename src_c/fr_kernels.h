@@ -223,6 +223,13 @@ typedef struct fr_kernels {
     void (*activation_gradient)(ptrdiff_t n, const void *h, const void *dh, void *da, int activation);
     // *sum += the sum of n elements.
     void (*add_sum)(ptrdiff_t n, const void *x, void *sum);
+    // dst[r*dst_stride + s*length + j] = src[row[r] + segment[s] + j]. Reads and writes up to W past each stretch, and leaves
+    // anything in dst past the last one.
+    void (*gather)(ptrdiff_t rows, ptrdiff_t segments, ptrdiff_t length, const void *src, const ptrdiff_t *row,
+                   const ptrdiff_t *segment, void *dst, ptrdiff_t dst_stride);
+    // dst[r*dst_stride + j] += src[r*src_stride + j] for j < length.
+    void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
+                          ptrdiff_t dst_stride);
     void (*map_conv)(const fr_map_conv *);
     // Rows copied between `left` zeros and `right` zeros, each at most W. dst is written up to W past the end of its last row.
     void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,

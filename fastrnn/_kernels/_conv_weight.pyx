@@ -1,7 +1,8 @@
 """Gradients of a convolution's parameters, and what comes before them.
 
 The gradient of the weights is a product over the pixels of each box: a row of A holds the gradient of one output map, as it
-lies; a row of B the channels of the taps that lie side by side in the band. Threads share channels, or maps, never pixels.
+lies; a row of B the channels of the taps that lie side by side in the band. Where these are few, all taps and channels of a pixel
+are gathered into one row of B first, for the pixels of a box. Threads share channels, or maps, never pixels.
 """
 
 cimport cython
@@ -33,7 +34,8 @@ cdef struct Gradient:
     Blocks blocks
     char *grad
     char *scratch
-    ptrdiff_t scratch_bytes, band_bytes
+    ptrdiff_t scratch_bytes, band_bytes, rows_bytes, pixels
+    bint gathered
 
 
 cdef struct Part:
@@ -63,10 +65,7 @@ cdef void add_box(const Gradient *g, const Range *box, const Band *band, const P
     product.run[0].b_skip = g.axis[1].step * band.place_stride[1] - row_length * product.run[0].b_stride
     for n in range(box[0].end - box[0].first):
         for d in range(box[1].end - box[1].first):
-            product.run[0].a = g.dy.data + ((box[0].first + n) * g.dy.batch_stride
-                                            + (part.group * g.outputs + part.outputs.first) * g.dy.channel_stride
-                                            + (box[1].first + d) * g.dy.place_stride[0] + box[2].first * g.dy.place_stride[1]
-                                            + box[3].first * g.dy.place_stride[2]) * g.itemsize
+            product.run[0].a = dy_at(g, box, part, n, d)
             for tap_d in range(g.axis[0].kernel):
                 for tap_h in range(g.axis[1].kernel):
                     for tap_w in range(across):
@@ -77,6 +76,55 @@ cdef void add_box(const Gradient *g, const Range *box, const Band *band, const P
                         product.c = part.sums + ((tap_d * g.axis[1].kernel + tap_h) * g.axis[2].kernel
                                                  + tap_w) * channels * g.itemsize
                         gemm_columns(g.kernels, g.itemsize, &product)
+
+
+cdef void add_gathered(const Gradient *g, const Range *box, const Band *band, const Part *part, char *rows) noexcept nogil:
+    """The same, plane by plane, from rows of B that hold every tap and channel of a pixel."""
+    cdef ptrdiff_t n, d, h, w, tap_d, tap_h, tap_w, pixel, segments = 0, length, across = g.axis[2].kernel
+    cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, columns = channels * g.taps, stride
+    cdef ptrdiff_t height = box[2].end - box[2].first, width = box[3].end - box[3].first
+    cdef ptrdiff_t *row = <ptrdiff_t *> (rows + g.rows_bytes)
+    cdef ptrdiff_t *segment = row + g.pixels
+    cdef fr_gemm product
+    length, stride = channels, row_of_gathered(g, columns)
+    if g.axis[2].taps[0].pace == 1:
+        length, across = channels * across, 1
+    for tap_d in range(g.axis[0].kernel):
+        for tap_h in range(g.axis[1].kernel):
+            for tap_w in range(across):
+                segment[segments] = (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
+                                     + tap_h * g.axis[1].taps[0].pace * band.place_stride[1] + tap_w * g.axis[2].taps[0].pace * channels)
+                segments += 1
+    pixel = 0
+    for h in range(height):
+        for w in range(width):
+            row[pixel] = h * g.axis[1].step * band.place_stride[1] + w * g.axis[2].step * channels
+            pixel += 1
+    memset(&product, 0, sizeof(product))
+    product.rows, product.runs, product.add, product.columns = part.outputs.end - part.outputs.first, 1, 1, columns
+    product.c, product.c_row_stride = part.sums, columns
+    product.c_panel_stride = product.run[0].panel_stride = FR_SLOTS * g.kernels.width
+    product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
+    product.run[0].segments, product.run[0].length = height, width
+    product.run[0].segment_stride, product.run[0].b, product.run[0].b_stride = g.dy.place_stride[1], rows, stride
+    for n in range(box[0].end - box[0].first):
+        for d in range(box[1].end - box[1].first):
+            g.kernels.gather(pixel, segments, length,
+                             band.data + (n * band.batch_stride + d * g.axis[0].step * band.place_stride[0]) * g.itemsize,
+                             row, segment, rows, stride)
+            product.run[0].a = dy_at(g, box, part, n, d)
+            gemm_columns(g.kernels, g.itemsize, &product)
+
+
+cdef inline ptrdiff_t row_of_gathered(const Gradient *g, ptrdiff_t columns) noexcept nogil:
+    return ceil_div(columns, g.kernels.width) * g.kernels.width
+
+
+cdef inline char *dy_at(const Gradient *g, const Range *box, const Part *part, ptrdiff_t n, ptrdiff_t d) noexcept nogil:
+    return g.dy.data + ((box[0].first + n) * g.dy.batch_stride
+                        + (part.group * g.outputs + part.outputs.first) * g.dy.channel_stride
+                        + (box[1].first + d) * g.dy.place_stride[0] + box[2].first * g.dy.place_stride[1]
+                        + box[3].first * g.dy.place_stride[2]) * g.itemsize
 
 
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
@@ -98,7 +146,11 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
         for number in range(g.blocks.total):
             box_of(&g.blocks, number, box)
             fill_band(g.kernels, g.itemsize, g.axis, &g.x, part.group * g.inputs + part.inputs.first, channels, box, memory, &band)
-            add_box(g, box, &band, &part)
+            if g.gathered:
+                add_gathered(g, box, &band, &part, memory + g.band_bytes
+                             + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64)
+            else:
+                add_box(g, box, &band, &part)
         for map in range(part.outputs.end - part.outputs.first):
             g.kernels.add_turned(
                 g.taps, channels, part.sums + map * g.taps * channels * g.itemsize, channels,
@@ -145,7 +197,15 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     cut(axis, x.shape[0], g.inputs, MOST_PIXELS, BAND_BYTES // g.itemsize, 1, &g.blocks)
     # The last row of B may be read up to a panel past its end.
     g.band_bytes = ceil_div((largest_band(axis, &g.blocks) * g.inputs + FR_SLOTS * g.kernels.width) * g.itemsize, 64) * 64
-    g.scratch_bytes = ceil_div(g.band_bytes + g.outputs * g.inputs * g.taps * g.itemsize, 4096) * 4096 + 64
+    cdef ptrdiff_t run = g.inputs * (axis[2].kernel if axis[2].taps[0].pace == 1 else 1), width = g.kernels.width
+    cdef ptrdiff_t runs = g.inputs * g.taps // run
+    g.pixels = g.blocks.most[2] * g.blocks.most[3]
+    g.gathered = (run < FR_SLOTS * width and g.input_parts == 1
+                  and 5 * ceil_div(g.inputs * g.taps, width) <= 4 * runs * ceil_div(run, width))
+    g.rows_bytes = (g.pixels * row_of_gathered(&g, g.inputs * g.taps) + FR_SLOTS * width) * g.itemsize if g.gathered else 0
+    g.rows_bytes = ceil_div(g.rows_bytes, 64) * 64
+    g.scratch_bytes = g.band_bytes + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64 + g.rows_bytes
+    g.scratch_bytes = ceil_div(g.scratch_bytes + (g.pixels + g.taps) * <ptrdiff_t> sizeof(ptrdiff_t), 4096) * 4096 + 64
     cdef Block scratch = new_block(size * g.scratch_bytes)
     g.scratch = scratch.data
     with nogil:

@@ -161,6 +161,10 @@ cdef extern from "fr_kernels.h" nogil:
                            ptrdiff_t dst_stride) noexcept nogil
         void (*activation_gradient)(ptrdiff_t n, const void *h, const void *dh, void *da, int activation) noexcept nogil
         void (*add_sum)(ptrdiff_t n, const void *x, void *sum) noexcept nogil
+        void (*gather)(ptrdiff_t rows, ptrdiff_t segments, ptrdiff_t length, const void *src, const ptrdiff_t *row,
+                       const ptrdiff_t *segment, void *dst, ptrdiff_t dst_stride) noexcept nogil
+        void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
+                              ptrdiff_t dst_stride) noexcept nogil
         void (*map_conv)(const fr_map_conv *) noexcept nogil
         void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst, ptrdiff_t dst_stride,
                          ptrdiff_t left, ptrdiff_t right) noexcept nogil

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape, flag
 from fastrnn._kernels._conv import ACTIVATIONS, Kernels
+from fastrnn._kernels._conv_few import FewChannelsKernels
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
 from fastrnn._kernels._depthwise import DepthwiseKernels, add_depthwise_gradient
 from fastrnn._kernels._memory import empty
@@ -31,7 +32,7 @@ from fastrnn.ops._spatial import (
     without_axes,
 )
 
-AnyKernels: TypeAlias = Kernels | DepthwiseKernels
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels | FewChannelsKernels
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]
 
@@ -134,8 +135,22 @@ def _pack(
     else:
         forward = Kernels(five, arrays.get("bias"), scale, groups, False, geometry.windows(geometry.kernel, ONE))
         if backward:
-            back = Kernels(five, None, None, groups, True, _backward_windows(geometry, ONE, ONE)[1])
+            back = _backward_kernels(five, geometry)
     return PackedConv(forward, back, geometry, way, shapes_of(arrays), scale)
+
+
+#: As many input channels count as few: their gradient takes another way.
+FEW_CHANNELS = 4
+
+
+def _backward_kernels(five: Array, geometry: Geometry) -> AnyKernels:
+    """Return the weights packed for the gradient of x."""
+    few = five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS
+    if few and geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1:
+        low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
+        in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
+        return FewChannelsKernels(np.ascontiguousarray(in_order), geometry.stride, geometry.dilation, low)
+    return Kernels(five, None, None, geometry.groups, True, _backward_windows(geometry, ONE, ONE)[1])
 
 
 def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:

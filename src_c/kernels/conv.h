@@ -3,6 +3,7 @@
 #pragma once
 
 #include "gemm.h"
+#include "lanes.h"
 
 // How many k ahead B is fetched into the first-level cache.
 enum { FR_CONV_AHEAD = 8 };
@@ -82,5 +83,29 @@ static void FR_NAME(conv)(const fr_conv *g) {
         const ptrdiff_t mr = height + (t < taller);
         shapes[mr - 1](g, row);
         row += mr;
+    }
+}
+
+// Whole vectors are written, each stretch past its end into what the next one overwrites.
+static void FR_NAME(gather)(ptrdiff_t rows, ptrdiff_t segments, ptrdiff_t length, const void *src, const ptrdiff_t *row,
+                            const ptrdiff_t *segment, void *dst, ptrdiff_t dst_stride) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        const real *from = (const real *)src + row[r];
+        real *to = (real *)dst + r * dst_stride;
+        for (ptrdiff_t s = 0; s < segments; ++s, to += length) {
+            for (ptrdiff_t j = 0; j < length; j += FR_WIDTH) vstore(to + j, vload(from + segment[s] + j));
+        }
+    }
+}
+
+static void FR_NAME(add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
+                                   ptrdiff_t dst_stride) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        const real *from = (const real *)src + r * src_stride;
+        real *to = (real *)dst + r * dst_stride;
+        for (ptrdiff_t j = 0; j < length; j += FR_WIDTH) {
+            const ptrdiff_t lanes = lanes_left(length - j, 0);
+            vstore_lanes(to + j, vadd(vload_lanes(to + j, lanes), vload_lanes(from + j, lanes)), lanes);
+        }
     }
 }
