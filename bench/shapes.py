@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
-__all__ = ["GATES", "RECURRENT", "SMOKE_RECURRENT", "RecurrentRow"]
+__all__ = ["CONV", "GATES", "RECURRENT", "SMOKE_CONV", "SMOKE_RECURRENT", "ConvRow", "RecurrentRow"]
 
 #: Number of gates of each cell.
 GATES = MappingProxyType({"lstm": 4, "gru": 3, "rnn": 1})
@@ -97,4 +98,105 @@ SMOKE_RECURRENT = (
     RecurrentRow("lstm", 5, 2, 4, 6, bidirectional=True),
     RecurrentRow("lstm", 6, 4, 3, 5, lengths=True),
     *(_stream(cell, 6, 1) for cell in GATES),
+)
+
+
+@dataclass(frozen=True)
+class ConvRow:
+    """One convolution on one input size: N maps of C channels and `sizes` places, K kernels with `kernel` taps on each axis.
+
+    It is measured in each mode that has goals: inference, and training with the gradients of the input, the weight and the bias.
+    """
+
+    N: int
+    C: int
+    sizes: tuple[int, ...]
+    K: int
+    kernel: int
+    infer: Goals = AHEAD
+    train: Goals = AHEAD
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+    transposed: bool = False
+    quick: bool = False  # also part of a quick run
+
+    @property
+    def name(self) -> str:
+        """Return the name of the row, which `--rows` searches."""
+        options = {"s": self.stride, "d": self.dilation, "g": self.groups}
+        more = "".join(f" {letter}{value}" for letter, value in options.items() if value != 1)
+        kind = "ConvTranspose" if self.transposed else "depthwise Conv" if self.depthwise else "Conv"
+        sizes = "x".join(map(str, self.sizes))
+        return f"{kind}{self.S}d N{self.N} C{self.C} {sizes} K{self.K} k{self.kernel}{more}"
+
+    @property
+    def goals(self) -> dict[str, Goals]:
+        """Return the goals of each mode that is measured."""
+        return {mode: goals for mode in ("infer", "train") if (goals := getattr(self, mode))}
+
+    @property
+    def S(self) -> int:  # noqa: N802 - the project's letter
+        """Return the number of spatial axes."""
+        return len(self.sizes)
+
+    @property
+    def depthwise(self) -> bool:
+        """Return whether each group has one channel."""
+        return self.groups == self.C > 1
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Return the sizes of the output."""
+        span = self.dilation * (self.kernel - 1) + 1
+        if self.transposed:
+            return tuple((size - 1) * self.stride - 2 * self.padding + span for size in self.sizes)
+        return tuple((size + 2 * self.padding - span) // self.stride + 1 for size in self.sizes)
+
+
+def _goals(infer: float, train: float) -> dict[str, Any]:
+    """Return the same goals for one and two threads."""
+    return {"infer": (infer, infer), "train": (train, train)}
+
+
+def _same(N: int, C: int, size: int, K: int, kernel: int, *, quick: bool = False, **options: Any) -> ConvRow:
+    """Return a row over square maps that keep their size, but for the stride."""
+    return ConvRow(N, C, (size, size), K, kernel, padding=kernel // 2, quick=quick, **options)
+
+
+CONV = (
+    _same(8, 64, 56, 64, 3, **_goals(2.8, 2.9), quick=True),
+    _same(8, 128, 28, 128, 3, **_goals(2.8, 2.9)),
+    _same(1, 64, 56, 64, 3, **_goals(2.8, 2.9)),
+    _same(8, 256, 14, 256, 3, **_goals(2.8, 2.6), quick=True),
+    _same(8, 512, 7, 512, 3, **_goals(2.6, 2.3)),
+    _same(8, 64, 28, 64, 5, **_goals(2.0, 2.0)),
+    _same(1, 3, 224, 64, 7, stride=2, **_goals(1.7, 2.2), quick=True),
+    _same(8, 64, 56, 128, 3, stride=2, **_goals(1.05, 1.1), quick=True),
+    _same(8, 256, 14, 1024, 1, **_goals(1.1, 1.12), quick=True),
+    _same(64, 1, 28, 32, 5, **_goals(1.15, 4)),
+    _same(8, 128, 56, 128, 3, groups=128, **_goals(1.9, 3), quick=True),
+    _same(8, 256, 28, 256, 5, groups=256, **_goals(1.9, 3)),
+    ConvRow(4, 64, (28, 28), 32, 4, stride=2, padding=1, transposed=True, **_goals(1.05, 1.3), quick=True),
+    ConvRow(32, 128, (64,), 128, 3, padding=1, **_goals(2.0, 1.8)),
+    ConvRow(32, 300, (50,), 100, 5, padding=2, **_goals(2.0, 1.8), quick=True),
+    ConvRow(1, 64, (16000,), 64, 9, padding=4, **_goals(2.0, 1.8)),
+    ConvRow(1, 64, (8000,), 64, 3, padding=8, dilation=8, **_goals(1.3, 1.3)),
+    # Sizes off the beaten track, where the goal is to be ahead.
+    _same(1, 1, 32, 6, 5),
+    _same(3, 13, 37, 29, 3),
+    _same(2, 64, 28, 128, 1, stride=2),
+    _same(4, 96, 14, 96, 3, groups=6),
+    ConvRow(2, 16, (8, 24, 24), 32, 3, padding=1),
+    ConvRow(16, 40, (98,), 64, 9, stride=2, padding=4),
+    ConvRow(2, 24, (9, 11), 7, 3, stride=3, padding=1, transposed=True),
+)
+
+SMOKE_CONV = (
+    ConvRow(2, 3, (9,), 4, 3, padding=1),
+    _same(2, 3, 6, 5, 3, stride=2),
+    _same(1, 4, 5, 4, 3, groups=4),
+    ConvRow(1, 2, (3, 4, 5), 3, 2),
+    ConvRow(2, 4, (4, 5), 3, 3, stride=2, padding=1, transposed=True),
 )

@@ -1,4 +1,4 @@
-"""Recurrent networks on plain CPUs: fast kernels behind small Python layers.
+"""Recurrent and convolutional networks on plain CPUs: fast kernels behind small Python layers.
 
 import fastrnn as fr
 
@@ -12,7 +12,22 @@ from __future__ import annotations
 
 from fastrnn import errors, init, io, layers, losses, ops, optim, reference
 from fastrnn.io import load, save
-from fastrnn.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Parameter, Sequential
+from fastrnn.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Embedding,
+    Layer,
+    Linear,
+    Parameter,
+    Sequential,
+)
 from fastrnn.losses import cross_entropy, mse_loss
 from fastrnn.ops import available_isas, build_info, get_isa, get_num_threads, set_isa, set_num_threads
 from fastrnn.optim import SGD, Adam, clip_grad_norm, clip_grad_value
@@ -23,6 +38,12 @@ __all__ = [
     "RNN",
     "SGD",
     "Adam",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "Embedding",
     "Layer",
     "Linear",

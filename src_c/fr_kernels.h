@@ -15,7 +15,7 @@ enum { FR_FAR_BYTES = 1500000, FR_FAR_TILES = 16 };
 
 // One operand pair of a product: A [rows, k] times B [k, vectors*W] for each panel of C, k = segments * length.
 //   A(row, s*length + j) = a[row*row_stride + s*segment_stride + j*k_stride]
-//   B(k, column)         = b[panel*panel_stride + k*b_stride + column]
+//   B(k, column)         = b[panel*panel_stride + k*b_stride + s*b_skip + column]
 // Vector j of B goes to slot j of the panel, but its last vector goes to slot `last`.
 typedef struct fr_run {
     const void *a;
@@ -25,6 +25,7 @@ typedef struct fr_run {
     ptrdiff_t b_stride, panel_stride;
     int vectors;  // 1..slots
     int last;     // vectors-1, or 3 when vectors is 3
+    ptrdiff_t b_skip;  // elements of B that are left out after each segment
 } fr_run;
 
 // C = init + A0 B0 + A1 B1, each element summed in exactly that order of k, one rounding per multiply-add, so that an
@@ -114,6 +115,74 @@ typedef struct fr_cross_entropy {
     double *losses;            // [rows] out, -log softmax(logits)[target], 0 for ignored rows
 } fr_cross_entropy;
 
+// Convolution. What becomes of a sum: y = gain * act(sum).
+enum { FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID };
+
+// C(row) = start + A(row) B for the output pixels `row` and the maps of one panel, summed in order of k = s*length + j.
+//   A(row, k)    = a[a_row[row] + segment[s] + j]
+//   B(k, column) = b[k*vectors*W + column]
+//   C(row)       = c[c_row[row]*vectors*W ...], vectors*W columns, all of them written
+// start: C itself if `resume`, else the bias (vectors*W values), else zeros.
+typedef struct fr_conv {
+    ptrdiff_t rows;
+    const void *a;
+    const ptrdiff_t *a_row;
+    ptrdiff_t segments, length;
+    const ptrdiff_t *segment;
+    const void *b;
+    int vectors;  // 1..4
+    int resume;
+    const void *bias;  // NULL: zeros
+    void *c;
+    const ptrdiff_t *c_row;
+} fr_conv;
+
+// A matrix on its way to another place, past an activation and a factor for each column; gain NULL: none.
+typedef struct fr_turn {
+    ptrdiff_t rows, columns;
+    const void *src;
+    ptrdiff_t src_stride;
+    void *dst;
+    ptrdiff_t dst_stride;
+    int activation;
+    const void *gain;  // [columns]
+} fr_turn;
+
+// Output rows of one map from one padded map: y[r][c] = start + sum over t of weight[t] * x[r*x_stride + offset[t] + c].
+// Taps that form rows of `height` of them, offset[h*(taps/height) + w] = offset[w] + h*x_stride, may say so for speed; sums then run
+// over w outside and h inside, else in order of t. x is read up to 4 vectors past the last column. For the gradient of the weights, sums[t] += the sum over r and c of
+// y[r][c] * x[r*x_stride + offset[t] + c], and nothing past the columns is read.
+typedef struct fr_map_conv {
+    ptrdiff_t rows, columns, taps;
+    ptrdiff_t height;  // 3, 5 or 7; 0: not regular
+    const void *x;
+    ptrdiff_t x_stride;
+    const ptrdiff_t *offset;
+    const void *weight;
+    const void *bias;  // one value, NULL: zero
+    const void *gain;  // one value, NULL: none
+    int resume;        // start from y
+    int activation;
+    void *y;
+    ptrdiff_t y_stride;
+    void *sums;
+} fr_map_conv;
+
+// Output pixels with the channels last: y[p][c] = bias[c] + sum over t of weight[which[t]][c] * x[p*x_stride + offset[t] + c].
+// For the gradient of the weights, sums[which[t]][c] += the sum over p of y[p][c] * x[p*x_stride + offset[t] + c].
+typedef struct fr_pixel_conv {
+    ptrdiff_t pixels, channels, taps;
+    const void *x;
+    ptrdiff_t x_stride;
+    const ptrdiff_t *offset, *which;
+    const void *weight;
+    const void *bias, *gain;  // [channels], or NULL
+    int activation;
+    void *y;
+    ptrdiff_t y_stride;
+    void *sums;
+} fr_pixel_conv;
+
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y);  // y may alias x
@@ -137,4 +206,35 @@ typedef struct fr_kernels {
     void (*adam)(const fr_adam *);
     void (*sgd)(const fr_sgd *);
     void (*cross_entropy)(const fr_cross_entropy *);
+
+    // Convolution.
+    void (*conv)(const fr_conv *);
+    // dst[j*dst_stride + i] = gain[j] * act(src[i*src_stride + j]): transposed.
+    void (*turn)(const fr_turn *);
+    // dst[i*dst_stride + j] = gain[j] * act(src[i*src_stride + j]): rows stay rows. dst may be src.
+    void (*keep)(const fr_turn *);
+    // dst[place[j] + u] = src[u*src_stride + j] for u < units, zeros for units <= u < W; nothing where place[j] < 0.
+    void (*pack_taps)(ptrdiff_t units, ptrdiff_t k, const void *src, ptrdiff_t src_stride, void *dst,
+                      const ptrdiff_t *place);
+    // dst[j*dst_stride + i] += src[i*src_stride + j].
+    void (*add_turned)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
+                       ptrdiff_t dst_stride);
+    // da = dh * act'(a) from h = act(a). da may alias dh.
+    void (*activation_gradient)(ptrdiff_t n, const void *h, const void *dh, void *da, int activation);
+    // *sum += the sum of n elements.
+    void (*add_sum)(ptrdiff_t n, const void *x, void *sum);
+    // dst[r*dst_stride + s*length + j] = src[row[r] + segment[s] + j]. Reads and writes up to W past each stretch, and leaves
+    // anything in dst past the last one.
+    void (*gather)(ptrdiff_t rows, ptrdiff_t segments, ptrdiff_t length, const void *src, const ptrdiff_t *row,
+                   const ptrdiff_t *segment, void *dst, ptrdiff_t dst_stride);
+    // dst[r*dst_stride + j] += src[r*src_stride + j] for j < length.
+    void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
+                          ptrdiff_t dst_stride);
+    void (*map_conv)(const fr_map_conv *);
+    // Rows copied between `left` zeros and `right` zeros, each at most W. dst is written up to W past the end of its last row.
+    void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
+                     ptrdiff_t dst_stride, ptrdiff_t left, ptrdiff_t right);
+    void (*map_conv_weight)(const fr_map_conv *);
+    void (*pixel_conv)(const fr_pixel_conv *);
+    void (*pixel_conv_weight)(const fr_pixel_conv *);
 } fr_kernels;

@@ -114,3 +114,66 @@ GRU_RESET_BEFORE = Variant("gru_reset_before", "gru", 3, {"reset_after": False})
 VARIANTS = (RNN_TANH, RNN_RELU, LSTM, LSTM_PROJECTED, GRU, GRU_RESET_BEFORE)
 
 BIASES = (("bias_ih", "bias_hh"), ("bias_ih",), ("bias_hh",), ())
+
+
+class ConvSizes(NamedTuple):
+    """A convolution: N maps of C channels, `sizes` on the spatial axes, K kernels of size `kernel`, and its options."""
+
+    N: int
+    C: int
+    K: int
+    sizes: tuple[int, ...]
+    kernel: tuple[int, ...]
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        options = "-".join(f"{name}{value}" for name, value in self.options.items()).replace(" ", "")
+        return f"N{self.N}-C{self.C}-K{self.K}-{'x'.join(map(str, self.sizes))}-k{'x'.join(map(str, self.kernel))}-{options}"
+
+    @property
+    def groups(self) -> int:
+        """Return the number of groups."""
+        return int(self.options.get("groups", 1))
+
+
+# Between them: one to three axes, every option, tails of vectors and panels in channels, maps and pixels, few and many channels,
+# depthwise with and without a multiplier, several boxes of outputs, kernels as large as the padded map.
+CONV = (
+    ConvSizes(1, 1, 1, (1,), (1,), {}),
+    ConvSizes(2, 3, 5, (7,), (3,), {"padding": 1}),
+    ConvSizes(2, 17, 33, (9,), (4,), {"stride": 3, "padding": ((2, 3),), "dilation": 2}),
+    ConvSizes(1, 16, 65, (700,), (5,), {"padding": "causal"}),
+    ConvSizes(3, 4, 6, (8,), (3,), {"groups": 2, "padding": "same", "dilation": 2}),
+    ConvSizes(2, 3, 64, (11, 13), (7, 7), {"stride": 2, "padding": 3}),
+    ConvSizes(2, 1, 7, (9, 8), (5, 5), {"padding": 2}),
+    ConvSizes(5, 20, 70, (7, 7), (3, 3), {"padding": 1}),
+    ConvSizes(2, 65, 15, (5, 6), (1, 1), {}),
+    ConvSizes(1, 9, 130, (6, 5), (1, 1), {"stride": 2}),
+    ConvSizes(1, 5, 4, (33, 31), (3, 2), {"padding": ((1, 0), (0, 2)), "stride": (2, 1)}),
+    ConvSizes(2, 8, 8, (2, 3), (4, 5), {"padding": (1, 1)}),
+    ConvSizes(1, 6, 9, (5, 9), (2, 3), {"groups": 3, "stride": (1, 3), "dilation": (2, 1)}),
+    ConvSizes(2, 19, 19, (10, 37), (3, 3), {"groups": 19, "padding": 1}),
+    ConvSizes(2, 16, 16, (9, 17), (5, 5), {"groups": 16, "padding": 2, "stride": 2}),
+    ConvSizes(1, 5, 10, (8, 6), (3, 2), {"groups": 5, "dilation": 2, "padding": 1}),
+    ConvSizes(1, 4, 4, (70, 150), (7, 3), {"groups": 4, "padding": 3}),
+    ConvSizes(2, 3, 5, (6, 5), (3, 3), {"padding": (2, 1), "padding_mode": "reflect"}),
+    ConvSizes(2, 3, 5, (6, 5), (3, 3), {"padding": 3, "padding_mode": "replicate", "stride": 2}),
+    ConvSizes(2, 4, 4, (6, 5), (3, 3), {"padding": 2, "padding_mode": "circular", "groups": 4}),
+    ConvSizes(2, 3, 5, (6, 5), (2, 3), {"flip": True, "padding": 1}),
+    ConvSizes(2, 3, 18, (4, 5, 6), (3, 2, 3), {"padding": 1, "stride": (1, 2, 2)}),
+    ConvSizes(1, 4, 4, (4, 3, 5), (3, 3, 3), {"padding": 1, "groups": 4}),
+)
+EMPTY_CONV = (ConvSizes(0, 3, 5, (7,), (3,), {}), ConvSizes(0, 4, 4, (5, 6), (3, 3), {"groups": 4}))
+
+# Options of transposed convolutions, from C to K maps.
+CONV_TRANSPOSE = (
+    ConvSizes(1, 1, 1, (1,), (1,), {}),
+    ConvSizes(2, 3, 5, (7,), (3,), {"stride": 2, "padding": 1, "output_padding": 1}),
+    ConvSizes(2, 17, 66, (9,), (4,), {"stride": 3, "padding": ((2, 3),), "dilation": 2}),
+    ConvSizes(2, 20, 35, (6, 7), (4, 4), {"stride": 2, "padding": 1}),
+    ConvSizes(1, 5, 3, (5, 4), (2, 2), {"stride": 3}),
+    ConvSizes(2, 6, 4, (5, 4), (3, 3), {"groups": 2, "padding": 1}),
+    ConvSizes(2, 17, 17, (5, 14), (3, 3), {"groups": 17, "stride": 2, "padding": 1, "output_padding": 1}),
+    ConvSizes(1, 8, 4, (5, 4), (3, 2), {"groups": 4, "stride": (1, 2)}),
+    ConvSizes(1, 3, 4, (2, 3, 4), (3, 2, 3), {"stride": (1, 2, 2), "output_padding": (0, 1, 0)}),
+)

@@ -41,6 +41,11 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("linear_forward", "float64"): Tolerance(2e-15, 4e-15),
     ("linear_vjp", "float32"): Tolerance(1e-6, 2e-6),
     ("linear_vjp", "float64"): Tolerance(2e-15, 4e-15),
+    # Sums of at most 900 products, and over at most 10500 pixels for the parameters; a gain and an activation follow.
+    ("conv_forward", "float32"): Tolerance(2e-6, 4e-6),
+    ("conv_forward", "float64"): Tolerance(4e-15, 8e-15),
+    ("conv_vjp", "float32"): Tolerance(5e-6, 1e-5),
+    ("conv_vjp", "float64"): Tolerance(1e-14, 2e-14),
     # A sum over the positions of one token.
     ("embedding_vjp", "float32"): Tolerance(1e-6, 1e-6),
     ("embedding_vjp", "float64"): Tolerance(2e-15, 2e-15),

@@ -3,6 +3,8 @@
 cdef extern from "fr_kernels.h" nogil:
     cdef enum:
         FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES
+    cdef enum:
+        FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID
 
     ctypedef struct fr_run:
         const void *a
@@ -11,6 +13,7 @@ cdef extern from "fr_kernels.h" nogil:
         const void *b
         ptrdiff_t b_stride, panel_stride
         int vectors, last
+        ptrdiff_t b_skip
 
     ctypedef struct fr_gemm:
         ptrdiff_t rows, panels, columns
@@ -80,6 +83,54 @@ cdef extern from "fr_kernels.h" nogil:
         void *dlogits
         double *losses
 
+    ctypedef struct fr_conv:
+        ptrdiff_t rows
+        const void *a
+        const ptrdiff_t *a_row
+        ptrdiff_t segments, length
+        const ptrdiff_t *segment
+        const void *b
+        int vectors, resume
+        const void *bias
+        void *c
+        const ptrdiff_t *c_row
+
+    ctypedef struct fr_turn:
+        ptrdiff_t rows, columns
+        const void *src
+        ptrdiff_t src_stride
+        void *dst
+        ptrdiff_t dst_stride
+        int activation
+        const void *gain
+
+    ctypedef struct fr_map_conv:
+        ptrdiff_t rows, columns, taps, height
+        const void *x
+        ptrdiff_t x_stride
+        const ptrdiff_t *offset
+        const void *weight
+        const void *bias
+        const void *gain
+        int resume, activation
+        void *y
+        ptrdiff_t y_stride
+        void *sums
+
+    ctypedef struct fr_pixel_conv:
+        ptrdiff_t pixels, channels, taps
+        const void *x
+        ptrdiff_t x_stride
+        const ptrdiff_t *offset
+        const ptrdiff_t *which
+        const void *weight
+        const void *bias
+        const void *gain
+        int activation
+        void *y
+        ptrdiff_t y_stride
+        void *sums
+
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -100,6 +151,26 @@ cdef extern from "fr_kernels.h" nogil:
         void (*adam)(const fr_adam *) noexcept nogil
         void (*sgd)(const fr_sgd *) noexcept nogil
         void (*cross_entropy)(const fr_cross_entropy *) noexcept nogil
+
+        void (*conv)(const fr_conv *) noexcept nogil
+        void (*turn)(const fr_turn *) noexcept nogil
+        void (*keep)(const fr_turn *) noexcept nogil
+        void (*pack_taps)(ptrdiff_t units, ptrdiff_t k, const void *src, ptrdiff_t src_stride, void *dst,
+                          const ptrdiff_t *place) noexcept nogil
+        void (*add_turned)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
+                           ptrdiff_t dst_stride) noexcept nogil
+        void (*activation_gradient)(ptrdiff_t n, const void *h, const void *dh, void *da, int activation) noexcept nogil
+        void (*add_sum)(ptrdiff_t n, const void *x, void *sum) noexcept nogil
+        void (*gather)(ptrdiff_t rows, ptrdiff_t segments, ptrdiff_t length, const void *src, const ptrdiff_t *row,
+                       const ptrdiff_t *segment, void *dst, ptrdiff_t dst_stride) noexcept nogil
+        void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
+                              ptrdiff_t dst_stride) noexcept nogil
+        void (*map_conv)(const fr_map_conv *) noexcept nogil
+        void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst, ptrdiff_t dst_stride,
+                         ptrdiff_t left, ptrdiff_t right) noexcept nogil
+        void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
+        void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
+        void (*pixel_conv_weight)(const fr_pixel_conv *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

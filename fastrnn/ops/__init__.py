@@ -4,7 +4,10 @@ Twin of `fastrnn.reference`: the same names with the same signatures give the sa
 `pack_*` turn the weights of a layer into the kernels' layout once for many calls; `*_stream` run a layer step by step.
 """
 
+from fastrnn.ops._conv_stream import conv_stream
 from fastrnn.ops.activation import exp, sigmoid, tanh
+from fastrnn.ops.conv import conv_forward, conv_vjp, pack_conv
+from fastrnn.ops.conv_transpose import conv_transpose_forward, conv_transpose_vjp, pack_conv_transpose
 from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
@@ -27,6 +30,11 @@ __all__ = [
     "adam_step",
     "available_isas",
     "build_info",
+    "conv_forward",
+    "conv_stream",
+    "conv_transpose_forward",
+    "conv_transpose_vjp",
+    "conv_vjp",
     "cross_entropy",
     "embedding_forward",
     "embedding_vjp",
@@ -44,6 +52,8 @@ __all__ = [
     "lstm_stream",
     "lstm_vjp",
     "mse_loss",
+    "pack_conv",
+    "pack_conv_transpose",
     "pack_gru",
     "pack_linear",
     "pack_lstm",

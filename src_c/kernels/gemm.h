@@ -76,7 +76,7 @@ FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last
     for (ptrdiff_t s = 0; s < run->segments; ++s) {
         accumulate(acc, mr, nv, last, a, run->row_stride, run->k_stride, b, run->b_stride, run->length, fetch, next, next_k);
         a += run->segment_stride;
-        b += run->length * run->b_stride;
+        b += run->length * run->b_stride + run->b_skip;
         next += run->length * next_k;
     }
 }
@@ -87,7 +87,7 @@ FR_INLINE void pair_segments(tile acc, const int nv, const int last, const fr_ru
     for (ptrdiff_t s = 0; s < run->segments; ++s) {
         accumulate_pair(acc, nv, last, a, run->k_stride, b, b + run->panel_stride, run->b_stride, run->length);
         a += run->segment_stride;
-        b += run->length * run->b_stride;
+        b += run->length * run->b_stride + run->b_skip;
     }
 }
 

@@ -8,6 +8,9 @@
 #include "pack.h"
 #include "rnn.h"
 #include "softmax.h"
+#include "conv.h"
+#include "depthwise.h"
+#include "turn.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -35,4 +38,19 @@ const fr_kernels FR_NAME(table) = {
     .adam = FR_NAME(adam),
     .sgd = FR_NAME(sgd),
     .cross_entropy = FR_NAME(cross_entropy),
+
+    .conv = FR_NAME(conv),
+    .turn = FR_NAME(turn),
+    .keep = FR_NAME(keep),
+    .pack_taps = FR_NAME(pack_taps),
+    .add_turned = FR_NAME(add_turned),
+    .activation_gradient = FR_NAME(activation_gradient),
+    .add_sum = FR_NAME(add_sum),
+    .gather = FR_NAME(gather),
+    .add_stretches = FR_NAME(add_stretches),
+    .map_conv = FR_NAME(map_conv),
+    .pad_rows = FR_NAME(pad_rows),
+    .map_conv_weight = FR_NAME(map_conv_weight),
+    .pixel_conv = FR_NAME(pixel_conv),
+    .pixel_conv_weight = FR_NAME(pixel_conv_weight),
 };

@@ -12,6 +12,7 @@ import mmap
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,8 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conv_problem import ConvProblem
 from numeric import Array, RecurrentProblem
-from shapes import VARIANTS, RecurrentSizes
+from shapes import CONV, CONV_TRANSPOSE, VARIANTS, RecurrentSizes
 from tolerances import assert_same_bits
 
 from fastrnn import ops
@@ -37,6 +39,8 @@ SIZES = (
 MODULES = (
     "fastrnn.ops._recurrent",
     "fastrnn.ops.activation",
+    "fastrnn.ops.conv",
+    "fastrnn.ops.conv_transpose",
     "fastrnn.ops.embedding",
     "fastrnn.ops.linear",
     "fastrnn.ops.losses",
@@ -133,6 +137,20 @@ def check_linear(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
         assert_same_bits(got, results(arrays, zeros))
 
 
+def check_conv(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    for kind, table in (("conv", CONV), ("conv_transpose", CONV_TRANSPOSE)):
+        for sizes in table:
+            for last in (False, True):
+                print(kind, sizes, "last" if last else "first", flush=True)
+                params = ("bias", "gain") if kind == "conv" else ("bias",)
+                problem = ConvProblem.random(rng, sizes, dtype, kind=kind, last=last, params=params, activation="relu")
+                zeros = {name: np.zeros_like(value) for name, value in problem.params.items()}
+                fields = {name: guard.copy(getattr(problem, name)) for name in ("x", "params", "dy")}
+                with guard.results_too():
+                    got = replace(problem, **fields).results(ops, grads=guard.copy(zeros))
+                assert_same_bits(got, problem.results(ops, grads=zeros))
+
+
 def check_the_rest(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
     for n in (*TAILS, 9001):  # the last for a team
         print("flat", n, flush=True)
@@ -163,7 +181,7 @@ def main() -> None:
     for dtype in (np.float32, np.float64):
         for at_end in (True, False):
             print(np.dtype(dtype), "at the end" if at_end else "at the start", flush=True)
-            for check in (check_recurrent, check_linear, check_the_rest):
+            for check in (check_recurrent, check_linear, check_conv, check_the_rest):
                 check(Guard(at_end), dtype, np.random.default_rng(1))
 
 

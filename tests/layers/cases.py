@@ -56,11 +56,11 @@ class Case:
         return self.name
 
     def layer(self, dtype: DTypeLike = np.float64, seed: int = 0) -> Any:
-        """Return a new layer; the same for the same seed. Zero biases become random."""
+        """Return a new layer; the same for the same seed. Biases and gains become random."""
         layer = self.build(dtype=dtype, rng=np.random.default_rng(seed))
         rng = np.random.default_rng(seed + 1)
         for name, parameter in layer.parameters().items():
-            if "bias" in name:
+            if "bias" in name or "gain" in name:
                 parameter.assign(0.5 * rng.standard_normal(parameter.shape).astype(dtype))
         return layer
 
@@ -86,6 +86,14 @@ class Case:
 def _recurrent(kind: Any, H: int = 3, **options: Any) -> Callable[..., fr.Layer]:
     def build(**common: Any) -> fr.Layer:
         layer: fr.Layer = kind(C, H, **options, **common)
+        return layer
+
+    return build
+
+
+def _conv(kind: Any, *sizes: Any, **options: Any) -> Callable[..., fr.Layer]:
+    def build(**common: Any) -> fr.Layer:
+        layer: fr.Layer = kind(C, *sizes, **options, **common)
         return layer
 
     return build
@@ -118,6 +126,22 @@ CASES = (
     Case("linear", lambda **common: fr.Linear(C, 2, **common)),
     Case("linear_vector", lambda **common: fr.Linear(C, 2, bias=False, **common), x_shape=(C,)),
     Case("embedding", lambda **common: fr.Embedding(V, 2, **common), x_shape=(T, N), tokens=True),
+    Case("conv1d", _conv(fr.Conv1d, 3, 3, padding=1), x_shape=(N, C, 5)),
+    Case("conv1d_causal", _conv(fr.Conv1d, 6, 2, padding="causal", dilation=2, groups=2), x_shape=(N, C, 6)),
+    Case("conv1d_unbatched_last", _conv(fr.Conv1d, 3, 3, layout="NLC", activation="tanh"), x_shape=(5, C)),
+    Case("conv2d", _conv(fr.Conv2d, 3, 3, 2, padding=((1, 0), (0, 2))), x_shape=(2, C, 5, 6)),
+    Case("conv2d_gain", _conv(fr.Conv2d, 3, (2, 3), activation="tanh", gain=True, flip=True), x_shape=(2, C, 3, 4)),
+    Case(
+        "conv2d_circular", _conv(fr.Conv2d, 3, 3, padding=1, padding_mode="circular", bias=False), x_shape=(2, C, 4, 3)
+    ),
+    Case("conv2d_depthwise", _conv(fr.Conv2d, 8, 3, groups=C, padding="same"), x_shape=(2, C, 4, 3)),
+    Case("conv2d_depthwise_last", _conv(fr.Conv2d, C, 2, groups=C, layout="NHWC"), x_shape=(2, 4, 3, C)),
+    Case("conv2d_unbatched", _conv(fr.Conv2d, 2, 2, activation="sigmoid"), x_shape=(C, 4, 3)),
+    Case("conv3d", _conv(fr.Conv3d, 2, 2, padding=1, stride=(1, 2, 1)), x_shape=(1, C, 2, 3, 2)),
+    Case("conv_transpose1d", _conv(fr.ConvTranspose1d, 3, 3, 2, padding=1, output_padding=1), x_shape=(N, C, 4)),
+    Case("conv_transpose2d", _conv(fr.ConvTranspose2d, 2, 3, 2, groups=2, activation="tanh"), x_shape=(2, C, 2, 3)),
+    Case("conv_transpose2d_depthwise", _conv(fr.ConvTranspose2d, C, 2, 2, groups=C), x_shape=(2, C, 2, 3)),
+    Case("conv_transpose3d", _conv(fr.ConvTranspose3d, 2, 2, layout="NDHWC"), x_shape=(1, 2, 1, 3, C)),
     Case("sequential", _language_model, x_shape=(T, N), tokens=True),
     Case("sequential_lengths", _with_lengths, options={"lengths": LENGTHS}),
     Case("composite", Tagger),

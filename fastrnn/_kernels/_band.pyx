@@ -1,0 +1,107 @@
+"""The part of the input that a box of outputs reads, with the channels last and its borders filled.
+
+A band lies in the second-level cache, and is made by transpositions in registers where the channels come first.
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastrnn._kernels._dispatch cimport FR_NONE, fr_turn
+from fastrnn._kernels._windows cimport inputs_of, place_of
+
+
+cdef struct Source:
+    # Rows of the input on their way into a band.
+    const fr_kernels *kernels
+    int itemsize
+    const Axis *axis
+    ptrdiff_t channels
+    ptrdiff_t channel_stride, pixel_stride
+
+
+cdef void fill_band(const fr_kernels *kernels, int itemsize, const Axis *axis, const Maps *x, ptrdiff_t channel,
+                    ptrdiff_t channels, const Range *box, char *memory, Band *band) noexcept nogil:
+    """Copy channels channel..channel+channels-1 of what the box reads into `memory`."""
+    cdef Range places[3]
+    cdef Source source
+    cdef ptrdiff_t a, n, d, h, from_d, from_h, stride = channels, rows
+    cdef const char *plane
+    cdef char *to
+    for a in range(2, -1, -1):
+        places[a] = inputs_of(&axis[a], box[a + 1])
+        band.first[a], band.place_stride[a] = places[a].first, stride
+        stride *= places[a].end - places[a].first
+    band.data, band.batch_stride = memory, stride
+    source.kernels, source.itemsize, source.axis, source.channels = kernels, itemsize, axis, channels
+    source.channel_stride, source.pixel_stride = x.channel_stride, x.place_stride[2]
+    rows = whole_rows(axis, places)
+    for n in range(box[0].end - box[0].first):
+        for d in range(places[0].end - places[0].first):
+            from_d = place_of(&axis[0], places[0].first + d)
+            plane = x.data + ((box[0].first + n) * x.batch_stride + channel * x.channel_stride
+                              + from_d * x.place_stride[0]) * itemsize
+            h = 0
+            while h < places[1].end - places[1].first:
+                to = memory + (n * band.batch_stride + d * band.place_stride[0] + h * band.place_stride[1]) * itemsize
+                from_h = place_of(&axis[1], places[1].first + h)
+                if from_d < 0 or from_h < 0:
+                    memset(to, 0, band.place_stride[1] * itemsize)
+                elif rows > 1:
+                    copy_pixels(&source, plane + from_h * x.place_stride[1] * itemsize, rows * axis[2].source, to)
+                    h += rows - 1
+                elif axis[1].spread > 1 or axis[1].taps[0].count > 1 or h % axis[1].step == 0:
+                    copy_row(&source, plane + from_h * x.place_stride[1] * itemsize, places[2], to)
+                h += 1
+
+
+cdef ptrdiff_t whole_rows(const Axis *axis, const Range *places) noexcept nogil:
+    """How many rows lie in the band as in the input, one after the other; 1 if they have borders."""
+    if places[2].first != 0 or places[2].end != axis[2].source or places[1].first < 0 or places[1].end > axis[1].source:
+        return 1
+    return places[1].end - places[1].first
+
+
+cdef void copy_row(const Source *s, const char *row, Range places, char *to) noexcept nogil:
+    """One row of the band: what comes before the map, its inside, and what comes after."""
+    cdef const Axis *axis = &s.axis[2]
+    cdef ptrdiff_t first = min(max(places.first, <ptrdiff_t> 0), places.end), end = max(min(places.end, axis.source), first)
+    cdef ptrdiff_t size = s.channels * s.itemsize
+    copy_border(s, row, places.first, first, to)
+    if end > first:
+        copy_pixels(s, row + first * s.pixel_stride * s.itemsize, end - first, to + (first - places.first) * size)
+    copy_border(s, row, end, places.end, to + (end - places.first) * size)
+
+
+cdef void copy_border(const Source *s, const char *row, ptrdiff_t first, ptrdiff_t end, char *to) noexcept nogil:
+    cdef ptrdiff_t place, source, size = s.channels * s.itemsize
+    for place in range(first, end):
+        source = place_of(&s.axis[2], place)
+        if source < 0:
+            memset(to, 0, size)
+        else:
+            copy_pixels(s, row + source * s.pixel_stride * s.itemsize, 1, to)
+        to += size
+
+
+cdef void copy_pixels(const Source *s, const char *row, ptrdiff_t pixels, char *to) noexcept nogil:
+    """Neighbouring pixels, all channels."""
+    cdef fr_turn turn
+    if s.channel_stride == 1 and s.pixel_stride == s.channels or s.channels == 1 and s.pixel_stride == 1:
+        memcpy(to, row, pixels * s.channels * s.itemsize)
+        return
+    turn.src, turn.dst, turn.activation, turn.gain = row, to, FR_NONE, NULL
+    turn.dst_stride = s.channels
+    if s.channel_stride == 1:
+        turn.rows, turn.columns, turn.src_stride = pixels, s.channels, s.pixel_stride
+        s.kernels.keep(&turn)
+    else:
+        turn.rows, turn.columns, turn.src_stride = s.channels, pixels, s.channel_stride
+        s.kernels.turn(&turn)
+
+
+cdef void borrow_band(int itemsize, const Maps *x, ptrdiff_t channel, const Range *box, Band *band) noexcept nogil:
+    """The input itself, where its channels come last and the box reads nothing outside."""
+    cdef ptrdiff_t a
+    band.data = x.data + (box[0].first * x.batch_stride + channel) * itemsize
+    band.batch_stride = x.batch_stride
+    for a in range(3):
+        band.first[a], band.place_stride[a] = 0, x.place_stride[a]

@@ -1,0 +1,367 @@
+"""Convolution by products over bands: the forward pass, and with other windows the gradient of the input and the transposed kind.
+
+For each box of outputs the input that it reads is copied to a band, channels last, which stays in the second-level cache. Then
+each panel of maps is one product: a row of A is an output pixel, its k run over the taps of the kernel and the channels, and lie
+together in the band for each row of the kernel. The tiles of C are turned to where the output lies on their way out.
+
+Workspace of a thread: a band of at most BAND_BYTES (or what a single output reads, if that is more), sums of one panel for
+MOST_PIXELS pixels, and tables of offsets, 16 bytes a pixel and 8 a tap. Nothing grows with the batch or with the maps.
+"""
+
+cimport cython
+cimport numpy as cnp
+from libc.string cimport memset
+
+from fastrnn._kernels._band cimport Band, borrow_band, fill_band
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_conv, fr_kernels, fr_turn, kernels_for
+from fastrnn._kernels._gemm cimport ceil_div
+from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
+from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
+from fastrnn._kernels._windows cimport (Axis, Blocks, Range, Taps, Windows, box_of, cut, largest_band, outputs_in_phase, phases_of,
+                                        stays_inside, taps_of)
+
+cnp.import_array()
+
+ACTIVATIONS = (None, "relu", "tanh", "sigmoid")  # in the order of FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID
+
+cdef ptrdiff_t BAND_BYTES = 1 << 20
+cdef ptrdiff_t MOST_PIXELS = 512
+# Bytes of a panel that are multiplied with all pixels of a box before the next: it stays in the second-level cache that long.
+cdef ptrdiff_t PIECE_BYTES = 512 << 10
+
+
+cdef void describe_maps(cnp.ndarray array, bint channels_last, Maps *maps):
+    """Fill in a C-contiguous array of five axes."""
+    cdef int first = 1 if channels_last else 2, channel = 4 if channels_last else 1, a
+    maps.data = <char *> cnp.PyArray_DATA(array)
+    maps.channels = array.shape[channel]
+    maps.batch_stride, maps.channel_stride = array.strides[0] // array.itemsize, array.strides[channel] // array.itemsize
+    for a in range(3):
+        maps.place_stride[a] = array.strides[first + a] // array.itemsize
+
+
+cdef struct Correlation:
+    # One call. k of a phase counts its taps, and for each the channels of a group.
+    const fr_kernels *kernels
+    int itemsize
+    const Axis *axis
+    Maps x, y
+    ptrdiff_t groups, inputs, outputs   # channels and maps of one group
+    ptrdiff_t columns                   # of packed weights in a group: whole vectors
+    char *packed
+    char *bias
+    char *gain
+    int activation
+    bint borrowed                       # the input serves as the band
+    Blocks blocks
+    ptrdiff_t parts                     # of the panels of a group, if there are fewer boxes than threads
+    char *scratch
+    ptrdiff_t scratch_bytes, band_bytes, sums_bytes, pixels
+
+
+cdef struct Tables:
+    # Of one box: its pixels and the kernel's segments, phase by phase.
+    ptrdiff_t *a_row       # where its input starts in the band
+    ptrdiff_t *c_row       # its number in the box
+    ptrdiff_t *segment
+    ptrdiff_t *pixel       # [phases + 1] first pixel of each phase
+    ptrdiff_t *segments    # [phases + 1]
+    ptrdiff_t *length      # [phases] of each segment
+
+
+cdef inline void phase_of(const Axis *axis, ptrdiff_t number, const Taps **taps, ptrdiff_t *phase) noexcept nogil:
+    cdef ptrdiff_t a
+    for a in range(2, -1, -1):
+        phase[a] = number % axis[a].spread
+        number //= axis[a].spread
+        taps[a] = &axis[a].taps[phase[a]]
+
+
+cdef void fill_tables(const Correlation *s, const Range *box, const Band *band, Tables *t) noexcept nogil:
+    """Where each pixel of the box starts in the band and in the sums, and where the segments of the kernel lie from there."""
+    cdef const Taps *taps[3]
+    cdef ptrdiff_t phase[3]
+    cdef ptrdiff_t p, pixel = 0, segment = 0
+    for p in range(phases_of(s.axis)):
+        phase_of(s.axis, p, taps, phase)
+        t.pixel[p], t.segments[p] = pixel, segment
+        segment = add_segments(s, band, taps, &t.length[p], t.segment, segment)
+        pixel = add_pixels(s, box, band, taps, phase, t, pixel)
+    p = phases_of(s.axis)
+    t.pixel[p], t.segments[p] = pixel, segment
+
+
+cdef ptrdiff_t add_segments(const Correlation *s, const Band *band, const Taps **taps, ptrdiff_t *length, ptrdiff_t *segment,
+                            ptrdiff_t count) noexcept nogil:
+    """Taps that lie side by side in the band make one segment."""
+    cdef ptrdiff_t d, h, w, across = taps[2].count
+    length[0] = s.inputs
+    if taps[2].pace * band.place_stride[2] == s.inputs:
+        length[0], across = s.inputs * taps[2].count, min(taps[2].count, <ptrdiff_t> 1)
+    for d in range(taps[0].count):
+        for h in range(taps[1].count):
+            for w in range(across):
+                segment[count] = (d * taps[0].pace * band.place_stride[0] + h * taps[1].pace * band.place_stride[1]
+                                  + w * taps[2].pace * band.place_stride[2])
+                count += 1
+    return count
+
+
+cdef ptrdiff_t add_pixels(const Correlation *s, const Range *box, const Band *band, const Taps **taps, const ptrdiff_t *phase,
+                          Tables *t, ptrdiff_t count) noexcept nogil:
+    cdef Range q[3]
+    cdef ptrdiff_t origin[3]
+    cdef ptrdiff_t n, d, h, w, a, row, at
+    cdef ptrdiff_t height = box[2].end - box[2].first, width = box[3].end - box[3].first
+    cdef ptrdiff_t step = s.axis[2].step * band.place_stride[2], spread = s.axis[2].spread
+    for a in range(3):
+        q[a] = outputs_in_phase(&s.axis[a], box[a + 1], phase[a])
+        origin[a] = taps[a].offset - band.first[a]
+    for n in range(box[0].end - box[0].first):
+        for d in range(q[0].first, q[0].end):
+            for h in range(q[1].first, q[1].end):
+                row = (n * band.batch_stride + (d * s.axis[0].step + origin[0]) * band.place_stride[0]
+                       + (h * s.axis[1].step + origin[1]) * band.place_stride[1]
+                       + (q[2].first * s.axis[2].step + origin[2]) * band.place_stride[2])
+                at = (((n * (box[1].end - box[1].first) + d * s.axis[0].spread + phase[0] - box[1].first) * height
+                       + h * s.axis[1].spread + phase[1] - box[2].first) * width
+                      + q[2].first * s.axis[2].spread + phase[2] - box[3].first)
+                for w in range(q[2].end - q[2].first):
+                    t.a_row[count], t.c_row[count] = row + w * step, at + w * spread
+                    count += 1
+    return count
+
+
+cdef void multiply(const Correlation *s, const Tables *t, const Band *band, ptrdiff_t group, ptrdiff_t panel, int vectors,
+                   char *sums) noexcept nogil:
+    """The sums of one panel of maps for all pixels of the box, in pieces of k whose weights stay in cache."""
+    cdef fr_conv product
+    cdef ptrdiff_t columns = vectors * s.kernels.width, p, k = 0, first, end, most, segment, part, parts, length
+    cdef ptrdiff_t all_taps = taps_of(s.axis), wide = FR_SLOTS * s.kernels.width
+    cdef char *packed = s.packed + group * all_taps * s.inputs * s.columns * s.itemsize
+    cdef char *bias = NULL
+    if s.bias != NULL:
+        bias = s.bias + (group * s.columns + panel * wide) * s.itemsize
+    for p in range(phases_of(s.axis)):
+        first, end, length = t.segments[p], t.segments[p + 1], t.length[p]
+        product.rows, product.vectors = t.pixel[p + 1] - t.pixel[p], vectors
+        product.a_row, product.c_row, product.c = t.a_row + t.pixel[p], t.c_row + t.pixel[p], sums
+        product.bias, product.resume, product.segments = bias, 0, 0
+        product.b = packed + (k * s.columns + panel * (end - first) * length * wide) * s.itemsize
+        k += (end - first) * length
+        if product.rows == 0:
+            continue
+        if end == first:
+            s.kernels.conv(&product)
+            continue
+        most = max(<ptrdiff_t> 1, PIECE_BYTES // (columns * s.itemsize))
+        parts = ceil_div(length, most)
+        segment = first
+        while segment < end:
+            product.segments = min(max(<ptrdiff_t> 1, most // length), end - segment)
+            product.segment = t.segment + segment
+            for part in range(parts):
+                product.a = band.data + first_of(length, <int> part, <int> parts) * s.itemsize
+                product.length = (first_of(length, <int> part + 1, <int> parts) - first_of(length, <int> part, <int> parts))
+                s.kernels.conv(&product)
+                product.b = <const char *> product.b + product.segments * product.length * columns * s.itemsize
+                product.resume = 1
+            segment += product.segments
+
+
+cdef void finish(const Correlation *s, const Range *box, ptrdiff_t map, ptrdiff_t maps, ptrdiff_t columns,
+                 const char *sums) noexcept nogil:
+    """Bring the sums of `maps` maps from number `map` on to where the output lies, stretch by stretch."""
+    cdef fr_turn turn
+    cdef ptrdiff_t width = box[3].end - box[3].first, height = box[2].end - box[2].first, depth = box[1].end - box[1].first
+    cdef ptrdiff_t n, d, h, rows = height, run = width
+    turn.columns, turn.src_stride, turn.activation = maps, columns, s.activation
+    turn.gain = NULL if s.gain == NULL else s.gain + map * s.itemsize
+    if width == s.axis[2].count:
+        rows, run = 1, height * width
+        if height == s.axis[1].count:
+            depth, run = 1, run * depth
+    turn.rows = run
+    for n in range(box[0].first, box[0].end):
+        for d in range(depth):
+            for h in range(rows):
+                turn.src = sums
+                turn.dst = s.y.data + (n * s.y.batch_stride + map * s.y.channel_stride + (box[1].first + d) * s.y.place_stride[0]
+                                       + (box[2].first + h) * s.y.place_stride[1]
+                                       + box[3].first * s.y.place_stride[2]) * s.itemsize
+                if s.y.channel_stride == 1:
+                    turn.dst_stride = s.y.place_stride[2]
+                    s.kernels.keep(&turn)
+                else:
+                    turn.dst_stride = s.y.channel_stride
+                    s.kernels.turn(&turn)
+                sums += run * columns * s.itemsize
+
+
+cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogil:
+    """Boxes, groups, and parts of a group's panels, in this order; the band serves all parts that follow each other."""
+    cdef Correlation *s = <Correlation *> work
+    cdef ptrdiff_t items = s.blocks.total * s.groups * s.parts, item, filled = -1, panel, end, panels, wide, group, phases
+    cdef Range box[4]
+    cdef Band band
+    cdef Tables t
+    cdef char *memory = s.scratch + member * s.scratch_bytes
+    cdef char *sums = memory + s.band_bytes
+    cdef int vectors
+    phases = phases_of(s.axis)
+    t.a_row = <ptrdiff_t *> (sums + s.sums_bytes)
+    t.c_row = t.a_row + s.pixels
+    t.pixel = t.c_row + s.pixels
+    t.segments = t.pixel + phases + 1
+    t.length = t.segments + phases + 1
+    t.segment = t.length + phases
+    wide = FR_SLOTS * s.kernels.width
+    panels = ceil_div(s.columns, wide)
+    for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
+        group = item // s.parts % s.groups
+        if item // s.parts != filled:
+            filled = item // s.parts
+            box_of(&s.blocks, filled // s.groups, box)
+            if s.borrowed:
+                borrow_band(s.itemsize, &s.x, group * s.inputs, box, &band)
+            else:
+                fill_band(s.kernels, s.itemsize, s.axis, &s.x, group * s.inputs, s.inputs, box, memory, &band)
+            fill_tables(s, box, &band, &t)
+        panel = first_of(panels, <int> (item % s.parts), <int> s.parts)
+        end = first_of(panels, <int> (item % s.parts) + 1, <int> s.parts)
+        while panel < end:
+            vectors = <int> min(<ptrdiff_t> FR_SLOTS, s.columns // s.kernels.width - panel * FR_SLOTS)
+            multiply(s, &t, &band, group, panel, vectors, sums)
+            finish(s, box, group * s.outputs + panel * wide, min(wide, s.outputs - panel * wide), vectors * s.kernels.width, sums)
+            panel += 1
+
+
+@cython.final
+cdef class Kernels:
+    """Packed weights of a correlation or a transposed one: an immutable snapshot, for one instruction set.
+
+    Parameters
+    ----------
+    weight : (groups * outputs, inputs, ...) or, if `turned`, (groups * inputs, outputs, ...), C-contiguous, of five axes
+    bias, gain : of all maps, or None
+    """
+
+    cdef const fr_kernels *kernels
+    cdef int itemsize
+    cdef readonly object dtype
+    cdef readonly ptrdiff_t groups, inputs, outputs
+    cdef ptrdiff_t columns
+    cdef Block packed, bias
+    cdef cnp.ndarray gain
+
+    def __init__(self, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray gain, ptrdiff_t groups, bint turned,
+                 Windows windows not None):
+        cdef ptrdiff_t taps = taps_of(windows.axis), width
+        self.itemsize, self.dtype, self.groups, self.gain = weight.itemsize, weight.dtype, groups, gain
+        self.kernels = kernels_for(self.itemsize)
+        width = self.kernels.width
+        self.outputs = weight.shape[1] if turned else weight.shape[0] // groups
+        self.inputs = weight.shape[0] // groups if turned else weight.shape[1]
+        self.columns = ceil_div(self.outputs, width) * width
+        self.packed = new_block(groups * taps * self.inputs * self.columns * self.itemsize)
+        cdef Block places = new_block((taps * (1 if turned else self.inputs) + 1) * sizeof(ptrdiff_t))
+        cdef const char *data = <const char *> cnp.PyArray_DATA(weight)
+        with nogil:
+            self.pack(data, windows.axis, turned, <ptrdiff_t *> places.data)
+        if bias is not None:
+            self.pack_bias(<const char *> cnp.PyArray_DATA(bias))
+
+    cdef void pack_bias(self, const char *bias):
+        cdef ptrdiff_t group
+        cdef fr_turn turn
+        self.bias = zeroed_block(self.groups * self.columns * self.itemsize)
+        memset(&turn, 0, sizeof(turn))
+        turn.rows, turn.columns = 1, self.outputs
+        for group in range(self.groups):
+            turn.src = bias + group * self.outputs * self.itemsize
+            turn.dst = self.bias.data + group * self.columns * self.itemsize
+            self.kernels.keep(&turn)
+
+    cdef void pack(self, const char *weight, const Axis *axis, bint turned, ptrdiff_t *place) noexcept nogil:
+        """Vector by vector of maps: their weights lie `src_stride` apart, and turn into columns."""
+        cdef ptrdiff_t width = self.kernels.width, vectors = self.columns // width, group, v, units, c
+        cdef ptrdiff_t panel_vectors, taps = taps_of(axis), k = taps * self.inputs
+        cdef const char *source
+        cdef char *to
+        for v in range(vectors):
+            panel_vectors = min(<ptrdiff_t> FR_SLOTS, vectors - v // FR_SLOTS * FR_SLOTS)
+            fill_places(axis, self.inputs, self.columns, v // FR_SLOTS * FR_SLOTS * width, panel_vectors * width, turned,
+                        place)
+            units = min(width, self.outputs - v * width)
+            for group in range(self.groups):
+                to = self.packed.data + (group * k * self.columns + v % FR_SLOTS * width) * self.itemsize
+                if not turned:
+                    source = weight + (group * self.outputs + v * width) * k * self.itemsize
+                    self.kernels.pack_taps(units, k, source, k, to, place)
+                    continue
+                for c in range(self.inputs):
+                    source = weight + ((group * self.inputs + c) * self.outputs + v * width) * taps * self.itemsize
+                    self.kernels.pack_taps(units, taps, source, taps, to + c * panel_vectors * width * self.itemsize, place)
+
+    def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
+            bint scaled):
+        """y = gain * act(bias + the sums), both C-contiguous and of five axes; the gain only if `scaled`.
+
+        The windows are those that the weights were packed with, over maps of other sizes.
+        """
+        cdef Correlation s
+        cdef Axis *axis = windows.axis
+        cdef ptrdiff_t panels = ceil_div(self.columns, FR_SLOTS * self.kernels.width), outputs
+        cdef ptrdiff_t row = FR_SLOTS * self.kernels.width * self.itemsize, N = x.shape[0], tables
+        cdef double work
+        cdef int size
+        s.kernels, s.itemsize, s.axis = self.kernels, self.itemsize, axis
+        describe_maps(x, channels_last, &s.x)
+        describe_maps(y, channels_last, &s.y)
+        s.groups, s.inputs, s.outputs, s.columns = self.groups, self.inputs, self.outputs, self.columns
+        s.packed, s.bias = self.packed.data, NULL if self.bias is None else self.bias.data
+        s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
+        s.activation = activation
+        outputs = N * axis[0].count * axis[1].count * axis[2].count
+        if outputs == 0:
+            return
+        s.borrowed = channels_last and stays_inside(&axis[0]) and stays_inside(&axis[1]) and stays_inside(&axis[2])
+        work = product_time(outputs * self.groups, <double> self.inputs * taps_of(axis) / phases_of(axis), self.outputs)
+        size = team_size(work, 1, outputs * self.groups * panels)
+        cut(axis, N, self.inputs, MOST_PIXELS, BAND_BYTES // self.itemsize, size, &s.blocks)
+        s.parts = 1 if s.blocks.total * s.groups >= size else min(panels, <ptrdiff_t> size)
+        s.pixels = s.blocks.most[0] * s.blocks.most[1] * s.blocks.most[2] * s.blocks.most[3]
+        s.band_bytes = 64 if s.borrowed else ceil_div(largest_band(axis, &s.blocks) * self.inputs * self.itemsize, 64) * 64
+        s.sums_bytes = s.pixels * row
+        tables = 2 * s.pixels + 3 * phases_of(axis) + 2 + taps_of(axis)
+        s.scratch_bytes = ceil_div(s.band_bytes + s.sums_bytes + tables * sizeof(ptrdiff_t), 4096) * 4096 + 64
+        cdef Block scratch = new_block(size * s.scratch_bytes)
+        s.scratch = scratch.data
+        with nogil:
+            run_team(share_of_correlation, &s, size)
+
+
+cdef void fill_places(const Axis *axis, ptrdiff_t inputs, ptrdiff_t columns, ptrdiff_t column, ptrdiff_t row, bint one,
+                      ptrdiff_t *place) noexcept nogil:
+    """Where the weight of channel c and tap t goes: place[c*taps + t], or place[t] of the first channel if `one`.
+
+    Phases follow each other, in each the panels, in each k = (tap in order of the input, channel), in each `row` columns.
+    """
+    cdef const Taps *taps[3]
+    cdef ptrdiff_t phase[3]
+    cdef ptrdiff_t p, d, h, w, c, t, k = 0, count, j, all_taps = taps_of(axis)
+    for c in range((1 if one else inputs) * all_taps):
+        place[c] = -1
+    for p in range(phases_of(axis)):
+        phase_of(axis, p, taps, phase)
+        count = taps[0].count * taps[1].count * taps[2].count
+        j = 0
+        for d in range(taps[0].count):
+            for h in range(taps[1].count):
+                for w in range(taps[2].count):
+                    t = (((taps[0].first + d * taps[0].stride) * axis[1].kernel + taps[1].first + h * taps[1].stride)
+                         * axis[2].kernel + taps[2].first + w * taps[2].stride)
+                    for c in range(1 if one else inputs):
+                        place[c * all_taps + t] = k * columns + column * count * inputs + (j * inputs + c) * row
+                    j += 1
+        k += count * inputs

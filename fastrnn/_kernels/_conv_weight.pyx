@@ -1,0 +1,282 @@
+"""Gradients of a convolution's parameters, and what comes before them.
+
+The gradient of the weights is a product over the pixels of each box: a row of A holds the gradient of one output map, as it
+lies; a row of B the channels of the taps that lie side by side in the band. Where these are few, all taps and channels of a pixel
+are gathered into one row of B first, for the pixels of a box. Threads share channels, or maps, never pixels.
+"""
+
+cimport cython
+cimport numpy as cnp
+from libc.string cimport memset
+
+from fastrnn._kernels._band cimport Band, Maps, fill_band
+from fastrnn._kernels._conv cimport describe_maps
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, kernels_for
+from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
+from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
+from fastrnn._kernels._windows cimport Axis, Blocks, Range, Windows, box_of, cut, largest_band, taps_of
+
+cnp.import_array()
+
+cdef ptrdiff_t BAND_BYTES = 1 << 20
+cdef ptrdiff_t MOST_PIXELS = 512
+
+
+cdef struct Gradient:
+    # grad (groups * outputs, inputs, taps) += the sums over pixels of dy times x.
+    const fr_kernels *kernels
+    int itemsize
+    const Axis *axis
+    Maps dy, x
+    ptrdiff_t groups, inputs, outputs, taps
+    ptrdiff_t input_parts, output_parts
+    Blocks blocks
+    char *grad
+    char *scratch
+    ptrdiff_t scratch_bytes, band_bytes, rows_bytes, pixels
+    bint gathered
+
+
+cdef struct Part:
+    # What one item adds up: some maps and channels of one group.
+    ptrdiff_t group
+    Range outputs, inputs
+    char *sums  # [map][tap][channel]
+
+
+cdef void add_box(const Gradient *g, const Range *box, const Band *band, const Part *part) noexcept nogil:
+    """Add the sums over the pixels of a box, plane by plane, since only there the distances are even."""
+    cdef ptrdiff_t n, d, tap_d, tap_h, tap_w, across = g.axis[2].kernel, width = 1
+    cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, row_length = box[3].end - box[3].first
+    cdef ptrdiff_t offset, dilation = g.axis[2].taps[0].pace, columns
+    cdef fr_gemm product
+    memset(&product, 0, sizeof(product))
+    if dilation == 1:
+        across, width = 1, g.axis[2].kernel
+    columns = channels * g.taps
+    product.rows, product.runs, product.add, product.columns = part.outputs.end - part.outputs.first, 1, 1, width * channels
+    product.c_row_stride = columns
+    product.c_panel_stride = product.run[0].panel_stride = FR_SLOTS * g.kernels.width
+    product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
+    product.run[0].segments, product.run[0].length = box[2].end - box[2].first, row_length
+    product.run[0].segment_stride = g.dy.place_stride[1]
+    product.run[0].b_stride = g.axis[2].step * channels
+    product.run[0].b_skip = g.axis[1].step * band.place_stride[1] - row_length * product.run[0].b_stride
+    for n in range(box[0].end - box[0].first):
+        for d in range(box[1].end - box[1].first):
+            product.run[0].a = dy_at(g, box, part, n, d)
+            for tap_d in range(g.axis[0].kernel):
+                for tap_h in range(g.axis[1].kernel):
+                    for tap_w in range(across):
+                        offset = (n * band.batch_stride
+                                  + (d * g.axis[0].step + tap_d * g.axis[0].taps[0].pace) * band.place_stride[0]
+                                  + tap_h * g.axis[1].taps[0].pace * band.place_stride[1] + tap_w * dilation * channels)
+                        product.run[0].b = band.data + offset * g.itemsize
+                        product.c = part.sums + ((tap_d * g.axis[1].kernel + tap_h) * g.axis[2].kernel
+                                                 + tap_w) * channels * g.itemsize
+                        gemm_columns(g.kernels, g.itemsize, &product)
+
+
+cdef void add_gathered(const Gradient *g, const Range *box, const Band *band, const Part *part, char *rows) noexcept nogil:
+    """The same, plane by plane, from rows of B that hold every tap and channel of a pixel."""
+    cdef ptrdiff_t n, d, h, w, tap_d, tap_h, tap_w, pixel, segments = 0, length, across = g.axis[2].kernel
+    cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, columns = channels * g.taps, stride
+    cdef ptrdiff_t height = box[2].end - box[2].first, width = box[3].end - box[3].first
+    cdef ptrdiff_t *row = <ptrdiff_t *> (rows + g.rows_bytes)
+    cdef ptrdiff_t *segment = row + g.pixels
+    cdef fr_gemm product
+    length, stride = channels, row_of_gathered(g, columns)
+    if g.axis[2].taps[0].pace == 1:
+        length, across = channels * across, 1
+    for tap_d in range(g.axis[0].kernel):
+        for tap_h in range(g.axis[1].kernel):
+            for tap_w in range(across):
+                segment[segments] = (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
+                                     + tap_h * g.axis[1].taps[0].pace * band.place_stride[1] + tap_w * g.axis[2].taps[0].pace * channels)
+                segments += 1
+    pixel = 0
+    for h in range(height):
+        for w in range(width):
+            row[pixel] = h * g.axis[1].step * band.place_stride[1] + w * g.axis[2].step * channels
+            pixel += 1
+    memset(&product, 0, sizeof(product))
+    product.rows, product.runs, product.add, product.columns = part.outputs.end - part.outputs.first, 1, 1, columns
+    product.c, product.c_row_stride = part.sums, columns
+    product.c_panel_stride = product.run[0].panel_stride = FR_SLOTS * g.kernels.width
+    product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
+    product.run[0].segments, product.run[0].length = height, width
+    product.run[0].segment_stride, product.run[0].b, product.run[0].b_stride = g.dy.place_stride[1], rows, stride
+    for n in range(box[0].end - box[0].first):
+        for d in range(box[1].end - box[1].first):
+            g.kernels.gather(pixel, segments, length,
+                             band.data + (n * band.batch_stride + d * g.axis[0].step * band.place_stride[0]) * g.itemsize,
+                             row, segment, rows, stride)
+            product.run[0].a = dy_at(g, box, part, n, d)
+            gemm_columns(g.kernels, g.itemsize, &product)
+
+
+cdef inline ptrdiff_t row_of_gathered(const Gradient *g, ptrdiff_t columns) noexcept nogil:
+    return ceil_div(columns, g.kernels.width) * g.kernels.width
+
+
+cdef inline char *dy_at(const Gradient *g, const Range *box, const Part *part, ptrdiff_t n, ptrdiff_t d) noexcept nogil:
+    return g.dy.data + ((box[0].first + n) * g.dy.batch_stride
+                        + (part.group * g.outputs + part.outputs.first) * g.dy.channel_stride
+                        + (box[1].first + d) * g.dy.place_stride[0] + box[2].first * g.dy.place_stride[1]
+                        + box[3].first * g.dy.place_stride[2]) * g.itemsize
+
+
+cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
+    cdef Gradient *g = <Gradient *> work
+    cdef ptrdiff_t items = g.groups * g.input_parts * g.output_parts, item, number, map, channels
+    cdef char *memory = g.scratch + member * g.scratch_bytes
+    cdef Part part
+    cdef Range box[4]
+    cdef Band band
+    part.sums = memory + g.band_bytes
+    for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
+        part.group = item // (g.input_parts * g.output_parts)
+        part.inputs = part_of(g.inputs, item // g.output_parts % g.input_parts, g.input_parts, g.kernels.width)
+        part.outputs = part_of(g.outputs, item % g.output_parts, g.output_parts, 1)
+        channels = part.inputs.end - part.inputs.first
+        if channels <= 0 or part.outputs.end <= part.outputs.first:
+            continue
+        memset(part.sums, 0, (part.outputs.end - part.outputs.first) * g.taps * channels * g.itemsize)
+        for number in range(g.blocks.total):
+            box_of(&g.blocks, number, box)
+            fill_band(g.kernels, g.itemsize, g.axis, &g.x, part.group * g.inputs + part.inputs.first, channels, box, memory, &band)
+            if g.gathered:
+                add_gathered(g, box, &band, &part, memory + g.band_bytes
+                             + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64)
+            else:
+                add_box(g, box, &band, &part)
+        for map in range(part.outputs.end - part.outputs.first):
+            g.kernels.add_turned(
+                g.taps, channels, part.sums + map * g.taps * channels * g.itemsize, channels,
+                g.grad + ((part.group * g.outputs + part.outputs.first + map) * g.inputs + part.inputs.first) * g.taps * g.itemsize,
+                g.taps)
+
+
+cdef inline Range part_of(ptrdiff_t whole, ptrdiff_t part, ptrdiff_t parts, ptrdiff_t unit) noexcept nogil:
+    """An even part in whole units."""
+    cdef ptrdiff_t units = ceil_div(whole, unit)
+    cdef Range range_
+    range_.first = min(whole, units * part // parts * unit)
+    range_.end = min(whole, units * (part + 1) // parts * unit)
+    return range_
+
+
+def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
+                        ptrdiff_t groups, bint channels_last):
+    """grad += the gradient of the weights of a correlation with these windows, from dy, the gradient of its sums.
+
+    All C-contiguous and of five axes; grad (groups * outputs, inputs, *kernel).
+    """
+    cdef Gradient g
+    cdef Axis *axis = windows.axis
+    cdef double work
+    cdef int size
+    g.itemsize = dy.itemsize
+    g.kernels = kernels_for(g.itemsize)
+    g.axis, g.groups, g.taps = axis, groups, taps_of(axis)
+    g.outputs, g.inputs = grad.shape[0] // groups, grad.shape[1]
+    describe_maps(dy, channels_last, &g.dy)
+    describe_maps(x, channels_last, &g.x)
+    g.grad = <char *> cnp.PyArray_DATA(grad)
+    if cnp.PyArray_SIZE(dy) == 0:
+        return
+    work = product_time(cnp.PyArray_SIZE(dy), g.inputs, g.taps)
+    size = team_size(work, 1, groups * max(g.outputs, g.inputs // g.kernels.width))
+    g.input_parts = g.output_parts = 1
+    if groups < size:
+        if g.inputs >= 2 * size * g.kernels.width:
+            g.input_parts = size
+        else:
+            g.output_parts = size
+    cut(axis, x.shape[0], g.inputs, MOST_PIXELS, BAND_BYTES // g.itemsize, 1, &g.blocks)
+    # The last row of B may be read up to a panel past its end.
+    g.band_bytes = ceil_div((largest_band(axis, &g.blocks) * g.inputs + FR_SLOTS * g.kernels.width) * g.itemsize, 64) * 64
+    cdef ptrdiff_t run = g.inputs * (axis[2].kernel if axis[2].taps[0].pace == 1 else 1), width = g.kernels.width
+    cdef ptrdiff_t runs = g.inputs * g.taps // run
+    g.pixels = g.blocks.most[2] * g.blocks.most[3]
+    g.gathered = (run < FR_SLOTS * width and g.input_parts == 1
+                  and 5 * ceil_div(g.inputs * g.taps, width) <= 4 * runs * ceil_div(run, width))
+    g.rows_bytes = (g.pixels * row_of_gathered(&g, g.inputs * g.taps) + FR_SLOTS * width) * g.itemsize if g.gathered else 0
+    g.rows_bytes = ceil_div(g.rows_bytes, 64) * 64
+    g.scratch_bytes = g.band_bytes + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64 + g.rows_bytes
+    g.scratch_bytes = ceil_div(g.scratch_bytes + (g.pixels + g.taps) * <ptrdiff_t> sizeof(ptrdiff_t), 4096) * 4096 + 64
+    cdef Block scratch = new_block(size * g.scratch_bytes)
+    g.scratch = scratch.data
+    with nogil:
+        run_team(share_of_gradient, &g, size)
+
+
+cdef struct Sums:
+    const fr_kernels *kernels
+    int itemsize
+    Maps dy
+    ptrdiff_t N, places
+    char *grad
+
+
+cdef void share_of_sums(void *work, Team *team, int member) noexcept nogil:
+    """Each map of the batch is summed alone, then added: short sums are more exact."""
+    cdef Sums *s = <Sums *> work
+    cdef ptrdiff_t map, n, first = first_of(s.dy.channels, member, team.size), end = first_of(s.dy.channels, member + 1, team.size)
+    cdef fr_gemm add
+    if s.dy.channel_stride != 1 or s.dy.channels == 1:
+        for map in range(first, end):
+            for n in range(s.N):
+                s.kernels.add_sum(s.places, s.dy.data + (n * s.dy.batch_stride + map * s.places) * s.itemsize,
+                                  s.grad + map * s.itemsize)
+        return
+    memset(&add, 0, sizeof(add))
+    add.rows, add.columns, add.add = 1, end - first, 1
+    add.c_panel_stride = add.init_panel_stride = FR_SLOTS * s.kernels.width
+    add.c = s.grad + first * s.itemsize
+    for n in range(s.N * s.places if end > first else 0):
+        add.init = s.dy.data + (n * s.dy.channels + first) * s.itemsize
+        gemm_columns(s.kernels, s.itemsize, &add)
+
+
+def add_map_sums(cnp.ndarray dy not None, cnp.ndarray grad not None, bint channels_last):
+    """grad (K,) += the sum of each map of dy, C-contiguous and of five axes."""
+    cdef Sums s
+    s.itemsize = dy.itemsize
+    s.kernels = kernels_for(s.itemsize)
+    describe_maps(dy, channels_last, &s.dy)
+    s.N, s.grad = dy.shape[0], <char *> cnp.PyArray_DATA(grad)
+    if cnp.PyArray_SIZE(dy) == 0:
+        return
+    s.places = cnp.PyArray_SIZE(dy) // (s.N * s.dy.channels)
+    cdef int size = team_size(0.1 * cnp.PyArray_SIZE(dy), 1, s.dy.channels)
+    with nogil:
+        run_team(share_of_sums, &s, size)
+
+
+cdef struct Elementwise:
+    const fr_kernels *kernels
+    int itemsize, activation
+    ptrdiff_t n
+    const char *h
+    const char *dh
+    char *da
+
+
+cdef void share_of_elements(void *work, Team *team, int member) noexcept nogil:
+    cdef Elementwise *e = <Elementwise *> work
+    cdef ptrdiff_t first = first_of(e.n, member, team.size) * e.itemsize, end = first_of(e.n, member + 1, team.size) * e.itemsize
+    e.kernels.activation_gradient((end - first) // e.itemsize, e.h + first, e.dh + first, e.da + first, e.activation)
+
+
+def activation_gradient(cnp.ndarray h not None, cnp.ndarray dh not None, cnp.ndarray da not None, int activation):
+    """da = dh * act'(a), where h = act(a); contiguous and alike. da may be dh."""
+    cdef Elementwise e
+    e.itemsize, e.activation, e.n = h.itemsize, activation, cnp.PyArray_SIZE(h)
+    e.kernels = kernels_for(e.itemsize)
+    e.h, e.dh = <const char *> cnp.PyArray_DATA(h), <const char *> cnp.PyArray_DATA(dh)
+    e.da = <char *> cnp.PyArray_DATA(da)
+    cdef int size = team_size(0.5 * e.n, 1, e.n)
+    with nogil:
+        run_team(share_of_elements, &e, size)

@@ -1,0 +1,152 @@
+"""Transposed convolutions over one, two and three spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import cleandoc
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastrnn import ops
+from fastrnn._checks import FloatArray, choice
+from fastrnn.init import Initializer, RandomSource
+from fastrnn.layers.convolution import Convolution, Sizes, as_tuple
+from fastrnn.layers.layer import registered
+
+__all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
+
+class _ConvTranspose(Convolution):
+    """Transposed convolution: K kernels are laid down at each place of the maps, and summed where they overlap.
+
+        y_k = act(bias_k + a_k)         a_k[o * stride + t * dilation - before] += weight_ck[t] * x_c[o]
+
+    A size becomes ``(size - 1) * stride - before - after + dilation * (kernel_size - 1) + output_padding + 1``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        C and K.
+    kernel_size, stride : int, or one per spatial axis
+    padding : int, or for each spatial axis an int or a pair (before, after)
+        Places taken away from y.
+    output_padding : int, or one per spatial axis
+        Places left or added at the far end; less than stride or dilation.
+    groups : int
+        Divides C and K.
+    bias : bool
+    dilation : int, or one per spatial axis
+    padding_mode : "zeros"
+    layout : "NCL", "NCHW", "NCDHW" or None; "NLC", "NHWC", "NDHWC"
+        How x and y lie; the weight always has PyTorch's shape.
+    activation : None, "relu", "tanh" or "sigmoid"
+    dtype : float32 or float64
+    rng : int, numpy.random.Generator or None
+        Source of the initial weights.
+    weight_init, bias_init : str or callable
+        See `fastrnn.init`. "torch", the default, is uniform in +-1/sqrt(K/groups * kernel) for both.
+
+    Attributes
+    ----------
+    weight : (C, K/groups, *kernel_size)
+    bias : (K,), or None
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Any = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Sizes = 1,
+        padding_mode: str = "zeros",
+        *,
+        layout: str | None = None,
+        activation: str | None = None,
+        dtype: DTypeLike = np.float32,
+        rng: RandomSource = None,
+        weight_init: Initializer = "torch",
+        bias_init: Initializer | None = None,
+    ) -> None:
+        kernel = self._channels(in_channels, out_channels, kernel_size, groups)
+        self.stride, self.padding, self.dilation = as_tuple(stride), as_tuple(padding), as_tuple(dilation)
+        self.output_padding, self.activation = as_tuple(output_padding), activation
+        self.padding_mode = choice(self._name, "padding_mode", padding_mode, ("zeros",))
+        shape = (self.in_channels, self.out_channels // self.groups, *kernel)
+        self._set_up(shape, bias, False, layout, dtype, rng, weight_init, bias_init)
+
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
+        return self._named(
+            ops.pack_conv_transpose,
+            params["weight"],
+            params.get("bias"),
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            layout=self.layout,
+            backward=training,
+        )
+
+    def _check_options(self) -> None:
+        if self.activation is not None:
+            choice(self._name, "activation", self.activation, ("relu", "tanh", "sigmoid"))
+        self._cache.get(self._parameters, self._pack, training=False)
+
+    def _run_forward(self, x: FloatArray, params: Any) -> FloatArray:
+        y: FloatArray = self._named(ops.conv_transpose_forward, x, params, activation=self.activation)
+        return y
+
+    def _run_vjp(self, x: FloatArray, params: Any) -> tuple[FloatArray, Callable[..., Any]]:
+        result: tuple[FloatArray, Callable[..., Any]] = self._named(
+            ops.conv_transpose_vjp, x, params, activation=self.activation
+        )
+        return result
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "output_padding": self.output_padding,
+            "groups": self.groups,
+            "bias": "bias" in self._parameters,
+            "dilation": self.dilation,
+            "padding_mode": self.padding_mode,
+            "layout": self.layout,
+            "activation": self.activation,
+        }
+
+
+@registered
+class ConvTranspose1d(_ConvTranspose):
+    """Transposed convolution over signals (N, C, L)."""
+
+    S = 1
+
+
+@registered
+class ConvTranspose2d(_ConvTranspose):
+    """Transposed convolution over images (N, C, H, W)."""
+
+    S = 2
+
+
+@registered
+class ConvTranspose3d(_ConvTranspose):
+    """Transposed convolution over volumes (N, C, D, H, W)."""
+
+    S = 3
+
+
+for _kind in (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d):
+    _kind.__doc__ = f"{_kind.__doc__}\n\n{cleandoc(_ConvTranspose.__doc__ or '')}"

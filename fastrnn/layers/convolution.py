@@ -1,0 +1,203 @@
+"""What the convolutional layers share: options, parameters, calls and pullbacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastrnn import init
+from fastrnn._checks import FloatArray, as_array, as_dtype, as_fitting, as_generator, flag, positive_int
+from fastrnn.errors import ArgumentError, DTypeError, ShapeError
+from fastrnn.init import Initializer, RandomSource
+from fastrnn.layers.layer import Layer
+from fastrnn.layers.packing import PackCache
+from fastrnn.layers.pullback import simple_pullback
+from fastrnn.ops._spatial import is_channels_last, maps_spec, per_axis
+
+__all__ = ["Convolution", "Sizes", "as_tuple"]
+
+#: An int for all spatial axes, or one for each.
+Sizes: TypeAlias = "int | tuple[int, ...]"
+Pullback: TypeAlias = Callable[[FloatArray], FloatArray]
+
+
+def as_tuple(value: Any) -> Any:
+    """Return lists, as a file has them, as tuples."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+
+
+class Convolution(Layer):
+    """Base class of convolutions and transposed ones over `S` spatial axes."""
+
+    #: Number of spatial axes.
+    S: ClassVar[int]
+
+    weight: FloatArray
+    bias: FloatArray | None
+    gain: FloatArray | None
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
+    dtype: np.dtype[Any]
+    layout: str | None
+
+    def _set_up(
+        self,
+        weight_shape: tuple[int, ...],
+        bias: bool,
+        gain: bool,
+        layout: str | None,
+        dtype: DTypeLike,
+        rng: RandomSource,
+        weight_init: Initializer,
+        bias_init: Initializer | None,
+    ) -> None:
+        """Make the parameters and try the options out on them."""
+        name = self._name
+        self.layout = layout
+        self._last = is_channels_last(name, layout, self.S)
+        self.dtype = as_dtype(name, dtype)
+        self._cache = PackCache()
+        has_bias, has_gain = flag(name, "bias", bias), flag(name, "gain", gain)
+        K = self.out_channels
+        options: Any = {"dtype": self.dtype, "rng": as_generator(name, rng)}
+        bound = 1 / math.sqrt(math.prod(weight_shape[1:]))
+        draw = init.initializer(name, "weight_init", weight_init, bound)
+        if bias_init is None:
+            bias_init = "torch" if isinstance(weight_init, str) and weight_init == "torch" else "zeros"
+        draw_bias = init.initializer(name, "bias_init", bias_init, bound)
+        weight = as_fitting(name, "initial weight", draw(weight_shape, **options), weight_shape, self.dtype)
+        self._own("weight", weight)
+        if has_bias:
+            self._own("bias", as_fitting(name, "initial bias", draw_bias((K,), **options), (K,), self.dtype))
+        else:
+            self.bias = None
+        if has_gain:
+            self._own("gain", np.ones(K, self.dtype))
+        else:
+            self.gain = None
+        self._check_options()
+
+    def _channels(self, in_channels: int, out_channels: int, kernel_size: Sizes, groups: int) -> tuple[int, ...]:
+        """Check and keep the sizes; return the kernel."""
+        name = self._name
+        self.in_channels = positive_int(name, "in_channels", in_channels)
+        self.out_channels = positive_int(name, "out_channels", out_channels)
+        self.groups = positive_int(name, "groups", groups)
+        for arg, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ArgumentError(f"{name}: 'groups' must divide '{arg}'={channels}, got {self.groups}")
+        self.kernel_size = per_axis(name, "kernel_size", kernel_size, self.S, 1)
+        return self.kernel_size
+
+    def _named(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call an operation; its errors name this layer instead."""
+        try:
+            return operation(*args, **options)
+        except (ArgumentError, DTypeError, ShapeError) as error:
+            text = str(error).partition(": ")[2]
+            raise type(error)(f"{self._name}: {text}") from None
+
+    def _check_options(self) -> None:
+        """Raise an error of this layer's name for unfit options."""
+        raise NotImplementedError
+
+    def _run_forward(self, x: FloatArray, params: Any) -> FloatArray:
+        raise NotImplementedError
+
+    def _run_vjp(self, x: FloatArray, params: Any) -> tuple[FloatArray, Callable[..., Any]]:
+        raise NotImplementedError
+
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
+        raise NotImplementedError
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Return the output maps, (N, K, *counts) for x (N, C, *sizes), or without N for both; or as the layout says.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+        """
+        maps, batched = self._input(x)
+        y = self._run_forward(maps, self._cache.get(self._parameters, self._pack, training=False))
+        return y if batched else y[0]
+
+    def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
+        """Return what calling returns, and the pullback.
+
+        Returns
+        -------
+        y : ndarray
+        backward : ``backward(dy) -> dx``
+            Adds to the gradients of the parameters. May be called once.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+        """
+        own = dict(self._parameters)
+        maps, batched = self._input(x)
+        y, pull = self._run_vjp(maps, self._cache.get(own, self._pack, training=True))
+
+        def run(dy: FloatArray) -> FloatArray:
+            grads = {name: parameter.grad for name, parameter in own.items()}
+            dx: FloatArray = pull(dy if batched else dy[None], grads=grads)[0]
+            return dx if batched else dx[0]
+
+        result = y if batched else y[0]
+        return result, simple_pullback(self._name, tuple(own.values()), result, run)
+
+    def _input(self, x: object) -> tuple[FloatArray, bool]:
+        """Return x with a batch, and whether it had one."""
+        array = as_array(self._name, "x", x, self.dtype)
+        batched = array.ndim == self.S + 2
+        channel = -1 if self._last else 1 - (not batched)
+        if array.ndim not in (self.S + 1, self.S + 2) or array.shape[channel] != self.in_channels:
+            spec = maps_spec(self.S, self._last, f"C={self.in_channels}")
+            raise ShapeError(f"{self._name}: 'x' must have shape {spec} or without N, got {array.shape}")
+        return (array if batched else array[None]), batched
+
+    def _values(self) -> dict[str, Any]:
+        """Return all options by name, without how the weights were initialised."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """Return the options of the layer, without how its weights were initialised."""
+        return {**super().config(), **self._values(), "dtype": self.dtype.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """Build a layer with zero weights from what `config` returned."""
+        options: dict[str, Any] = {name: value for name, value in config.items() if name != "type"}
+        return cls(**options, weight_init="zeros")  # type: ignore[call-arg]
+
+    def _options(self) -> str:
+        values = self._values()
+        if self.dtype != np.float32:
+            values["dtype"] = self.dtype.name
+        always = ("in_channels", "out_channels", "kernel_size")
+        shown = {k: v for k, v in values.items() if k in always or v != _DEFAULTS.get(k, v)}
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+#: What `repr` leaves out.
+_DEFAULTS: dict[str, Any] = {
+    "stride": 1,
+    "padding": 0,
+    "output_padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "bias": True,
+    "padding_mode": "zeros",
+    "layout": None,
+    "activation": None,
+    "gain": False,
+    "flip": False,
+    "algorithm": "auto",
+    "dtype": "float32",
+}

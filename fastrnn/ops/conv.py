@@ -1,0 +1,368 @@
+"""Convolution over one, two or three spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fastrnn._checks import as_array, as_float_array, check_shape, flag
+from fastrnn._kernels._conv import ACTIVATIONS, Kernels
+from fastrnn._kernels._conv_few import FewChannelsKernels
+from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
+from fastrnn._kernels._depthwise import DepthwiseKernels, add_depthwise_gradient
+from fastrnn._kernels._memory import empty
+from fastrnn._kernels._windows import Windows
+from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn.ops._conv_algorithm import choose
+from fastrnn.ops._recurrent import check_grads, once, shapes_of
+from fastrnn.ops._spatial import (
+    Array,
+    Geometry,
+    Three,
+    as_maps,
+    check_weight,
+    fold_border,
+    make_geometry,
+    maps_shape,
+    sizes_of,
+    with_axes,
+    without_axes,
+)
+
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels | FewChannelsKernels
+Grads = dict[str, Array]
+Pullback = Callable[..., tuple[Array, Grads]]
+
+__all__ = ["PackedConv", "conv_forward", "conv_vjp", "pack_conv"]
+
+ONE: Three = (1, 1, 1)
+
+
+def activation_number(name: str, activation: Any) -> int:
+    """Return the kernels' number of an activation."""
+    if activation is not None and activation not in ACTIVATIONS[1:]:
+        shown = ", ".join(map(repr, ACTIVATIONS))
+        raise ArgumentError(f"{name}: 'activation' must be one of {shown}, got {activation!r}")
+    return ACTIVATIONS.index(activation)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedConv:
+    """The weights of a convolution as the kernels read them: a snapshot, accepted in place of `weight`.
+
+    It holds the options that the packing depends on; a call may not give others.
+    """
+
+    forward: AnyKernels
+    backward: AnyKernels | None
+    geometry: Geometry
+    algorithm: str
+    shapes: dict[str, tuple[int, ...]]
+    gain: Array | None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the element type."""
+        return self.forward.dtype
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Return C and K."""
+        K, per_group, *_ = self.shapes["weight"]
+        return per_group * self.geometry.groups, K
+
+
+def pack_conv(
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    gain: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    layout: str | None = None,
+    flip: bool = False,
+    algorithm: str = "auto",
+    backward: bool = True,
+) -> PackedConv:
+    """Return a snapshot of a convolution's parameters and options in the layout of the kernels, in place of `weight`.
+
+    With ``backward=False`` it serves `conv_forward` only, and costs half. Arguments are those of `conv_forward`.
+    """
+    options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
+    return _pack("pack_conv", weight, bias, gain, options, backward)
+
+
+def _pack(
+    name: str, weight: Any, bias: Array | None, gain: Array | None, options: tuple[Any, ...], backward: bool
+) -> PackedConv:
+    stride, padding, dilation, groups, padding_mode, layout, flip, algorithm = options
+    if isinstance(weight, PackedConv):
+        if bias is not None or gain is not None:
+            raise ArgumentError(f"{name}: 'bias' and 'gain' must be None beside a packed weight, which holds its own")
+        if options != DEFAULTS:
+            raise ArgumentError(f"{name}: a packed weight holds its options; others cannot be given beside it")
+        if backward and weight.backward is None:
+            raise ArgumentError(f"{name}: 'weight' must be packed with backward=True, got backward=False")
+        return weight
+    weight = np.ascontiguousarray(as_float_array(name, "weight", weight))
+    check_weight(name, weight)
+    kernel = weight.shape[2:]
+    geometry = make_geometry(
+        name, kernel, stride, padding, dilation, groups, layout, padding_mode, flag(name, "flip", flip)
+    )
+    K, groups = len(weight), geometry.groups
+    if K % groups:
+        raise ArgumentError(f"{name}: 'groups' must divide the {K} output maps, got {groups}")
+    arrays = {"weight": weight}
+    for arg, vector in (("bias", bias), ("gain", gain)):
+        if vector is not None:
+            arrays[arg] = np.array(as_array(name, arg, vector, weight.dtype), order="C")
+            check_shape(name, arg, arrays[arg], "(K)", K=K)
+    five = weight.reshape(K, weight.shape[1], *geometry.kernel)
+    scale = arrays.get("gain")
+    way = choose(name, algorithm, geometry)
+    forward: AnyKernels
+    back: AnyKernels | None = None
+    if is_depthwise(weight.shape[1], groups, K, geometry.channels_last):
+        forward = DepthwiseKernels(five, arrays.get("bias"), scale, geometry.channels_last)
+        back = DepthwiseKernels(five, None, None, geometry.channels_last) if backward else None
+    else:
+        forward = Kernels(five, arrays.get("bias"), scale, groups, False, geometry.windows(geometry.kernel, ONE))
+        if backward:
+            back = _backward_kernels(five, geometry)
+    return PackedConv(forward, back, geometry, way, shapes_of(arrays), scale)
+
+
+#: As many input channels count as few: their gradient takes another way.
+FEW_CHANNELS = 4
+
+
+def _backward_kernels(five: Array, geometry: Geometry) -> AnyKernels:
+    """Return the weights packed for the gradient of x."""
+    few = five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS
+    if few and geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1:
+        low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
+        in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
+        return FewChannelsKernels(np.ascontiguousarray(in_order), geometry.stride, geometry.dilation, low)
+    return Kernels(five, None, None, geometry.groups, True, _backward_windows(geometry, ONE, ONE)[1])
+
+
+def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
+    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
+    return inputs == 1 and groups > 1 and (groups == K or not channels_last)
+
+
+def add_weight(da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Three, counts: Three, outputs: int) -> None:
+    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array."""
+    five = grad.reshape(*grad.shape[:2], *geometry.kernel)
+    target = np.zeros_like(five) if geometry.flip else five
+    windows = replace(geometry, flip=False).windows(sizes, counts)
+    if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
+        add_depthwise_gradient(da, x, target, windows, geometry.channels_last)
+    else:
+        add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
+    if geometry.flip:
+        five += target[:, :, ::-1, ::-1, ::-1]
+
+
+def _backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:
+    """Return the sizes of what the gradient of x is computed for, x with a border that is no zeros, and the windows."""
+    if geometry.border == "zeros":
+        return sizes, geometry.transposed(sizes, counts)
+    return geometry.over_padded(sizes, counts)
+
+
+#: Options of `conv_forward` that were not given.
+DEFAULTS = (1, 0, 1, 1, "zeros", None, False, "auto")
+
+
+def conv_forward(
+    x: Array,
+    weight: Array | PackedConv,
+    bias: Array | None = None,
+    *,
+    gain: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    layout: str | None = None,
+    activation: str | None = None,
+    flip: bool = False,
+    algorithm: str = "auto",
+) -> Array:
+    """Slide K kernels over maps.
+
+        y_k[o] = gain_k * act(bias_k + sum over c, t of weight_kc[t] * x_c[o * stride + t * dilation - low])
+
+    Parameters
+    ----------
+    x : ndarray (N, C, *sizes), or as `layout` says; float32 or float64
+    weight : ndarray (K, C/groups, *kernel) with one to three axes of the kernel, or what `pack_conv` made of it
+    bias : ndarray (K,), optional
+    gain : ndarray (K,), optional. Factor of each map after the activation.
+    stride, dilation : int, or one per spatial axis
+    padding : int, or for each spatial axis an int or a pair (before, after); or "valid", "same" (stride 1), "causal" (one
+        axis)
+    groups : int. Divides C and K.
+    padding_mode : "zeros", "reflect", "replicate" or "circular"
+    layout : "NCL", "NCHW", "NCDHW" or None; "NLC", "NHWC", "NDHWC" for channels last, of x and y alike
+    activation : None, "relu", "tanh" or "sigmoid"
+    flip : bool. Reverse the kernels: a convolution in place of a correlation.
+    algorithm : "auto", "direct" or "winograd"
+
+    Returns
+    -------
+    y : ndarray (N, K, *counts), or as `layout` says
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+    """
+    name = "conv_forward"
+    options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
+    packed = _pack(name, weight, bias, gain, options, False)
+    number = activation_number(name, activation)
+    maps, counts = checked_input(name, x, packed)
+    y = run_forward(packed, maps, counts, number, scaled=True)
+    return without_axes(y, packed.geometry)
+
+
+def checked_input(name: str, x: Array, packed: PackedConv) -> tuple[Array, Three]:
+    """Return x with three spatial axes, and the number of windows."""
+    maps = as_maps(name, "x", x, packed.dtype, packed.geometry, packed.channels[0])
+    return maps, packed.geometry.counts(name, sizes_of(maps, packed.geometry.channels_last))
+
+
+def run_forward(packed: PackedConv, maps: Array, counts: Three, activation: int, *, scaled: bool) -> Array:
+    """Return the output maps; the gain only if `scaled`."""
+    geometry = packed.geometry
+    y = empty(maps_shape(len(maps), packed.channels[1], counts, geometry.channels_last), packed.dtype)
+    windows = geometry.windows(sizes_of(maps, geometry.channels_last), counts)
+    packed.forward.run(maps, y, windows, geometry.channels_last, activation, scaled)
+    return y
+
+
+def conv_vjp(
+    x: Array,
+    weight: Array | PackedConv,
+    bias: Array | None = None,
+    *,
+    gain: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    layout: str | None = None,
+    activation: str | None = None,
+    flip: bool = False,
+    algorithm: str = "auto",
+) -> tuple[Array, Pullback]:
+    """Slide K kernels over maps and return the pullback. Arguments are those of `conv_forward`.
+
+    With h = act(a), y = gain * h, and i = o * stride + t * dilation a place in the padded x:
+
+        dh = gain * dy                  dgain_k = sum over N, o of dy_k[o] h_k[o]
+        da = dh * act'(a)               dbias_k = sum over N, o of da_k[o]
+        dx_c[i] += weight_kc[t] da_k[o] over k, t, o; then what came from a border goes back to where it was taken
+        dweight_kc[t] = sum over N, o of da_k[o] x_c[i]
+
+    Returns
+    -------
+    y : ndarray (N, K, *counts), or as `layout` says
+    pullback : ``pullback(dy, *, grads=None) -> (dx, grads)``
+        dy as y. Gradients of weight and, if given, bias and gain, are added into the arrays of the mapping `grads` where it
+        has them. May succeed once; a second call raises RuntimeError.
+    """
+    name = "conv_vjp"
+    options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
+    packed = _pack(name, weight, bias, gain, options, True)
+    number = activation_number(name, activation)
+    maps, counts = checked_input(name, x, packed)
+    geometry = packed.geometry
+    h = run_forward(packed, maps, counts, number, scaled=packed.gain is None)
+    y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
+    saved = _Saved(packed, maps.copy(), counts, _kept(h, number, packed), number)
+    shape = without_axes(y, geometry).shape
+
+    def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
+        given = as_array(name, "dy", dy, packed.dtype)
+        if given.shape != shape:
+            raise ShapeError(f"{name}: 'dy' must have shape {shape}, got {given.shape}")
+        sums = check_grads(name, packed.shapes, grads, packed.dtype)
+        return _pull_back(saved, with_axes(np.ascontiguousarray(given), geometry), sums), sums
+
+    return without_axes(y, geometry), once(name, pullback)
+
+
+def _kept(h: Array, activation: int, packed: PackedConv) -> Array | None:
+    """Return what the pullback needs of h, in memory of its own."""
+    if packed.gain is not None:
+        return h
+    return h.copy() if activation else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Saved:
+    """What the forward pass leaves for the pullback; h comes before the gain, if it is needed."""
+
+    packed: PackedConv
+    x: Array
+    counts: Three
+    h: Array | None
+    activation: int
+
+
+def _per_map(vector: Array, channels_last: bool) -> Array:
+    return vector if channels_last else vector[:, None, None, None]
+
+
+def _pull_back(saved: _Saved, dy: Array, sums: Grads) -> Array:
+    packed, geometry = saved.packed, saved.packed.geometry
+    last = geometry.channels_last
+    da = dy
+    if packed.gain is not None and saved.h is not None:
+        product = np.ascontiguousarray(dy * saved.h)
+        add_into(sums, "gain", lambda grad: add_map_sums(product, grad, last))
+        da = np.ascontiguousarray(dy * _per_map(packed.gain, last))
+    if saved.activation and saved.h is not None:
+        target = empty(da.shape, packed.dtype)
+        activation_gradient(saved.h, da, target, saved.activation)
+        da = target
+    if "bias" in sums:
+        add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
+    sizes = sizes_of(saved.x, last)
+    add_into(sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, sizes, saved.counts, len(grad)))
+    return _input_gradient(saved, da, sizes)
+
+
+def _input_gradient(saved: _Saved, da: Array, sizes: Three) -> Array:
+    """Return dx: the transposed convolution of da, its borders folded back."""
+    packed, geometry = saved.packed, saved.packed.geometry
+    assert packed.backward is not None
+    last, C = geometry.channels_last, packed.channels[0]
+    whole, windows = _backward_windows(geometry, sizes, saved.counts)
+    dx = empty(maps_shape(len(da), C, whole, last), packed.dtype)
+    packed.backward.run(da, dx, windows, last, 0, False)
+    if geometry.border != "zeros":
+        dx = fold_border(dx, geometry.pads, geometry.border, last)
+    return without_axes(dx, geometry)
+
+
+def add_into(sums: Grads, key: str, add: Callable[[Array], None]) -> None:
+    """Let `add` add to an array of `sums`, through a contiguous one where it is not."""
+    grad = sums[key]
+    if grad.flags.c_contiguous:
+        add(grad)
+        return
+    work = np.zeros(grad.shape, grad.dtype)
+    add(work)
+    grad += work

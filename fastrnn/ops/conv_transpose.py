@@ -1,0 +1,255 @@
+"""Transposed convolution over one, two or three spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrnn._checks import as_array, as_float_array, check_shape
+from fastrnn._kernels._conv import Kernels
+from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums
+from fastrnn._kernels._depthwise import DepthwiseKernels
+from fastrnn._kernels._memory import empty
+from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn.ops._recurrent import check_grads, once, shapes_of
+from fastrnn.ops._spatial import (
+    Array,
+    Geometry,
+    Three,
+    as_maps,
+    check_weight,
+    make_geometry,
+    maps_shape,
+    per_axis,
+    sizes_of,
+    with_axes,
+    without_axes,
+)
+from fastrnn.ops.conv import ONE, AnyKernels, activation_number, add_into, add_weight, is_depthwise
+
+Grads = dict[str, Array]
+Pullback = Callable[..., tuple[Array, Grads]]
+
+__all__ = ["PackedConvTranspose", "conv_transpose_forward", "conv_transpose_vjp", "pack_conv_transpose"]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedConvTranspose:
+    """The weights of a transposed convolution as the kernels read them: a snapshot, accepted in place of `weight`.
+
+    `geometry` is that of the convolution from K to C maps that it is the transpose of.
+    """
+
+    forward: AnyKernels
+    backward: AnyKernels | None
+    geometry: Geometry
+    output_padding: Three
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the element type."""
+        return self.forward.dtype
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Return C and K."""
+        C, per_group, *_ = self.shapes["weight"]
+        return C, per_group * self.geometry.groups
+
+    def sizes(self, name: str, counts: Three) -> Three:
+        """Return the sizes of y, for those of x; refuse what leaves nothing."""
+        geometry = self.geometry
+        sizes = tuple(
+            (count - 1) * geometry.stride[a] - sum(geometry.pads[a]) + geometry.span(a) + self.output_padding[a]
+            for a, count in enumerate(counts)
+        )
+        if min(sizes) < 1:
+            raise ShapeError(
+                f"{name}: 'padding' must leave at least one place of the output, got sizes {sizes[3 - geometry.S :]}"
+            )
+        return sizes[0], sizes[1], sizes[2]
+
+
+def pack_conv_transpose(
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    layout: str | None = None,
+    backward: bool = True,
+) -> PackedConvTranspose:
+    """Return a snapshot of the parameters and options in the layout of the kernels, in place of `weight`.
+
+    With ``backward=False`` it serves `conv_transpose_forward` only, and costs half.
+    """
+    options = (stride, padding, output_padding, dilation, groups, layout)
+    return _pack("pack_conv_transpose", weight, bias, options, backward)
+
+
+#: Options of `conv_transpose_forward` that were not given.
+DEFAULTS = (1, 0, 0, 1, 1, None)
+
+
+def _pack(name: str, weight: Any, bias: Array | None, options: tuple[Any, ...], backward: bool) -> PackedConvTranspose:
+    stride, padding, output_padding, dilation, groups, layout = options
+    if isinstance(weight, PackedConvTranspose):
+        if bias is not None or options != DEFAULTS:
+            raise ArgumentError(f"{name}: a packed weight holds its bias and options; none can be given beside it")
+        if backward and weight.backward is None:
+            raise ArgumentError(f"{name}: 'weight' must be packed with backward=True, got backward=False")
+        return weight
+    weight = np.ascontiguousarray(as_float_array(name, "weight", weight))
+    check_weight(name, weight)
+    if isinstance(padding, str):
+        raise ArgumentError(f"{name}: 'padding' must be an int, ints or pairs, got {padding!r}")
+    geometry = make_geometry(name, weight.shape[2:], stride, padding, dilation, groups, layout)
+    C, groups, S = len(weight), geometry.groups, geometry.S
+    if C % groups:
+        raise ArgumentError(f"{name}: 'groups' must divide the {C} channels, got {groups}")
+    extra = (0,) * (3 - S) + per_axis(name, "output_padding", output_padding, S, 0)
+    for a in range(3):
+        if extra[a] >= max(geometry.stride[a], geometry.dilation[a]) and extra[a]:
+            raise ArgumentError(
+                f"{name}: 'output_padding' must be less than stride or dilation, got {extra[a]} with stride "
+                f"{geometry.stride[a]} and dilation {geometry.dilation[a]}"
+            )
+    arrays = {"weight": weight}
+    if bias is not None:
+        arrays["bias"] = np.array(as_array(name, "bias", bias, weight.dtype), order="C")
+        check_shape(name, "bias", arrays["bias"], "(K)", K=weight.shape[1] * groups)
+    forward, back = _kernels(
+        weight.reshape(*weight.shape[:2], *geometry.kernel), arrays.get("bias"), geometry, backward
+    )
+    return PackedConvTranspose(forward, back, geometry, (extra[0], extra[1], extra[2]), shapes_of(arrays))
+
+
+def _kernels(
+    five: Array, bias: Array | None, geometry: Geometry, backward: bool
+) -> tuple[AnyKernels, AnyKernels | None]:
+    groups = geometry.groups
+    if is_depthwise(five.shape[1], groups, len(five), geometry.channels_last) and len(five) == groups:
+        last = geometry.channels_last
+        return DepthwiseKernels(five, bias, None, last), DepthwiseKernels(five, None, None, last) if backward else None
+    forward = Kernels(five, bias, None, groups, True, geometry.transposed(ONE, ONE))
+    windows = geometry.windows(geometry.kernel, ONE)
+    return forward, Kernels(five, None, None, groups, False, windows) if backward else None
+
+
+def conv_transpose_forward(
+    x: Array,
+    weight: Array | PackedConvTranspose,
+    bias: Array | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    layout: str | None = None,
+    activation: str | None = None,
+) -> Array:
+    """Lay K kernels down at each place of maps, and sum where they overlap.
+
+        y_k = act(bias_k + a_k)         a_k[o * stride + t * dilation - low] += weight_ck[t] * x_c[o]
+
+    Parameters
+    ----------
+    x : ndarray (N, C, *sizes), or as `layout` says; float32 or float64
+    weight : ndarray (C, K/groups, *kernel), or what `pack_conv_transpose` made of it
+    bias : ndarray (K,), optional
+    stride, dilation : int, or one per spatial axis
+    padding : int, or for each spatial axis an int or a pair (before, after): places taken away from y
+    output_padding : int, or one per spatial axis: places left or added at the far end; less than stride or dilation
+    groups : int. Divides C and K.
+    layout : "NCL", "NCHW", "NCDHW" or None; "NLC", "NHWC", "NDHWC" for channels last, of x and y alike
+    activation : None, "relu", "tanh" or "sigmoid"
+
+    Returns
+    -------
+    y : ndarray (N, K, *sizes), or as `layout` says, where a size becomes
+        ``(size - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+    """
+    name = "conv_transpose_forward"
+    packed = _pack(name, weight, bias, (stride, padding, output_padding, dilation, groups, layout), False)
+    y, _, _ = _run(name, x, packed, activation_number(name, activation))
+    return without_axes(y, packed.geometry)
+
+
+def _run(name: str, x: Array, packed: PackedConvTranspose, activation: int) -> tuple[Array, Array, Three]:
+    """Return y and x with three spatial axes, and the sizes of y."""
+    geometry, (C, K) = packed.geometry, packed.channels
+    maps = as_maps(name, "x", x, packed.dtype, geometry, C)
+    counts = sizes_of(maps, geometry.channels_last)
+    sizes = packed.sizes(name, counts)
+    y = empty(maps_shape(len(maps), K, sizes, geometry.channels_last), packed.dtype)
+    packed.forward.run(maps, y, geometry.transposed(sizes, counts), geometry.channels_last, activation, False)
+    return y, maps, sizes
+
+
+def conv_transpose_vjp(
+    x: Array,
+    weight: Array | PackedConvTranspose,
+    bias: Array | None = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    layout: str | None = None,
+    activation: str | None = None,
+) -> tuple[Array, Pullback]:
+    """Apply a transposed convolution and return its pullback. Arguments are those of `conv_transpose_forward`.
+
+    With y = act(a), and i = o * stride + t * dilation - low a place of y; da is zero outside of y:
+
+        da = dy * act'(a)                                       dbias_k = sum over N, i of da_k[i]
+        dx_c[o] = sum over k, t of weight_ck[t] da_k[i]         dweight_ck[t] = sum over N, o of x_c[o] da_k[i]
+
+    Returns
+    -------
+    y : ndarray (N, K, *sizes), or as `layout` says
+    pullback : ``pullback(dy, *, grads=None) -> (dx, grads)``
+        dy as y. Gradients of weight and, if given, bias, are added into the arrays of the mapping `grads` where it has them.
+        May succeed once; a second call raises RuntimeError.
+    """
+    name = "conv_transpose_vjp"
+    packed = _pack(name, weight, bias, (stride, padding, output_padding, dilation, groups, layout), True)
+    number = activation_number(name, activation)
+    y, maps, sizes = _run(name, x, packed, number)
+    geometry, last = packed.geometry, packed.geometry.channels_last
+    saved, h = maps.copy(), y.copy() if number else None
+    result = without_axes(y, geometry)
+
+    def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
+        assert packed.backward is not None
+        given = as_array(name, "dy", dy, packed.dtype)
+        if given.shape != result.shape:
+            raise ShapeError(f"{name}: 'dy' must have shape {result.shape}, got {given.shape}")
+        sums = check_grads(name, packed.shapes, grads, packed.dtype)
+        da = with_axes(np.ascontiguousarray(given), geometry)
+        if h is not None:
+            target = empty(da.shape, packed.dtype)
+            activation_gradient(h, da, target, number)
+            da = target
+        if "bias" in sums:
+            add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
+        counts = sizes_of(saved, last)
+        add_into(sums, "weight", lambda grad: add_weight(saved, da, grad, geometry, sizes, counts, len(grad)))
+        dx = empty(saved.shape, packed.dtype)
+        packed.backward.run(da, dx, geometry.windows(sizes, counts), last, 0, False)
+        return without_axes(dx, geometry), sums
+
+    return result, once(name, pullback)

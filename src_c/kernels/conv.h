@@ -1,0 +1,111 @@
+// The product of a convolution: as gemm.h, for rows of A that lie anywhere. A row is one output pixel, a segment a stretch of
+// taps and channels that lie together in the input.
+#pragma once
+
+#include "gemm.h"
+#include "lanes.h"
+
+// How many k ahead B is fetched into the first-level cache.
+enum { FR_CONV_AHEAD = 8 };
+
+// clang-format off
+// acc[i][j] += sum over k of a[i][k] * b[k*nv*W + j] for mr rows and nv vectors.
+FR_INLINE void conv_segment(tile acc, const int mr, const int nv, const real *const *a, const real *b, ptrdiff_t length) {
+    const real *a0 = a[0], *a1 = a[mr > 1 ? 1 : 0], *a2 = a[mr > 2 ? 2 : 0];
+    const real *a3 = a[mr > 3 ? 3 : 0], *a4 = a[mr > 4 ? 4 : 0], *a5 = a[mr > 5 ? 5 : 0];
+    const real *end = b + length * nv * FR_WIDTH;
+    for (ptrdiff_t k = 0; b < end; ++k, b += nv * FR_WIDTH) {
+        vec x[6];
+        x[0] = vbroadcast(a0 + k), vpin(&x[0]);
+        if (mr > 1) x[1] = vbroadcast(a1 + k), vpin(&x[1]);
+        if (mr > 2) x[2] = vbroadcast(a2 + k), vpin(&x[2]);
+        if (mr > 3) x[3] = vbroadcast(a3 + k), vpin(&x[3]);
+        if (mr > 4) x[4] = vbroadcast(a4 + k), vpin(&x[4]);
+        if (mr > 5) x[5] = vbroadcast(a5 + k), vpin(&x[5]);
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
+            vec w = vload(b + j * FR_WIDTH);
+            if (mr > 2 && j * FR_WIDTH * sizeof(real) % FR_LINE == 0)
+                __builtin_prefetch(b + (FR_CONV_AHEAD * nv + j) * FR_WIDTH, 0, 3);
+            if (mr > 1) vpin(&w);
+            FR_UNROLL(6) for (int i = 0; i < mr; ++i) acc[i][j] = vfma(x[i], w, acc[i][j]);
+        }
+    }
+}
+// clang-format on
+
+FR_INLINE void conv_tile(const fr_conv *g, ptrdiff_t row, const int mr, const int nv) {
+    tile acc;
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+        const real *from = g->resume ? (const real *)g->c + g->c_row[row + i] * nv * FR_WIDTH : g->bias;
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = from ? vload(from + j * FR_WIDTH) : vzero();
+    }
+    const real *b = g->b;
+    for (ptrdiff_t s = 0; s < g->segments; ++s, b += g->length * nv * FR_WIDTH) {
+        const real *a[6];
+        FR_UNROLL(6) for (int i = 0; i < mr; ++i) a[i] = (const real *)g->a + g->a_row[row + i] + g->segment[s];
+        conv_segment(acc, mr, nv, a, b, g->length);
+    }
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+        real *to = (real *)g->c + g->c_row[row + i] * nv * FR_WIDTH;
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) vstore(to + j * FR_WIDTH, acc[i][j]);
+    }
+}
+
+typedef void conv_tile_fn(const fr_conv *g, ptrdiff_t row);
+
+#define FR_CONV_TILE(mr, nv)                                                      \
+    static FR_NOINLINE void conv_tile_##mr##_##nv(const fr_conv *g, ptrdiff_t row) { \
+        if (mr <= FR_MAX_ROWS) conv_tile(g, row, mr, nv);                         \
+    }
+#define FR_CONV_TILES(nv) \
+    FR_CONV_TILE(1, nv)   \
+    FR_CONV_TILE(2, nv)   \
+    FR_CONV_TILE(3, nv)   \
+    FR_CONV_TILE(4, nv)   \
+    FR_CONV_TILE(5, nv)   \
+    FR_CONV_TILE(6, nv)
+FR_CONV_TILES(1)
+FR_CONV_TILES(2)
+FR_CONV_TILES(3)
+FR_CONV_TILES(4)
+
+#define FR_CONV_ROW(nv) \
+    {conv_tile_1_##nv, conv_tile_2_##nv, conv_tile_3_##nv, conv_tile_4_##nv, conv_tile_5_##nv, conv_tile_6_##nv}
+static conv_tile_fn *const conv_tiles[FR_SLOTS][6] = {FR_CONV_ROW(1), FR_CONV_ROW(2), FR_CONV_ROW(3), FR_CONV_ROW(4)};
+
+static void FR_NAME(conv)(const fr_conv *g) {
+    if (g->rows <= 0) return;
+    const ptrdiff_t tiles = (g->rows + FR_MAX_ROWS - 1) / FR_MAX_ROWS;
+    const ptrdiff_t height = g->rows / tiles, taller = g->rows % tiles;
+    conv_tile_fn *const *shapes = conv_tiles[g->vectors - 1];
+    ptrdiff_t row = 0;
+    for (ptrdiff_t t = 0; t < tiles; ++t) {
+        const ptrdiff_t mr = height + (t < taller);
+        shapes[mr - 1](g, row);
+        row += mr;
+    }
+}
+
+// Whole vectors are written, each stretch past its end into what the next one overwrites.
+static void FR_NAME(gather)(ptrdiff_t rows, ptrdiff_t segments, ptrdiff_t length, const void *src, const ptrdiff_t *row,
+                            const ptrdiff_t *segment, void *dst, ptrdiff_t dst_stride) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        const real *from = (const real *)src + row[r];
+        real *to = (real *)dst + r * dst_stride;
+        for (ptrdiff_t s = 0; s < segments; ++s, to += length) {
+            for (ptrdiff_t j = 0; j < length; j += FR_WIDTH) vstore(to + j, vload(from + segment[s] + j));
+        }
+    }
+}
+
+static void FR_NAME(add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
+                                   ptrdiff_t dst_stride) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        const real *from = (const real *)src + r * src_stride;
+        real *to = (real *)dst + r * dst_stride;
+        for (ptrdiff_t j = 0; j < length; j += FR_WIDTH) {
+            const ptrdiff_t lanes = lanes_left(length - j, 0);
+            vstore_lanes(to + j, vadd(vload_lanes(to + j, lanes), vload_lanes(from + j, lanes)), lanes);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+// Convolution of each channel by itself: with the channels first, vectors run along a row of one map; with the channels last,
+// over the channels of one pixel.
+#pragma once
+
+#include "turn.h"
+
+static FR_NOINLINE vec finished(vec x, int activation, const real *gain) {
+    switch (activation) {
+        case FR_RELU: x = relu(x); break;
+        case FR_TANH: x = vtanh(x); break;
+        case FR_SIGMOID: x = vsigmoid(x); break;
+        default: break;
+    }
+    return gain ? vmul(x, vbroadcast(gain)) : x;
+}
+
+// `vectors` vectors of one output row.
+FR_INLINE void map_vectors(const fr_map_conv *g, const real *x, real *y, const int vectors, ptrdiff_t columns) {
+    vec acc[FR_SLOTS];
+    FR_UNROLL(4) for (int j = 0; j < vectors; ++j) {
+        acc[j] = g->resume ? vload_lanes(y + j * FR_WIDTH, lanes_left(columns, j)) : g->bias ? vbroadcast(g->bias) : vzero();
+    }
+    for (ptrdiff_t t = 0; t < g->taps; ++t) {
+        const vec w = vbroadcast((const real *)g->weight + t);
+        const real *from = x + g->offset[t];
+        FR_UNROLL(4) for (int j = 0; j < vectors; ++j) acc[j] = vfma(w, vload(from + j * FR_WIDTH), acc[j]);
+    }
+    FR_UNROLL(4) for (int j = 0; j < vectors; ++j)
+        vstore_lanes(y + j * FR_WIDTH, finished(acc[j], g->activation, g->gain), lanes_left(columns, j));
+}
+
+enum { FR_MAP_ROWS = 4 };  // output rows that share the loads of a regular kernel
+
+// `rows` rows by `vectors` vectors, for a kernel of `height` taps one input row apart: each vector of an input row serves all
+// output rows that see it. Sums over (w, h), w outside. Lanes past `columns` are neither read nor written in y.
+FR_INLINE void map_tile(const fr_map_conv *g, const real *x, real *y, const int rows, const int height, const int vectors,
+                        const int whole, ptrdiff_t columns) {
+    vec acc[FR_MAP_ROWS][2];
+    const ptrdiff_t across = g->taps / height;
+    const vec start = g->bias ? vbroadcast(g->bias) : vzero();
+    FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+        FR_UNROLL(2) for (int j = 0; j < vectors; ++j) acc[i][j] = start;
+    }
+    if (g->resume) {
+        FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+            FR_UNROLL(2) for (int j = 0; j < vectors; ++j)
+                acc[i][j] = vload_n(y + i * g->y_stride + j * FR_WIDTH, lanes_left(columns, j));
+        }
+    }
+    for (ptrdiff_t s = 0; s < across; ++s) {
+        const real *from = x + g->offset[s];
+        vec w[7];
+        FR_UNROLL(7) for (int r = 0; r < height; ++r) w[r] = vbroadcast((const real *)g->weight + r * across + s);
+        FR_UNROLL(10) for (int i = 0; i < rows + height - 1; ++i, from += g->x_stride) {
+            FR_UNROLL(2) for (int j = 0; j < vectors; ++j) {
+                vec v = vload(from + j * FR_WIDTH);
+                vpin(&v);
+                FR_UNROLL(7) for (int r = 0; r < height; ++r)
+                    if (i - r >= 0 && i - r < rows) acc[i - r][j] = vfma(w[r], v, acc[i - r][j]);
+            }
+        }
+    }
+    if (g->activation || g->gain) {
+        FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+            FR_UNROLL(2) for (int j = 0; j < vectors; ++j) acc[i][j] = finished(acc[i][j], g->activation, g->gain);
+        }
+    }
+    FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+        FR_UNROLL(2) for (int j = 0; j < vectors; ++j) {
+            if (whole || j < vectors - 1) vstore(y + i * g->y_stride + j * FR_WIDTH, acc[i][j]);
+            else vstore_n(y + i * g->y_stride + j * FR_WIDTH, acc[i][j], columns - j * FR_WIDTH);
+        }
+    }
+}
+
+FR_INLINE void map_strip(const fr_map_conv *g, const real *x, real *y, const int rows, const int height) {
+    ptrdiff_t c = 0;
+    for (; c + 2 * FR_WIDTH <= g->columns; c += 2 * FR_WIDTH) map_tile(g, x + c, y + c, rows, height, 2, 1, 2 * FR_WIDTH);
+    if (c + FR_WIDTH < g->columns) map_tile(g, x + c, y + c, rows, height, 2, 0, g->columns - c);
+    else if (c < g->columns) map_tile(g, x + c, y + c, rows, height, 1, 0, g->columns - c);
+}
+
+FR_INLINE void map_strips(const fr_map_conv *g, const int height) {
+    ptrdiff_t r = 0;
+    for (; r + FR_MAP_ROWS <= g->rows; r += FR_MAP_ROWS)
+        map_strip(g, (const real *)g->x + r * g->x_stride, (real *)g->y + r * g->y_stride, FR_MAP_ROWS, height);
+    for (; r < g->rows; ++r) map_strip(g, (const real *)g->x + r * g->x_stride, (real *)g->y + r * g->y_stride, 1, height);
+}
+
+static FR_NOINLINE void map_strips_3(const fr_map_conv *g) { map_strips(g, 3); }
+static FR_NOINLINE void map_strips_5(const fr_map_conv *g) { map_strips(g, 5); }
+static FR_NOINLINE void map_strips_7(const fr_map_conv *g) { map_strips(g, 7); }
+
+static void map_rows(const fr_map_conv *g) {
+    for (ptrdiff_t r = 0; r < g->rows; ++r) {
+        const real *x = (const real *)g->x + r * g->x_stride;
+        real *y = (real *)g->y + r * g->y_stride;
+        ptrdiff_t c = 0;
+        for (; g->columns - c > 3 * FR_WIDTH; c += 4 * FR_WIDTH) map_vectors(g, x + c, y + c, 4, g->columns - c);
+        if (g->columns - c > 2 * FR_WIDTH) map_vectors(g, x + c, y + c, 3, g->columns - c);
+        else if (g->columns - c > FR_WIDTH) map_vectors(g, x + c, y + c, 2, g->columns - c);
+        else if (g->columns > c) map_vectors(g, x + c, y + c, 1, g->columns - c);
+    }
+}
+
+static void FR_NAME(map_conv)(const fr_map_conv *g) {
+    switch (g->height) {
+        case 3: map_strips_3(g); break;
+        case 5: map_strips_5(g); break;
+        case 7: map_strips_7(g); break;
+        default: map_rows(g);
+    }
+}
+
+// Rows are written in whole vectors, each past its end into what the next one overwrites.
+static void FR_NAME(pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
+                              ptrdiff_t dst_stride, ptrdiff_t left, ptrdiff_t right) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        const real *from = (const real *)src + r * src_stride;
+        real *to = (real *)dst + r * dst_stride;
+        if (left) vstore(to, vzero());
+        ptrdiff_t c = 0;
+        for (; c + FR_WIDTH <= columns; c += FR_WIDTH) vstore(to + left + c, vload(from + c));
+        if (c < columns) vstore(to + left + c, vload_n(from + c, columns - c));
+        if (right) vstore(to + left + columns, vzero());
+    }
+}
+
+enum { FR_TAPS_AT_ONCE = 8 };
+
+// Lanes past the row are zeros in both operands: what lies there in x may be an infinity.
+FR_INLINE void map_products(const fr_map_conv *g, ptrdiff_t first, const int taps) {
+    vec acc[FR_TAPS_AT_ONCE];
+    FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vzero();
+    for (ptrdiff_t r = 0; r < g->rows; ++r) {
+        const real *x = (const real *)g->x + r * g->x_stride, *y = (const real *)g->y + r * g->y_stride;
+        ptrdiff_t c = 0;
+        for (; c + FR_WIDTH <= g->columns; c += FR_WIDTH) {
+            const vec d = vload(y + c);
+            FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload(x + g->offset[first + t] + c), acc[t]);
+        }
+        if (c < g->columns) {
+            const ptrdiff_t lanes = g->columns - c;
+            const vec d = vload_n(y + c, lanes);
+            FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload_n(x + g->offset[first + t] + c, lanes), acc[t]);
+        }
+    }
+    FR_UNROLL(8) for (int t = 0; t < taps; ++t) ((real *)g->sums)[first + t] += vsum(acc[t]);
+}
+
+static void FR_NAME(map_conv_weight)(const fr_map_conv *g) {
+    ptrdiff_t t = 0;
+    for (; t + FR_TAPS_AT_ONCE <= g->taps; t += FR_TAPS_AT_ONCE) map_products(g, t, FR_TAPS_AT_ONCE);
+    for (; t + 2 <= g->taps; t += 2) map_products(g, t, 2);
+    if (t < g->taps) map_products(g, t, 1);
+}
+
+static void FR_NAME(pixel_conv)(const fr_pixel_conv *g) {
+    for (ptrdiff_t p = 0; p < g->pixels; ++p) {
+        const real *x = (const real *)g->x + p * g->x_stride;
+        real *y = (real *)g->y + p * g->y_stride;
+        for (ptrdiff_t c = 0; c < g->channels; c += FR_WIDTH) {
+            const ptrdiff_t lanes = lanes_left(g->channels - c, 0);
+            vec acc = g->bias ? vload_lanes((const real *)g->bias + c, lanes) : vzero();
+            for (ptrdiff_t t = 0; t < g->taps; ++t) {
+                acc = vfma(vload_lanes((const real *)g->weight + g->which[t] * g->channels + c, lanes),
+                           vload_lanes(x + g->offset[t] + c, lanes), acc);
+            }
+            acc = finished(acc, g->activation, NULL);
+            if (g->gain) acc = vmul(acc, vload_lanes((const real *)g->gain + c, lanes));
+            vstore_lanes(y + c, acc, lanes);
+        }
+    }
+}
+
+FR_INLINE void pixel_products(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first, const int taps) {
+    vec acc[FR_TAPS_AT_ONCE];
+    FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vzero();
+    for (ptrdiff_t p = 0; p < g->pixels; ++p) {
+        const real *x = (const real *)g->x + p * g->x_stride + c;
+        const vec d = vload_lanes((const real *)g->y + p * g->y_stride + c, lanes);
+        FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload_lanes(x + g->offset[first + t], lanes), acc[t]);
+    }
+    FR_UNROLL(8) for (int t = 0; t < taps; ++t) {
+        real *sum = (real *)g->sums + g->which[first + t] * g->channels + c;
+        vstore_lanes(sum, vadd(vload_lanes(sum, lanes), acc[t]), lanes);
+    }
+}
+
+static void FR_NAME(pixel_conv_weight)(const fr_pixel_conv *g) {
+    for (ptrdiff_t c = 0; c < g->channels; c += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(g->channels - c, 0);
+        ptrdiff_t t = 0;
+        for (; t + FR_TAPS_AT_ONCE <= g->taps; t += FR_TAPS_AT_ONCE) pixel_products(g, c, lanes, t, FR_TAPS_AT_ONCE);
+        for (; t < g->taps; ++t) pixel_products(g, c, lanes, t, 1);
+    }
+}
