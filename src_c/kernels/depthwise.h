@@ -118,7 +118,7 @@ static void FR_NAME(pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src
     for (ptrdiff_t r = 0; r < rows; ++r) {
         const real *from = (const real *)src + r * src_stride;
         real *to = (real *)dst + r * dst_stride;
-        if (left) vstore(to, vzero());
+        if (left) vstore(to + left - FR_WIDTH, vzero());
         ptrdiff_t c = 0;
         for (; c + FR_WIDTH <= columns; c += FR_WIDTH) vstore(to + left + c, vload(from + c));
         if (c < columns) vstore(to + left + c, vload_n(from + c, columns - c));
