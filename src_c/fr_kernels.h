@@ -23,8 +23,8 @@ typedef struct fr_run {
     ptrdiff_t segments, segment_stride, length;
     const void *b;
     ptrdiff_t b_stride, panel_stride;
-    int vectors;  // 1..slots
-    int last;     // vectors-1, or 3 when vectors is 3
+    int vectors;       // 1..slots
+    int last;          // vectors-1, or 3 when vectors is 3
     ptrdiff_t b_skip;  // elements of B that are left out after each segment
 } fr_run;
 

@@ -6,10 +6,17 @@
 
 static FR_NOINLINE vec finished(vec x, int activation, const real *gain) {
     switch (activation) {
-        case FR_RELU: x = relu(x); break;
-        case FR_TANH: x = vtanh(x); break;
-        case FR_SIGMOID: x = vsigmoid(x); break;
-        default: break;
+        case FR_RELU:
+            x = relu(x);
+            break;
+        case FR_TANH:
+            x = vtanh(x);
+            break;
+        case FR_SIGMOID:
+            x = vsigmoid(x);
+            break;
+        default:
+            break;
     }
     return gain ? vmul(x, vbroadcast(gain)) : x;
 }
