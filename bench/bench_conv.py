@@ -46,7 +46,7 @@ class ConvCase:
         """Return two operations for each product of the direct algorithm; backward has twice as many as forward."""
         row = self.problem.row
         places = self.problem.x.size if row.transposed else self.problem.dy.size
-        forward = 2.0 * float(places) * self.problem.weight[0].size
+        forward = float(2 * places * self.problem.weight[0].size)
         return 3 * forward if self.mode == "train" else forward
 
     def goal(self, threads: int) -> float | None:

@@ -23,8 +23,8 @@ typedef struct fr_run {
     ptrdiff_t segments, segment_stride, length;
     const void *b;
     ptrdiff_t b_stride, panel_stride;
-    int vectors;  // 1..slots
-    int last;     // vectors-1, or 3 when vectors is 3
+    int vectors;       // 1..slots
+    int last;          // vectors-1, or 3 when vectors is 3
     ptrdiff_t b_skip;  // elements of B that are left out after each segment
 } fr_run;
 
@@ -231,7 +231,8 @@ typedef struct fr_kernels {
     void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
                           ptrdiff_t dst_stride);
     void (*map_conv)(const fr_map_conv *);
-    // Rows copied between `left` zeros and `right` zeros, each at most W. dst is written up to W past the end of its last row.
+    // Rows copied between `left` zeros and `right` zeros, each at most W. Whole vectors are written: from up to W before a row,
+    // first row to last, and up to W past its end.
     void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
                      ptrdiff_t dst_stride, ptrdiff_t left, ptrdiff_t right);
     void (*map_conv_weight)(const fr_map_conv *);

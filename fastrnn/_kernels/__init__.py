@@ -7,5 +7,8 @@ _gemm       products over packed operands, dense layers
 _recurrent  weights in panel layout, one call of a time loop; _recurrent_forward and _recurrent_backward are those loops
 _rnn _lstm _gru   what tells one cell from another
 _stream     step-by-step use
+_windows    how kernels slide over maps, and boxes of outputs; _band copies what a box reads
+_conv       convolution by products over bands; _conv_weight the gradients of its parameters, _conv_few that of few channels
+_depthwise  convolution of each channel by itself
 _embedding _activation _losses _optim
 """

@@ -151,6 +151,11 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
                              + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64)
             else:
                 add_box(g, box, &band, &part)
+        if g.taps == 1:
+            g.kernels.add_stretches(part.outputs.end - part.outputs.first, channels, part.sums, channels,
+                                    g.grad + ((part.group * g.outputs + part.outputs.first) * g.inputs + part.inputs.first) * g.itemsize,
+                                    g.inputs)
+            continue
         for map in range(part.outputs.end - part.outputs.first):
             g.kernels.add_turned(
                 g.taps, channels, part.sums + map * g.taps * channels * g.itemsize, channels,

@@ -101,12 +101,18 @@ cdef void copy_map(const Call *s, const char *map, const Range *box, char *memor
     for a in range(3):
         places[a] = inputs_of(&s.axis[a], box[a + 1])
         copy.first[a] = places[a].first
-    copy.data, copy.part = memory, ceil_div(places[2].end - places[2].first, s.axis[2].step)
-    copy.place_stride[1] = copy.part * s.axis[2].step
-    copy.place_stride[0] = copy.place_stride[1] * (places[1].end - places[1].first)
     cdef ptrdiff_t left = max(<ptrdiff_t> 0, -places[2].first), right = max(<ptrdiff_t> 0, places[2].end - s.axis[2].source)
+    cdef ptrdiff_t width = s.kernels.width, lead = 0
+    copy.part = ceil_div(places[2].end - places[2].first, s.axis[2].step)
+    copy.place_stride[1] = copy.part * s.axis[2].step
+    if s.axis[2].step == 1:  # the inside of each row starts with a vector
+        lead = (width - left % width) % width
+        copy.place_stride[1] = ceil_div(lead + copy.part, width) * width
+    memory += lead * s.itemsize
+    copy.data = memory
+    copy.place_stride[0] = copy.place_stride[1] * (places[1].end - places[1].first)
     cdef ptrdiff_t inside = copy.part - left - right, rows
-    cdef bint plain = (s.axis[2].step == 1 and inside > 0 and max(left, right) <= s.kernels.width
+    cdef bint plain = (s.axis[2].step == 1 and inside > 0 and max(left, right) <= width
                        and (s.axis[2].border == ZEROS or left + right == 0))
     for d in range(places[0].end - places[0].first):
         from_d = place_of(&s.axis[0], places[0].first + d)
@@ -369,13 +375,13 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     s.taps = taps_of(s.axis)
     s.x_maps, s.y_maps = max(<ptrdiff_t> 1, s.x.channels // s.y.channels), max(<ptrdiff_t> 1, s.y.channels // s.x.channels)
     cdef double work = 0.05 * cnp.PyArray_SIZE(y) * s.taps * s.x_maps  # nanoseconds
-    # A row of the copy has its parts' lengths rounded up, and may be read up to a panel past its end.
+    # A row of the copy has its parts' lengths, or its start and its end, rounded up; the last may be read a panel past its end.
     longest = MAP_BYTES // s.itemsize
     cut(s.axis, 1, 1, longest, longest, 1, &s.blocks)
     cdef ptrdiff_t places = FR_SLOTS * s.kernels.width, outputs = 1, a
     cdef ptrdiff_t copied = 1
     for a in range(3):
-        copied *= extent(&s.axis[a], s.blocks.most[a + 1]) + (s.axis[a].step if a == 2 else 0)
+        copied *= extent(&s.axis[a], s.blocks.most[a + 1]) + (max(s.axis[a].step, 2 * s.kernels.width) if a == 2 else 0)
         outputs *= s.blocks.most[a + 1]
     s.map_bytes = ceil_div((max(copied, outputs) + places) * s.itemsize, 64) * 64
     if channels_last:

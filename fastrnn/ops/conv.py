@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,6 +39,8 @@ Pullback = Callable[..., tuple[Array, Grads]]
 __all__ = ["PackedConv", "conv_forward", "conv_vjp", "pack_conv"]
 
 ONE: Three = (1, 1, 1)
+#: Sizes of maps that a packed convolution remembers.
+MOST_PLANS = 16
 
 
 def activation_number(name: str, activation: Any) -> int:
@@ -62,6 +64,18 @@ class PackedConv:
     algorithm: str
     shapes: dict[str, tuple[int, ...]]
     gain: Array | None
+    plans: dict[Three, tuple[Three, Windows]] = field(default_factory=dict)  # of the last sizes of x
+
+    def plan(self, name: str, sizes: Three) -> tuple[Three, Windows]:
+        """Return the number of windows over maps of these sizes, and the windows; refuse maps that are too small."""
+        plan = self.plans.get(sizes)
+        if plan is None:
+            counts = self.geometry.counts(name, sizes)
+            plan = counts, self.geometry.windows(sizes, counts)
+            if len(self.plans) >= MOST_PLANS:
+                self.plans.clear()
+            self.plans[sizes] = plan
+        return plan
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -230,24 +244,17 @@ def conv_forward(
     options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
     packed = _pack(name, weight, bias, gain, options, False)
     number = activation_number(name, activation)
-    maps, counts = checked_input(name, x, packed)
-    y = run_forward(packed, maps, counts, number, scaled=True)
-    return without_axes(y, packed.geometry)
+    return without_axes(_run(name, x, packed, number, scaled=True)[0], packed.geometry)
 
 
-def checked_input(name: str, x: Array, packed: PackedConv) -> tuple[Array, Three]:
-    """Return x with three spatial axes, and the number of windows."""
-    maps = as_maps(name, "x", x, packed.dtype, packed.geometry, packed.channels[0])
-    return maps, packed.geometry.counts(name, sizes_of(maps, packed.geometry.channels_last))
-
-
-def run_forward(packed: PackedConv, maps: Array, counts: Three, activation: int, *, scaled: bool) -> Array:
-    """Return the output maps; the gain only if `scaled`."""
-    geometry = packed.geometry
-    y = empty(maps_shape(len(maps), packed.channels[1], counts, geometry.channels_last), packed.dtype)
-    windows = geometry.windows(sizes_of(maps, geometry.channels_last), counts)
+def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool) -> tuple[Array, Array, Three]:
+    """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and the number of windows."""
+    geometry, (C, K) = packed.geometry, packed.channels
+    maps = as_maps(name, "x", x, packed.dtype, geometry, C)
+    counts, windows = packed.plan(name, sizes_of(maps, geometry.channels_last))
+    y = empty(maps_shape(len(maps), K, counts, geometry.channels_last), packed.dtype)
     packed.forward.run(maps, y, windows, geometry.channels_last, activation, scaled)
-    return y
+    return y, maps, counts
 
 
 def conv_vjp(
@@ -286,9 +293,8 @@ def conv_vjp(
     options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
     packed = _pack(name, weight, bias, gain, options, True)
     number = activation_number(name, activation)
-    maps, counts = checked_input(name, x, packed)
     geometry = packed.geometry
-    h = run_forward(packed, maps, counts, number, scaled=packed.gain is None)
+    h, maps, counts = _run(name, x, packed, number, scaled=packed.gain is None)
     y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
     saved = _Saved(packed, maps.copy(), counts, _kept(h, number, packed), number)
     shape = without_axes(y, geometry).shape

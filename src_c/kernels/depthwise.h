@@ -6,10 +6,17 @@
 
 static FR_NOINLINE vec finished(vec x, int activation, const real *gain) {
     switch (activation) {
-        case FR_RELU: x = relu(x); break;
-        case FR_TANH: x = vtanh(x); break;
-        case FR_SIGMOID: x = vsigmoid(x); break;
-        default: break;
+        case FR_RELU:
+            x = relu(x);
+            break;
+        case FR_TANH:
+            x = vtanh(x);
+            break;
+        case FR_SIGMOID:
+            x = vsigmoid(x);
+            break;
+        default:
+            break;
     }
     return gain ? vmul(x, vbroadcast(gain)) : x;
 }
@@ -118,7 +125,7 @@ static void FR_NAME(pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src
     for (ptrdiff_t r = 0; r < rows; ++r) {
         const real *from = (const real *)src + r * src_stride;
         real *to = (real *)dst + r * dst_stride;
-        if (left) vstore(to, vzero());
+        if (left) vstore(to + left - FR_WIDTH, vzero());
         ptrdiff_t c = 0;
         for (; c + FR_WIDTH <= columns; c += FR_WIDTH) vstore(to + left + c, vload(from + c));
         if (c < columns) vstore(to + left + c, vload_n(from + c, columns - c));

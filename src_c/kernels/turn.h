@@ -6,7 +6,10 @@
 #include "rnn.h"
 
 FR_INLINE vec activated(vec x, const int activation) {
-    return activation == FR_RELU ? relu(x) : activation == FR_TANH ? vtanh(x) : activation == FR_SIGMOID ? vsigmoid(x) : x;
+    return activation == FR_RELU      ? relu(x)
+           : activation == FR_TANH    ? vtanh(x)
+           : activation == FR_SIGMOID ? vsigmoid(x)
+                                      : x;
 }
 
 // Rows i.. and columns j.. of src become columns i.. and rows j.. of dst.
@@ -15,6 +18,9 @@ FR_INLINE void turn_square(const fr_turn *t, ptrdiff_t i, ptrdiff_t j, const int
     real *dst = (real *)t->dst + j * t->dst_stride + i;
     const ptrdiff_t rows = t->rows - i, columns = t->columns - j;
     vec v[FR_WIDTH];
+    if (t->src_stride > t->dst_stride) {
+    FR_UNROLL(16) for (int r = 0; r < FR_WIDTH; ++r) __builtin_prefetch(src + r * t->src_stride + t->columns, 0, 2);
+    }
     if (rows >= FR_WIDTH && columns >= FR_WIDTH) {
         FR_UNROLL(16) for (int r = 0; r < FR_WIDTH; ++r) v[r] = vload(src + r * t->src_stride);
     } else {

@@ -16,7 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2]))
 
 import fastrnn as fr
-from bench import bench_rnn, gate, measure, peers, plot, roofs, shapes
+from bench import bench_conv, bench_rnn, gate, measure, peers, plot, roofs, shapes
 from bench.__main__ import main
 from bench.case import OURS, Arrays, Contender
 from bench.report import Report, Result, format_table
@@ -365,3 +365,29 @@ def test_bad_arguments_exit_with_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(arguments)
     assert exit_info.value.code == 2
+
+
+# Convolutions
+
+
+@pytest.mark.parametrize("library", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("row", shapes.SMOKE_CONV, ids=lambda row: row.name)
+def test_convolutions_are_right(row: shapes.ConvRow, library: str) -> None:
+    peer = {"onnxruntime": "onnx"}.get(library, library)
+    for name in {library, peer}:
+        pytest.importorskip(name)
+    cases = bench_conv._cases_of(row)
+    for case in cases:
+        assert case.truth()["y"].shape == (row.N, row.K, *row.counts)
+        for contender in case.contenders([library], threads=1):
+            assert gate.wrong_results(contender.results(), case.truth()) == []
+
+
+def test_work_of_a_convolution() -> None:
+    infer, train = bench_conv._cases_of(shapes.ConvRow(2, 3, (9,), 4, 3, padding=1))
+    assert infer.flops == 2 * 2 * 4 * 9 * 3 * 3
+    assert train.flops == 3 * infer.flops
+    (transposed, _) = bench_conv._cases_of(shapes.ConvRow(1, 2, (3,), 5, 4, stride=2, transposed=True))
+    assert transposed.flops == 2 * 2 * 3 * 5 * 4
+    assert infer.goal(1) == 1.0
+    assert infer.goal(3) is None

@@ -323,8 +323,11 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
     free(x), free(dx), free(targets), free(losses);
 }
 
+#include "check_conv.h"
+
 static void check_table(void) {
     width = K->width;
+    check_convolution();
     for (ptrdiff_t r = 1; r <= 13; ++r)
         for (int slots = 1; slots <= 4; ++slots)
             for (ptrdiff_t c = 1; c <= 9 * width; c += width / 2 + 1)

@@ -1,0 +1,175 @@
+// Checks of the kernels of convolution, part of check_kernels.c.
+#pragma once
+
+static double relu_of(double x) { return x > 0 ? x : 0; }
+
+static double act(double x, int activation) {
+    return activation == FR_RELU      ? relu_of(x)
+           : activation == FR_TANH    ? tanh(x)
+           : activation == FR_SIGMOID ? sigmoid(x)
+                                      : x;
+}
+
+// Two segments, rows of A that lie anywhere, rows of C in reverse; from zeros, a bias, and what was there.
+static void check_conv(ptrdiff_t count, int vectors, ptrdiff_t length, int resume) {
+    const ptrdiff_t columns = vectors * K->width, k = 2 * length;
+    ptrdiff_t a_row[20], c_row[20], segment[2] = {0, length + 3};
+    for (ptrdiff_t r = 0; r < count; ++r) a_row[r] = r * 7 % 11, c_row[r] = count - 1 - r;
+    void *a = filled(10 + 2 * length + 3), *b = filled(k * columns), *bias = filled(columns),
+         *c = filled(count * columns);
+    void *before = copied(c, count * columns);
+    K->conv(&(fr_conv){.rows = count,
+                       .a = a,
+                       .a_row = a_row,
+                       .segments = 2,
+                       .length = length,
+                       .segment = segment,
+                       .b = b,
+                       .vectors = vectors,
+                       .resume = resume,
+                       .bias = count % 2 ? bias : NULL,
+                       .c = c,
+                       .c_row = c_row});
+    for (ptrdiff_t r = 0; r < count; ++r) {
+        for (ptrdiff_t j = 0; j < columns; ++j) {
+            const ptrdiff_t at = c_row[r] * columns + j;
+            double sum = resume ? get(before, at) : count % 2 ? get(bias, j) : 0;
+            for (ptrdiff_t i = 0; i < k; ++i)
+                sum += get(a, a_row[r] + segment[i / length] + i % length) * get(b, i * columns + j);
+            expect("conv", get(c, at), sum);
+        }
+    }
+    free(a), free(b), free(bias), free(c), free(before);
+}
+
+static void check_turn(ptrdiff_t m, ptrdiff_t n, int activation) {
+    void *src = filled((m - 1) * (n + 1) + n), *gain = filled(n), *turned = filled((n - 1) * (m + 2) + m),
+         *kept = filled(m * n);
+    fr_turn t = {.rows = m, .columns = n, .src = src, .src_stride = n + 1, .activation = activation};
+    t.gain = m % 2 ? gain : NULL;
+    t.dst = turned, t.dst_stride = m + 2, K->turn(&t);
+    t.dst = kept, t.dst_stride = n, K->keep(&t);
+    for (ptrdiff_t i = 0; i < m; ++i) {
+        for (ptrdiff_t j = 0; j < n; ++j) {
+            const double y = act(get(src, i * (n + 1) + j), activation) * (t.gain ? get(gain, j) : 1);
+            expect("turn", get(turned, j * (m + 2) + i), y);
+            expect("keep", get(kept, i * n + j), y);
+        }
+    }
+    void *sums = filled(n * m), *start = copied(sums, n * m);
+    K->add_turned(m, n, src, n + 1, sums, m);
+    for (ptrdiff_t i = 0; i < m; ++i)
+        for (ptrdiff_t j = 0; j < n; ++j)
+            expect("add_turned", get(sums, j * m + i), get(start, j * m + i) + get(src, i * (n + 1) + j));
+    free(src), free(gain), free(turned), free(kept), free(sums), free(start);
+}
+
+static void check_pack_taps(ptrdiff_t count, ptrdiff_t k) {
+    const ptrdiff_t W = K->width;
+    ptrdiff_t place[64];
+    for (ptrdiff_t j = 0; j < k; ++j) place[j] = j % 5 == 3 ? -1 : (k - 1 - j) * W;
+    void *src = filled(count * k), *dst = filled(k * W);
+    K->pack_taps(count, k, src, k, dst, place);
+    for (ptrdiff_t j = 0; j < k; ++j)
+        for (ptrdiff_t u = 0; u < W && place[j] >= 0; ++u)
+            expect("pack_taps", get(dst, place[j] + u), u < count ? get(src, u * k + j) : 0);
+    free(src), free(dst);
+}
+
+// A regular kernel of height x 3 taps, and the same as a list.
+static void check_map_conv(ptrdiff_t m, ptrdiff_t n, int height, int regular) {
+    const ptrdiff_t stride = n + 2 + 4 * K->width, reads = (m + height - 1) * stride;
+    ptrdiff_t offset[21];
+    for (int t = 0; t < 3 * height; ++t) offset[t] = t / 3 * stride + t % 3;
+    void *x = filled(reads), *w = filled(3 * height), *one = filled(2), *y = filled(m * n), *sums = filled(3 * height);
+    fr_map_conv g = {
+        .rows = m, .columns = n, .taps = 3 * height, .height = regular ? height : 0, .x = x, .x_stride = stride};
+    g.offset = offset, g.weight = w, g.bias = one, g.gain = (char *)one + size, g.activation = FR_TANH;
+    g.y = y, g.y_stride = n, g.sums = sums;
+    K->map_conv(&g);
+    for (ptrdiff_t i = 0; i < m; ++i) {
+        for (ptrdiff_t j = 0; j < n; ++j) {
+            double sum = get(one, 0);
+            for (int t = 0; t < 3 * height; ++t) sum += get(w, t) * get(x, i * stride + offset[t] + j);
+            expect("map_conv", get(y, i * n + j), get(one, 1) * tanh(sum));
+        }
+    }
+    void *start = copied(sums, 3 * height);
+    K->map_conv_weight(&g);
+    for (int t = 0; t < 3 * height; ++t) {
+        double sum = get(start, t);
+        for (ptrdiff_t i = 0; i < m; ++i)
+            for (ptrdiff_t j = 0; j < n; ++j) sum += get(y, i * n + j) * get(x, i * stride + offset[t] + j);
+        expect("map_conv_weight", get(sums, t), sum);
+    }
+    free(x), free(w), free(one), free(y), free(sums), free(start);
+}
+
+static void check_pixel_conv(ptrdiff_t pixels, ptrdiff_t channels) {
+    const ptrdiff_t offset[] = {0, channels, 3 * channels}, which[] = {2, 0, 1};
+    void *x = filled((pixels + 3) * channels), *w = filled(3 * channels), *bias = filled(channels),
+         *y = filled(pixels * channels);
+    void *sums = filled(3 * channels), *start = copied(sums, 3 * channels);
+    fr_pixel_conv g = {.pixels = pixels, .channels = channels, .taps = 3, .x = x, .x_stride = channels};
+    g.offset = offset, g.which = which, g.weight = w, g.bias = bias, g.gain = bias, g.activation = FR_SIGMOID;
+    g.y = y, g.y_stride = channels, g.sums = sums;
+    K->pixel_conv(&g), K->pixel_conv_weight(&g);
+    for (ptrdiff_t c = 0; c < channels; ++c) {
+        for (ptrdiff_t p = 0; p < pixels; ++p) {
+            double sum = get(bias, c);
+            for (int t = 0; t < 3; ++t) sum += get(w, which[t] * channels + c) * get(x, p * channels + offset[t] + c);
+            expect("pixel_conv", get(y, p * channels + c), get(bias, c) * sigmoid(sum));
+        }
+        for (int t = 0; t < 3; ++t) {
+            double sum = get(start, which[t] * channels + c);
+            for (ptrdiff_t p = 0; p < pixels; ++p)
+                sum += get(y, p * channels + c) * get(x, p * channels + offset[t] + c);
+            expect("pixel_conv_weight", get(sums, which[t] * channels + c), sum);
+        }
+    }
+    free(x), free(w), free(bias), free(y), free(sums), free(start);
+}
+
+// Rows between borders, gathered rows, added stretches, sums and the gradients of activations.
+static void check_moves(ptrdiff_t n) {
+    const ptrdiff_t W = K->width, stride = n + 5 + W, room = W;
+    const ptrdiff_t row[] = {1, 0, 4}, segment[] = {0, n + 2};
+    void *src = filled(3 * n + 8 + 2 * W), *dst = filled(room + 3 * stride + W), *rows_ = filled(3 * 2 * n + W);
+    K->pad_rows(3, n, src, n, (char *)dst + room * size, stride, 1, 2);
+    K->gather(3, 2, n, src, row, segment, rows_, 2 * n);
+    for (ptrdiff_t r = 0; r < 3; ++r) {
+        for (ptrdiff_t j = -1; j < n + 2; ++j)
+            expect("pad_rows", get(dst, room + r * stride + 1 + j), j < 0 || j >= n ? 0 : get(src, r * n + j));
+        for (ptrdiff_t j = 0; j < 2 * n; ++j)
+            expect("gather", get(rows_, r * 2 * n + j), get(src, row[r] + segment[j / n] + j % n));
+    }
+    void *sums = filled(3 * n), *start = copied(sums, 3 * n), *total = filled(1), *da = filled(n),
+         *first = copied(total, 1);
+    K->add_stretches(3, n, src, n, sums, n);
+    K->add_sum(n, src, total);
+    double sum = get(first, 0);
+    for (ptrdiff_t j = 0; j < n; ++j) sum += get(src, j);
+    expect("add_sum", get(total, 0), sum);
+    for (ptrdiff_t j = 0; j < 3 * n; ++j) expect("add_stretches", get(sums, j), get(start, j) + get(src, j));
+    for (int activation = FR_NONE; activation <= FR_SIGMOID; ++activation) {
+        K->activation_gradient(n, src, start, da, activation);
+        for (ptrdiff_t j = 0; j < n; ++j) {
+            const double h = get(src, j), slope[] = {1, h > 0, 1 - h * h, h * (1 - h)};
+            expect("activation_gradient", get(da, j), get(start, j) * slope[activation]);
+        }
+    }
+    free(src), free(dst), free(rows_), free(sums), free(start), free(total), free(da), free(first);
+}
+
+static void check_convolution(void) {
+    const ptrdiff_t W = K->width;
+    for (ptrdiff_t r = 1; r <= 14; ++r)
+        for (int vectors = 1; vectors <= 4; ++vectors) check_conv(r, vectors, 1 + r, vectors % 2);
+    for (ptrdiff_t m = 1; m <= 2 * W + 1; m += W / 4 + 1)
+        for (ptrdiff_t n = 1; n <= 2 * W + 1; n += W / 4 + 1) check_turn(m, n, (int)((m + n) % 4));
+    for (ptrdiff_t n = 1; n <= 2 * W + 1; ++n) {
+        check_pack_taps(1 + n % W, n), check_pixel_conv(1 + n % 3, n), check_moves(n);
+        for (int height = 3; height <= 7; height += 2)
+            check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
+    }
+}
