@@ -6,8 +6,11 @@
 #include "map.h"
 #include "optim.h"
 #include "pack.h"
+#include "pool.h"
+#include "pool_last.h"
 #include "rnn.h"
 #include "softmax.h"
+#include "time_pool.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -35,4 +38,10 @@ const fr_kernels FR_NAME(table) = {
     .adam = FR_NAME(adam),
     .sgd = FR_NAME(sgd),
     .cross_entropy = FR_NAME(cross_entropy),
+    .pool = FR_NAME(pool),
+    .pool_backward = FR_NAME(pool_backward),
+    .pool_last = FR_NAME(pool_last),
+    .pool_last_backward = FR_NAME(pool_last_backward),
+    .time_pool = FR_NAME(time_pool),
+    .time_pool_backward = FR_NAME(time_pool_backward),
 };
