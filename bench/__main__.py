@@ -9,6 +9,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
+from bench.bench_pool import pool_cases
 from bench.bench_rnn import recurrent_cases
 from bench.case import Case
 from bench.machine import machine_record
@@ -21,7 +22,7 @@ from bench.runner import Settings, run_cases
 __all__ = ["SUITES", "main"]
 
 #: The suites: keyword arguments `smoke` and `quick` to cases.
-SUITES: dict[str, Callable[..., Iterable[Case]]] = {"rnn": recurrent_cases}
+SUITES: dict[str, Callable[..., Iterable[Case]]] = {"rnn": recurrent_cases, "pool": pool_cases}
 
 ROUNDS = 9
 QUICK_ROUNDS = 3

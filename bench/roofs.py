@@ -1,8 +1,9 @@
-"""What the machine can do at best, measured: multiply-adds and reads, on one core.
+"""What the machine can do at best, measured: multiply-adds, reads and copies, on one core.
 
 No single program reaches a roof everywhere, so each roof is the best that any of several programs reached:
 
 - multiply-adds: square products of several sizes by NumPy's BLAS and by `fastrnn.Linear`;
+- copies between two buffers, by NumPy;
 - reads of a buffer that lies in one level of the memory: BLAS dot products of its two halves, a search for a byte that
   is not there (the C library's vectorised memchr), and `fastrnn.Linear` applied to one row, which reads every weight
   once. Small buffers are read many times in one call of the first, so that the call costs nothing.
@@ -54,6 +55,7 @@ class Roofs:
         self._rounds = rounds
         self._flops: float | None = None
         self._reads: dict[int, float] = {}
+        self._copies: dict[int, float] = {}
 
     @property
     def flops(self) -> float:
@@ -73,6 +75,18 @@ class Roofs:
             with _one_thread():
                 self._reads[whole] = max(self._read_rates(whole))
         return self._reads[whole]
+
+    def copy(self, size: float) -> float:
+        """Return the bytes per second, those read and those written, at which one core copies `size` bytes again and again.
+
+        Measured for the power of two nearest to `size` bytes, from 4 KB to 512 MB.
+        """
+        whole = max(4 * KB, min(LARGEST_BUFFER, 1 << round(math.log2(max(size, 1)))))
+        if whole not in self._copies:
+            source, target = np.ones(whole, np.uint8), np.ones(whole, np.uint8)
+            with _one_thread():
+                self._copies[whole] = 2 * whole / self._seconds(partial(np.copyto, target, source))
+        return self._copies[whole]
 
     def levels(self) -> dict[str, float]:
         """Return the read roof of each level of the memory, in bytes per second."""

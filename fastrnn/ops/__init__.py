@@ -18,19 +18,16 @@ from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
 from fastrnn.ops.losses import cross_entropy, mse_loss
+from fastrnn.ops.lp_pool import lp_pool_forward, lp_pool_vjp
 from fastrnn.ops.lstm import lstm_forward, lstm_stream, lstm_vjp, pack_lstm
 from fastrnn.ops.optim import adam_step, sgd_step
 from fastrnn.ops.pool import (
     avg_pool_forward,
     avg_pool_vjp,
-    lp_pool_forward,
-    lp_pool_vjp,
     max_pool_forward,
     max_pool_values,
     max_pool_values_vjp,
     max_pool_vjp,
-    max_unpool_forward,
-    max_unpool_vjp,
     min_pool_forward,
     min_pool_values,
     min_pool_values_vjp,
@@ -48,6 +45,7 @@ from fastrnn.ops.runtime import (
     set_num_threads,
 )
 from fastrnn.ops.time_pool import time_pool_forward, time_pool_vjp
+from fastrnn.ops.unpool import max_unpool_forward, max_unpool_vjp
 
 __all__ = [
     "adam_step",

@@ -79,7 +79,7 @@ class Plan:
         if channels and len(axes) == 1:
             whole, ones = [whole[i] for i in (0, 2, 1)], [ones[i] for i in (0, 2, 1)]
         self.axes = tuple(whole)
-        tables = [tuple(table.astype(dtype) for table in group) for group in (ones, [1 / one for one in ones])]
+        tables: Any = [tuple(table.astype(dtype) for table in group) for group in (ones, [1 / one for one in ones])]
         first = self.axes[2].first_taps().astype(dtype)
         self.windows = Windows(np.array(self.axes, np.int64), channels, first, tables[0], tables[1])
         self.taps_dtype = np.dtype(np.uint8 if self.places() <= BYTE_PLACES else np.int32)
@@ -91,8 +91,8 @@ class Plan:
     def indices(self, taps: Array) -> Array:
         """Return the flat positions of taps."""
         _, H, W = self.axes
-        steps = (H.size * W.size, W.size, 1)
-        steps = tuple(step * axis.dilation for step, axis in zip(steps, self.axes, strict=True))
+        whole = (H.size * W.size, W.size, 1)
+        steps = tuple(step * axis.dilation for step, axis in zip(whole, self.axes, strict=True))
         positions = np.empty(taps.shape, np.int64)
         self.windows.positions(taps, _offsets(tuple(axis.kernel for axis in self.axes), steps), positions)
         return positions
@@ -183,6 +183,11 @@ def sliding_axes(
     return tuple(axes)
 
 
+def outputs_of(axes: tuple[Axis, ...]) -> Sizes:
+    """Return the number of windows of each axis."""
+    return tuple(axis.out for axis in axes)
+
+
 @lru_cache(KEPT_PLANS)
 def selecting_plan(axes: tuple[Axis, ...], channels: int, dtype: np.dtype[Any]) -> Plan:
     """Return the plan of a maximum or minimum."""
@@ -190,9 +195,7 @@ def selecting_plan(axes: tuple[Axis, ...], channels: int, dtype: np.dtype[Any]) 
 
 
 @lru_cache(KEPT_PLANS)
-def counting_plan(
-    axes: tuple[Axis, ...], channels: int, dtype: np.dtype[Any], with_padding: bool, unit: Sizes
-) -> Plan:
+def counting_plan(axes: tuple[Axis, ...], channels: int, dtype: np.dtype[Any], with_padding: bool, unit: Sizes) -> Plan:
     """Return the plan of sums divided by the number of places, in units of `unit` on each axis."""
     divisors = [axis.counts(with_padding) / part for axis, part in zip(axes, unit, strict=True)]
     return Plan(axes, channels, dtype, divisors)

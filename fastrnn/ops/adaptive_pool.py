@@ -24,6 +24,7 @@ from fastrnn.ops._pooling import (
     as_maps,
     axes_of,
     counting_plan,
+    outputs_of,
     selecting_plan,
     spread,
     sums,
@@ -74,10 +75,6 @@ def _channels(maps: Maps, axes: tuple[Axis, ...]) -> int:
     return maps.channels if maps.last else int(axes[0].stride == 0)
 
 
-def _out(axes: tuple[Axis, ...]) -> Sizes:
-    return tuple(axis.out for axis in axes)
-
-
 def _over_all(name: str, maps: Maps, mode: str, train: bool) -> TimePooling:
     """Pool each map to one value."""
     positions, C = math.prod(maps.sizes), maps.channels
@@ -109,9 +106,7 @@ def adaptive_avg_pool_forward(x: Array, output_size: OutputSize, *, layout: str 
     return _average("adaptive_avg_pool_forward", x, output_size, layout)[0]
 
 
-def adaptive_avg_pool_vjp(
-    x: Array, output_size: OutputSize, *, layout: str | None = None
-) -> tuple[Array, Pullback]:
+def adaptive_avg_pool_vjp(x: Array, output_size: OutputSize, *, layout: str | None = None) -> tuple[Array, Pullback]:
     """Pool by the mean and return the pullback. Arguments are those of `adaptive_avg_pool_forward`.
 
         dx[j] = sum over the windows o that meet j of dy_o / count_o
@@ -128,7 +123,7 @@ def adaptive_avg_pool_vjp(
 
 def _average(name: str, x: Array, output_size: OutputSize, layout: str | None) -> tuple[Array, Pullback]:
     maps, axes = _maps_and_axes(name, x, output_size, layout)
-    out, shape = _out(axes), maps.x.shape
+    out, shape = outputs_of(axes), maps.x.shape
     if math.prod(out) == 1:
         whole = _over_all(name, maps, "mean", True)
         return whole.y.reshape(maps.shape(out)), _reshaped(name, whole, maps, out)
@@ -145,9 +140,7 @@ def _reshaped(name: str, whole: TimePooling, maps: Maps, out: Sizes) -> Pullback
     return lambda dy: pull_back(as_gradient(name, dy, form).reshape(flat)).reshape(shape)
 
 
-def adaptive_max_pool_forward(
-    x: Array, output_size: OutputSize, *, layout: str | None = None
-) -> tuple[Array, Array]:
+def adaptive_max_pool_forward(x: Array, output_size: OutputSize, *, layout: str | None = None) -> tuple[Array, Array]:
     """Return the largest value of each of `output_size` windows, and where it is.
 
         y_o = max over window o of x
@@ -200,7 +193,7 @@ def _largest(
 ) -> tuple[Array, Pullback, Array]:
     """Return y, the pullback, and the indices if they are wanted, else y again."""
     maps, axes = _maps_and_axes(name, x, output_size, layout)
-    out = _out(axes)
+    out = outputs_of(axes)
     if math.prod(out) == 1:
         whole = _over_all(name, maps, "max", keep)
         y = whole.y.reshape(maps.shape(out))

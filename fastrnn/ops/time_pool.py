@@ -35,7 +35,9 @@ class TimePooling:
 
     __slots__ = ("_form", "_sequence", "_x_shape", "times", "y")
 
-    def __init__(self, name: str, x: Array, mode: str, lengths: ArrayLike | None, k: int, layout: str, train: bool):
+    def __init__(
+        self, name: str, x: Array, mode: str, lengths: ArrayLike | None, k: int, layout: str, train: bool
+    ) -> None:
         kind = MODES[choice(name, "mode", mode, tuple(MODES))]
         order = choice(name, "layout", layout, LAYOUTS)
         count = positive_int(name, "k", k)

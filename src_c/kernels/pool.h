@@ -4,6 +4,11 @@
 
 #include "pool_windows.h"
 
+// Joined rows wait here, with what stands for the padding on both sides: 8 KB of floats. As many rows of y as there is room for
+// are joined before the first of them is read again, as a load that meets two stores waits until they have left the core; of a
+// longer row a part at a time.
+enum { POOL_BUFFER = 2048 };
+
 // The rows of x that one row of y meets.
 typedef struct pool_rows {
     const real *x;  // of the first tap of the window, which may be outside
@@ -11,12 +16,175 @@ typedef struct pool_rows {
     pool_span depth, height;
 } pool_rows;
 
-FR_INLINE pool_rows rows_of(const fr_pool *s, ptrdiff_t row) {
+FR_INLINE pool_rows rows_of(const fr_pool *s, const pool_place *p) {
     const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
-    const ptrdiff_t plane = row / (D->out * H->out), rest = row % (D->out * H->out), slice = H->size * W->size;
-    const pool_span d = pool_window(D, rest / H->out), h = pool_window(H, rest % H->out);
-    const real *x = (const real *)s->x + plane * D->size * slice;
+    const ptrdiff_t slice = H->size * W->size;
+    const pool_span d = pool_window(D, p->depth), h = pool_window(H, p->height);
+    const real *x = (const real *)s->x + p->plane * D->size * slice;
     return (pool_rows){x + d.start * slice + h.start * W->size, D->dilation * slice, H->dilation * W->size, d, h};
+}
+
+FR_INLINE real row_divisor(const fr_pool *s, const pool_place *p) {
+    return ((const real *)s->scale[0])[p->depth] * ((const real *)s->scale[1])[p->height];
+}
+
+FR_INLINE vec join_vector(const real *const row[3], ptrdiff_t i, ptrdiff_t lanes, const int count, const int mode) {
+    vec all = pool_signed(mode, vload_lanes(row[0] + i, lanes));
+    if (count > 1) all = pool_join(mode, all, pool_signed(mode, vload_lanes(row[1] + i, lanes)));
+    if (count > 2) all = pool_join(mode, all, pool_signed(mode, vload_lanes(row[2] + i, lanes)));
+    return all;
+}
+
+// n elements of one to three rows, joined to what the buffer holds if `add`.
+FR_INLINE void join_some(const real *const row[3], ptrdiff_t n, real *buffer, int add, const int count,
+                         const int mode) {
+    ptrdiff_t i = 0;
+    for (; i + FR_WIDTH <= n; i += FR_WIDTH) {
+        const vec all = join_vector(row, i, FR_WIDTH, count, mode);
+        vstore(buffer + i, add ? pool_join(mode, vload(buffer + i), all) : all);
+    }
+    if (i < n) {
+        const vec all = join_vector(row, i, n - i, count, mode);
+        vstore_n(buffer + i, add ? pool_join(mode, vload_n(buffer + i, n - i), all) : all, n - i);
+    }
+}
+
+// Columns from..from+n-1 of all rows of a window, joined.
+FR_INLINE void join_rows(const pool_rows *rows, ptrdiff_t from, ptrdiff_t n, real *buffer, const int mode) {
+    const real *row[3];
+    int count = 0, add = 0;
+    for (ptrdiff_t d = rows->depth.lo; d < rows->depth.hi; ++d) {
+        const int last_depth = d + 1 == rows->depth.hi;
+        for (ptrdiff_t h = rows->height.lo; h < rows->height.hi; ++h) {
+            row[count++] = rows->x + d * rows->depth_step + h * rows->height_step + from;
+            if (count < 3 && !(last_depth && h + 1 == rows->height.hi)) continue;
+            if (count == 1) join_some(row, n, buffer, add, 1, mode);
+            else if (count == 2) join_some(row, n, buffer, add, 2, mode);
+            else join_some(row, n, buffer, add, 3, mode);
+            count = 0, add = 1;
+        }
+    }
+}
+
+FR_INLINE void fill_buffer(real *buffer, ptrdiff_t from, ptrdiff_t to, vec value) {
+    for (; from + FR_WIDTH <= to; from += FR_WIDTH) vstore(buffer + from, value);
+    if (from < to) vstore_n(buffer + from, value, to - from);
+}
+
+FR_INLINE vec collect(const real *from, ptrdiff_t step) {
+    real lanes[FR_WIDTH];
+    for (ptrdiff_t i = 0; i < FR_WIDTH; ++i) lanes[i] = from[i * step];
+    return vload(lanes);
+}
+
+// The windows that start at the elements 0, stride, ... of the buffer.
+FR_INLINE vec join_taps(const fr_pool_axis *W, const real *buffer, const int mode, const int stride) {
+    if (stride == 2 && W->dilation == 1) {
+        vec a = vload(buffer), b = vload(buffer + FR_WIDTH), all = vunzip_even(a, b);
+        if (W->kernel > 1) all = pool_join(mode, all, vunzip_odd(a, b));
+        for (ptrdiff_t j = 2; j < W->kernel; j += 2) {
+            a = vload(buffer + j), b = vload(buffer + j + FR_WIDTH);
+            all = pool_join(mode, all, vunzip_even(a, b));
+            if (j + 1 < W->kernel) all = pool_join(mode, all, vunzip_odd(a, b));
+        }
+        return all;
+    }
+    vec all = stride == 1 ? vload(buffer) : collect(buffer, W->stride);
+    for (ptrdiff_t j = 1; j < W->kernel; ++j) {
+        const real *from = buffer + j * W->dilation;
+        all = pool_join(mode, all, stride == 1 ? vload(from) : collect(from, W->stride));
+    }
+    return all;
+}
+
+// The columns that windows o..o+count-1 of a row meet go to the buffer, all rows of x joined.
+FR_INLINE void join_columns(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used, real *buffer,
+                            const int mode) {
+    const fr_pool_axis *W = &s->axis[2];
+    const ptrdiff_t left = o * W->stride - W->padding;
+    const ptrdiff_t from = left > 0 ? left : 0, to = left + used < W->size ? left + used : W->size;
+    const vec outside = pool_signed(mode, pool_outside(mode));
+    if (rows->depth.lo == rows->depth.hi || rows->height.lo == rows->height.hi || to <= from) {
+        fill_buffer(buffer, 0, used, outside);
+    } else {
+        fill_buffer(buffer, 0, from - left, outside);
+        join_rows(rows, from, to - from, buffer + from - left, mode);
+        fill_buffer(buffer, to - left, used, outside);
+    }
+}
+
+// Windows o..o+count-1 of a row, from its joined columns.
+FR_INLINE void join_windows(const fr_pool *s, const real *buffer, const pool_place *to, ptrdiff_t o, ptrdiff_t count,
+                            const int mode, const int stride) {
+    const fr_pool_axis *W = &s->axis[2];
+    real *y = (real *)s->y + to->row * W->out + o;
+    const vec scale = vset1(row_divisor(s, to));
+    for (ptrdiff_t i = 0; i < count; i += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(count - i, 0);
+        vec all = join_taps(W, buffer + i * W->stride, mode, stride);
+        if (mode == FR_POOL_SUM) {
+            const real *counts = (const real *)s->scale[2] + o + i;
+            const vec number = lanes == FR_WIDTH ? vload(counts) : vload_between(counts, 0, lanes, vset1(1));
+            all = vdiv(all, vmul(number, scale));
+        }
+        vstore_lanes(y + i, pool_signed(mode, all), lanes);
+    }
+}
+
+// A row of windows that no buffer holds, one value after the other.
+FR_INLINE void join_without_buffer(const fr_pool *s, const pool_rows *rows, const pool_place *to, const int mode) {
+    const fr_pool_axis *W = &s->axis[2];
+    const real scale = row_divisor(s, to);
+    for (ptrdiff_t o = 0; o < W->out; ++o) {
+        const pool_span w = pool_window(W, o);
+        vec all = pool_signed(mode, pool_outside(mode));
+        for (ptrdiff_t d = rows->depth.lo; d < rows->depth.hi; ++d) {
+            for (ptrdiff_t h = rows->height.lo; h < rows->height.hi; ++h) {
+                const real *row = rows->x + d * rows->depth_step + h * rows->height_step + w.start;
+                for (ptrdiff_t i = w.lo; i < w.hi; ++i)
+                    all = pool_join(mode, all, pool_signed(mode, vset1(row[i * W->dilation])));
+            }
+        }
+        if (mode == FR_POOL_SUM) all = vdiv(all, vset1(((const real *)s->scale[2])[o] * scale));
+        vstore_n((real *)s->y + to->row * W->out + o, pool_signed(mode, all), 1);
+    }
+}
+
+// Elements of the buffer for `count` windows: vectors are read whole.
+FR_INLINE ptrdiff_t columns_of(const fr_pool_axis *W, ptrdiff_t count) {
+    return (count + FR_WIDTH - 1) / FR_WIDTH * FR_WIDTH * W->stride + (W->kernel - 1) * W->dilation;
+}
+
+FR_INLINE void join_long_row(const fr_pool *s, const pool_place *to, real *buffer, const int mode, const int stride) {
+    const fr_pool_axis *W = &s->axis[2];
+    const pool_rows rows = rows_of(s, to);
+    const ptrdiff_t room = (POOL_BUFFER - (W->kernel - 1) * W->dilation) / (W->stride * FR_WIDTH) * FR_WIDTH;
+    for (ptrdiff_t o = 0; o < W->out && room > 0; o += room) {
+        const ptrdiff_t count = o + room < W->out ? room : W->out - o;
+        join_columns(s, &rows, o, columns_of(W, count), buffer, mode);
+        join_windows(s, buffer, to, o, count, mode, stride);
+    }
+    if (room <= 0) join_without_buffer(s, &rows, to, mode);
+}
+
+FR_INLINE void join_all_rows(const fr_pool *s, const int mode, const int stride) {
+    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
+    const ptrdiff_t used = columns_of(W, W->out), together = POOL_BUFFER / used, end = s->row + s->rows;
+    real buffer[POOL_BUFFER];
+    pool_place from = pool_place_of(s->row, D->out, H->out), to = from;
+    if (together == 0) {
+        for (; to.row < end; pool_next(&to, D->out, H->out)) join_long_row(s, &to, buffer, mode, stride);
+        return;
+    }
+    while (to.row < end) {
+        const ptrdiff_t first = to.row, stop = first + together < end ? first + together : end;
+        for (; from.row < stop; pool_next(&from, D->out, H->out)) {
+            const pool_rows rows = rows_of(s, &from);
+            join_columns(s, &rows, 0, used, buffer + (from.row - first) * used, mode);
+        }
+        for (; to.row < stop; pool_next(&to, D->out, H->out))
+            join_windows(s, buffer + (to.row - first) * used, &to, 0, W->out, mode, stride);
+    }
 }
 
 // Elements at, at + step, ... of a row of `size`.
@@ -33,204 +201,111 @@ FR_INLINE vec load_tap(const real *row, ptrdiff_t at, ptrdiff_t size, const int 
     return inside ? vload(row + at) : vload_inside(row, at, size, fill);
 }
 
-// Joins all rows first, then the taps along the row.
-FR_INLINE vec join_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, const int mode, const int stride,
-                           const int inside) {
-    const fr_pool_axis *W = &s->axis[2];
-    const vec fill = pool_outside(mode);
-    const int pairs = stride == 2 && W->dilation == 1;
-    vec all = pool_signed(mode, fill);
-    for (ptrdiff_t j = 0; j < W->kernel; j += pairs ? 2 : 1) {
-        const ptrdiff_t here = at + j * W->dilation;
-        vec a = pool_signed(mode, fill), b = a;
-        for (ptrdiff_t d = rows->depth.lo; d < rows->depth.hi; ++d) {
-            const real *row = rows->x + d * rows->depth_step + rows->height.lo * rows->height_step;
-            for (ptrdiff_t h = rows->height.lo; h < rows->height.hi; ++h, row += rows->height_step) {
-                if (stride == 0) {
-                    a = pool_join(mode, a, pool_signed(mode, vload_stepped(row, here, W->stride, W->size, fill)));
-                    continue;
-                }
-                a = pool_join(mode, a, pool_signed(mode, load_tap(row, here, W->size, inside, fill)));
-                if (stride == 2)
-                    b = pool_join(mode, b, pool_signed(mode, load_tap(row, here + FR_WIDTH, W->size, inside, fill)));
-            }
-        }
-        all = pool_join(mode, all, stride == 2 ? vunzip_even(a, b) : a);
-        if (pairs && j + 1 < W->kernel) all = pool_join(mode, all, vunzip_odd(a, b));
-    }
-    return all;
-}
-
-// Goes through the places in their order, and finds taps as well.
-FR_INLINE vec select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *taps, const int mode,
-                             const int stride, const int inside) {
+// Goes through the places in their order, and tells whether it met a NaN: then the result does not count. `kernel` is the
+// constant size of windows in a row, or 0.
+FR_INLINE int select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *best, vec *taps, const int mode,
+                             const int stride, const int kernel, const int inside) {
     const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
     const vec fill = pool_outside(mode), one = vset1(1);
-    const int pairs = stride == 2 && W->dilation == 1;
-    vec best = pool_signed(mode, fill);
+    const int pairs = stride == 2 && (kernel || W->dilation == 1);
+    const ptrdiff_t count = kernel ? kernel : W->kernel, dilation = kernel ? 1 : W->dilation;
+    vmask seen = vlt(fill, fill);
+    *best = pool_signed(mode, fill);
     for (ptrdiff_t d = rows->depth.lo; d < rows->depth.hi; ++d) {
         for (ptrdiff_t h = rows->height.lo; h < rows->height.hi; ++h) {
             const real *row = rows->x + d * rows->depth_step + h * rows->height_step;
             vec tap = vset1((real)((d * H->kernel + h) * W->kernel));
-            for (ptrdiff_t j = 0; j < W->kernel; j += pairs ? 2 : 1) {
-                const ptrdiff_t here = at + j * W->dilation;
+            FR_UNROLL(3) for (ptrdiff_t j = 0; j < count; j += pairs ? 2 : 1) {
+                const ptrdiff_t here = at + j * dilation;
                 vec a, b = fill;
                 if (stride == 0) a = vload_stepped(row, here, W->stride, W->size, fill);
                 else a = load_tap(row, here, W->size, inside, fill);
                 if (stride == 2) b = load_tap(row, here + FR_WIDTH, W->size, inside, fill);
-                pool_select(&best, taps, pool_signed(mode, stride == 2 ? vunzip_even(a, b) : a), tap);
+                seen = vor(seen, vunordered(a, b));
+                pool_select(best, taps, pool_signed(mode, stride == 2 ? vunzip_even(a, b) : a), tap, 0);
                 tap = vadd(tap, one);
-                if (pairs && j + 1 < W->kernel) {
-                    pool_select(&best, taps, pool_signed(mode, vunzip_odd(a, b)), tap);
+                if (pairs && j + 1 < count) {
+                    pool_select(best, taps, pool_signed(mode, vunzip_odd(a, b)), tap, 0);
                     tap = vadd(tap, one);
                 }
             }
         }
     }
-    return best;
+    return vany(seen);
 }
 
-FR_INLINE void pool_row(const fr_pool *s, ptrdiff_t row, const int mode, const int stride, const int keep) {
-    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
-    const pool_rows rows = rows_of(s, row);
-    const int empty = rows.depth.lo == rows.depth.hi || rows.height.lo == rows.height.hi;
-    const vec none = vset1((real)pool_places(s));
-    const vec first_row = empty ? none : vset1((real)((rows.depth.lo * H->kernel + rows.height.lo) * W->kernel));
-    const ptrdiff_t reach = (W->kernel - 1) * W->dilation + (stride == 2 ? 2 * FR_WIDTH : FR_WIDTH);
-    const ptrdiff_t rest = row % (D->out * H->out);
-    const vec divisor = vset1(((const real *)s->scale[0])[rest / H->out] * ((const real *)s->scale[1])[rest % H->out]);
-    for (ptrdiff_t o = 0; o < W->out; o += FR_WIDTH) {
-        const ptrdiff_t at = o * W->stride - W->padding, to = row * W->out + o, lanes = lanes_left(W->out - o, 0);
-        const int inside = stride != 0 && at >= 0 && at + reach <= W->size;
-        vec y;
-        if (keep) {
-            vec taps = vmin(none, vadd(first_row, vload_lanes((const real *)s->first + o, lanes)));
-            y = inside ? select_windows(s, &rows, at, &taps, mode, stride, 1)
-                       : select_windows(s, &rows, at, &taps, mode, stride, 0);
-            store_taps(s, to, taps, lanes);
-        } else {
-            y = inside ? join_windows(s, &rows, at, mode, stride, 1) : join_windows(s, &rows, at, mode, stride, 0);
+// The same for any values and windows, slowly.
+FR_INLINE void select_with_nan(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *best, vec *taps,
+                               const int mode) {
+    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
+    const vec fill = pool_outside(mode);
+    *best = pool_signed(mode, fill);
+    for (ptrdiff_t d = rows->depth.lo; d < rows->depth.hi; ++d) {
+        for (ptrdiff_t h = rows->height.lo; h < rows->height.hi; ++h) {
+            const real *row = rows->x + d * rows->depth_step + h * rows->height_step;
+            for (ptrdiff_t j = 0; j < W->kernel; ++j) {
+                const vec v = vload_stepped(row, at + j * W->dilation, W->stride, W->size, fill);
+                pool_select(best, taps, pool_signed(mode, v), vset1((real)((d * H->kernel + h) * W->kernel + j)), 1);
+            }
         }
-        if (mode == FR_POOL_SUM) {
-            const vec count = lanes == FR_WIDTH ? vload((const real *)s->scale[2] + o)
-                                                : vload_between((const real *)s->scale[2] + o, 0, lanes, vset1(1));
-            y = vdiv(y, vmul(count, divisor));
-        }
-        vstore_lanes((real *)s->y + to, pool_signed(mode, y), lanes);
     }
 }
 
-FR_INLINE void pool_rows_from_first(const fr_pool *s, const int mode, const int stride, const int keep) {
-    for (ptrdiff_t row = s->row; row < s->row + s->rows; ++row) pool_row(s, row, mode, stride, keep);
+FR_INLINE void select_vector(const fr_pool *s, const pool_rows *rows, ptrdiff_t row, ptrdiff_t o, vec first, const int mode,
+                             const int stride, const int kernel) {
+    const fr_pool_axis *W = &s->axis[2];
+    const ptrdiff_t at = o * W->stride - W->padding, lanes = lanes_left(W->out - o, 0);
+    const ptrdiff_t reach = (W->kernel - 1) * W->dilation + (stride == 2 ? 2 * FR_WIDTH : FR_WIDTH);
+    const vec none = vset1((real)pool_places(s));
+    const vec start = vmin(none, vadd(first, vload_lanes((const real *)s->first + o, lanes)));
+    vec best, taps = start;
+    const int nan = stride != 0 && at >= 0 && at + reach <= W->size
+                        ? select_windows(s, rows, at, &best, &taps, mode, stride, kernel, 1)
+                        : select_windows(s, rows, at, &best, &taps, mode, stride, kernel, 0);
+    if (nan) {
+        taps = start;
+        select_with_nan(s, rows, at, &best, &taps, mode);
+    }
+    store_taps(s, row * W->out + o, taps, lanes);
+    vstore_lanes((real *)s->y + row * W->out + o, pool_signed(mode, best), lanes);
+}
+
+FR_INLINE void select_row(const fr_pool *s, const pool_place *to, const int mode, const int stride, const int kernel) {
+    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
+    const pool_rows rows = rows_of(s, to);
+    const int empty = rows.depth.lo == rows.depth.hi || rows.height.lo == rows.height.hi;
+    const ptrdiff_t first = (rows.depth.lo * H->kernel + rows.height.lo) * W->kernel;
+    const vec tap = vset1((real)(empty ? pool_places(s) : first));
+    for (ptrdiff_t o = 0; o < W->out; o += FR_WIDTH) select_vector(s, &rows, to->row, o, tap, mode, stride, kernel);
+}
+
+FR_INLINE void select_all_rows(const fr_pool *s, const int mode, const int stride, const int kernel) {
+    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1];
+    pool_place to = pool_place_of(s->row, D->out, H->out);
+    for (; to.row < s->row + s->rows; pool_next(&to, D->out, H->out)) select_row(s, &to, mode, stride, kernel);
 }
 
 FR_INLINE void pool_any_stride(const fr_pool *s, const int mode, const int keep) {
-    if (s->axis[2].stride == 1) pool_rows_from_first(s, mode, 1, keep);
-    else if (s->axis[2].stride == 2) pool_rows_from_first(s, mode, 2, keep);
-    else pool_rows_from_first(s, mode, 0, keep);
-}
-
-static void FR_NAME(pool)(const fr_pool *s) {
-    if (s->mode == FR_POOL_SUM) pool_any_stride(s, FR_POOL_SUM, 0);
-    else if (s->mode == FR_POOL_MAX && s->taps) pool_any_stride(s, FR_POOL_MAX, 1);
-    else if (s->mode == FR_POOL_MAX) pool_any_stride(s, FR_POOL_MAX, 0);
-    else if (s->taps) pool_any_stride(s, FR_POOL_MIN, 1);
-    else pool_any_stride(s, FR_POOL_MIN, 0);
-}
-
-// One row of x and one row of y whose windows meet it with the taps from `tap` on.
-typedef struct pool_pair {
-    real *dx;
-    const real *dy;
-    ptrdiff_t row;  // of y
-    ptrdiff_t tap;
-    vec scale;
-} pool_pair;
-
-// What the columns residue + stride * q, counted from the padding, get for q = q0..q0+W-1.
-FR_INLINE vec gathered(const fr_pool *s, const pool_pair *p, ptrdiff_t q0, ptrdiff_t residue, const int step,
-                       const int select) {
     const fr_pool_axis *W = &s->axis[2];
-    const ptrdiff_t stride = step ? step : W->stride;
-    vec sum = vzero();
-    for (ptrdiff_t j = 0; j < W->kernel; ++j) {
-        const ptrdiff_t beyond = j * W->dilation - residue;
-        if (stride > 1 && beyond % stride) continue;
-        const ptrdiff_t o = q0 - beyond / stride;
-        const vec dy = vload_inside(p->dy, o, W->out, vzero());
-        if (select) {
-            const vmask taken = veq(load_taps(s, p->row * W->out, o, W->out), vset1((real)(p->tap + j)));
-            sum = vadd(sum, vselect(taken, dy, vzero()));
-        } else {
-            sum = vadd(sum, vmul(dy, vload_inside((const real *)s->scale[2], o, W->out, vzero())));
-        }
-    }
-    return select ? sum : vmul(sum, p->scale);
+    const ptrdiff_t kernel = W->dilation == 1 && mode == FR_POOL_MAX ? W->kernel : 0;  // no own code for the rare minimum
+    if (!keep) {
+        if (W->stride == 1) join_all_rows(s, mode, 1);
+        else if (W->stride == 2) join_all_rows(s, mode, 2);
+        else join_all_rows(s, mode, 0);
+    } else if (W->stride == 1 && kernel == 3) select_all_rows(s, mode, 1, 3);
+    else if (W->stride == 1) select_all_rows(s, mode, 1, 0);
+    else if (W->stride == 2 && kernel == 2) select_all_rows(s, mode, 2, 2);
+    else if (W->stride == 2 && kernel == 3) select_all_rows(s, mode, 2, 3);
+    else if (W->stride == 2) select_all_rows(s, mode, 2, 0);
+    else select_all_rows(s, mode, 0, 0);
 }
 
-FR_INLINE void put_row(real *dx, ptrdiff_t at, ptrdiff_t size, vec v, int add) {
-    vstore_inside(dx, add ? vadd(v, vload_inside(dx, at, size, vzero())) : v, at, size);
-}
-
-FR_INLINE void put_stepped(real *dx, ptrdiff_t at, ptrdiff_t step, ptrdiff_t size, vec v, int add) {
-    real lanes[FR_WIDTH];
-    vstore(lanes, v);
-    for (ptrdiff_t i = 0; i < FR_WIDTH && at < size; ++i, at += step) {
-        if (at >= 0) dx[at] = add ? dx[at] + lanes[i] : lanes[i];
-    }
-}
-
-FR_INLINE void pull_back_row(const fr_pool *s, const pool_pair *p, int add, const int stride, const int select) {
-    const fr_pool_axis *W = &s->axis[2];
-    if (stride == 2) {
-        for (ptrdiff_t q = W->padding / 2; 2 * q < W->size + W->padding; q += FR_WIDTH) {
-            const ptrdiff_t at = 2 * q - W->padding;
-            const vec even = gathered(s, p, q, 0, 2, select), odd = gathered(s, p, q, 1, 2, select);
-            put_row(p->dx, at, W->size, vzip_lo(even, odd), add);
-            put_row(p->dx, at + FR_WIDTH, W->size, vzip_hi(even, odd), add);
-        }
-    } else if (stride == 1) {
-        for (ptrdiff_t at = 0; at < W->size; at += FR_WIDTH)
-            put_row(p->dx, at, W->size, gathered(s, p, at + W->padding, 0, 1, select), add);
-    } else {
-        for (ptrdiff_t r = 0; r < W->stride; ++r) {
-            for (ptrdiff_t q = W->padding / W->stride; W->stride * q + r < W->size + W->padding; q += FR_WIDTH)
-                put_stepped(p->dx, W->stride * q + r - W->padding, W->stride, W->size,
-                            gathered(s, p, q, r, 0, select), add);
-        }
-    }
-}
-
-FR_INLINE void pull_back_rows(const fr_pool *s, const int stride, const int select) {
-    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
-    for (ptrdiff_t row = s->row; row < s->row + s->rows; ++row) {
-        const ptrdiff_t plane = row / (D->size * H->size), depth = row / H->size % D->size, height = row % H->size;
-        const pool_range ds = pool_meeting(D, depth), hs = pool_meeting(H, height);
-        real *dx = (real *)s->y + row * W->size;
-        int add = 0;
-        for (ptrdiff_t d = ds.lo; d < ds.hi; ++d) {
-            const ptrdiff_t depth_tap = pool_tap(D, d, depth);
-            for (ptrdiff_t h = hs.lo; h < hs.hi && depth_tap >= 0; ++h) {
-                const ptrdiff_t height_tap = pool_tap(H, h, height), from = (plane * D->out + d) * H->out + h;
-                if (height_tap < 0) continue;
-                const real scale = select ? 1 : ((const real *)s->scale[0])[d] * ((const real *)s->scale[1])[h];
-                const pool_pair pair = {dx, (const real *)s->x + from * W->out, from,
-                                        (depth_tap * H->kernel + height_tap) * W->kernel, vset1(scale)};
-                pull_back_row(s, &pair, add, stride, select);
-                add = 1;
-            }
-        }
-        for (ptrdiff_t i = 0; i < W->size && !add; ++i) dx[i] = 0;
-    }
-}
-
-static void FR_NAME(pool_backward)(const fr_pool *s) {
-    const ptrdiff_t stride = s->axis[2].stride;
-    if (s->mode == FR_POOL_SUM) {
-        if (stride == 1) pull_back_rows(s, 1, 0);
-        else if (stride == 2) pull_back_rows(s, 2, 0);
-        else pull_back_rows(s, 0, 0);
-    } else if (stride == 1) pull_back_rows(s, 1, 1);
-    else if (stride == 2) pull_back_rows(s, 2, 1);
-    else pull_back_rows(s, 0, 1);
+// The copy tells the compiler that stores to y leave the options as they are.
+static void FR_NAME(pool)(const fr_pool *given) {
+    const fr_pool s = *given;
+    if (s.mode == FR_POOL_SUM) pool_any_stride(&s, FR_POOL_SUM, 0);
+    else if (s.mode == FR_POOL_MAX && s.taps) pool_any_stride(&s, FR_POOL_MAX, 1);
+    else if (s.mode == FR_POOL_MAX) pool_any_stride(&s, FR_POOL_MAX, 0);
+    else if (s.taps) pool_any_stride(&s, FR_POOL_MIN, 1);
+    else pool_any_stride(&s, FR_POOL_MIN, 0);
 }

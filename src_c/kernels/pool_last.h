@@ -27,7 +27,7 @@ FR_INLINE void pool_position(const fr_pool *s, const pool_span span[3], const re
                 FR_UNROLL(4) for (int v = 0; v < vectors; ++v) {
                     const real *from = row + w * a[2].dilation * C + v * FR_WIDTH;
                     const vec value = pool_signed(mode, vload_lanes(from, lanes));
-                    if (keep) pool_select(&y[v], &taps[v], value, tap);
+                    if (keep) pool_select(&y[v], &taps[v], value, tap, 1);
                     else y[v] = pool_join(mode, y[v], value);
                 }
             }
@@ -83,14 +83,14 @@ FR_INLINE void gather_position(const fr_pool *s, const ptrdiff_t p[3], const poo
             for (ptrdiff_t w = range[2].lo; w < range[2].hi && height >= 0; ++w) {
                 const ptrdiff_t width = pool_tap(&a[2], w, p[2]), from = (row * a[2].out + w) * C + c;
                 if (width < 0) continue;
-                const vec tap = vset1((real)((depth * a[1].kernel + height) * a[2].kernel + width));
+                const ptrdiff_t tap = (depth * a[1].kernel + height) * a[2].kernel + width;
                 const vec scale = select ? vzero()
                                          : vset1(((const real *)s->scale[0])[d] * ((const real *)s->scale[1])[h] *
                                                  ((const real *)s->scale[2])[w]);
                 FR_UNROLL(4) for (int v = 0; v < vectors; ++v) {
                     const vec dy = vload_lanes((const real *)s->x + from + v * FR_WIDTH, lanes);
                     if (select) {
-                        const vmask taken = veq(load_taps(s, from + v * FR_WIDTH, 0, lanes), tap);
+                        const vmask taken = taps_equal(s, from + v * FR_WIDTH, 0, lanes, tap);
                         sum[v] = vadd(sum[v], vselect(taken, dy, vzero()));
                     } else {
                         sum[v] = vfma(dy, scale, sum[v]);

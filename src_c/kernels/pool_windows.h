@@ -41,6 +41,24 @@ FR_INLINE ptrdiff_t pool_tap(const fr_pool_axis *a, ptrdiff_t o, ptrdiff_t p) {
     return a->dilation == 1 ? distance : distance % a->dilation ? -1 : distance / a->dilation;
 }
 
+// A row of maps, and where it is: divisions are slow, so that rows are walked.
+typedef struct pool_place {
+    ptrdiff_t row, plane, depth, height;
+} pool_place;
+
+FR_INLINE pool_place pool_place_of(ptrdiff_t row, ptrdiff_t depths, ptrdiff_t heights) {
+    return (pool_place){row, row / (depths * heights), row / heights % depths, row % heights};
+}
+
+FR_INLINE void pool_next(pool_place *p, ptrdiff_t depths, ptrdiff_t heights) {
+    ++p->row;
+    if (++p->height < heights) return;
+    p->height = 0;
+    if (++p->depth < depths) return;
+    p->depth = 0;
+    ++p->plane;
+}
+
 FR_INLINE ptrdiff_t pool_places(const fr_pool *s) {
     return s->axis[0].kernel * s->axis[1].kernel * s->axis[2].kernel;
 }
@@ -55,9 +73,9 @@ FR_INLINE vec pool_signed(const int mode, vec v) { return mode == FR_POOL_MIN ? 
 
 FR_INLINE vec pool_join(const int mode, vec a, vec b) { return mode == FR_POOL_SUM ? vadd(a, b) : vmax_nan(a, b); }
 
-// Takes v at `tap` where it is larger, or NaN: the first of equal values stays, and the last NaN.
-FR_INLINE void pool_select(vec *best, vec *taps, vec v, vec tap) {
-    const vmask better = vgt_nan(v, *best);
+// Takes v at `tap` where it is larger, so that the first of equal values stays; with `nan` also where it is NaN: the last stays.
+FR_INLINE void pool_select(vec *best, vec *taps, vec v, vec tap, const int nan) {
+    const vmask better = nan ? vgt_nan(v, *best) : vgt(v, *best);
     *best = vselect(better, v, *best);
     *taps = vselect(better, tap, *taps);
 }
@@ -66,7 +84,6 @@ FR_INLINE ptrdiff_t lane_limit(ptrdiff_t n) { return n < 0 ? 0 : n < FR_WIDTH ? 
 
 // Elements at..at+W-1 of a row of `size`, which they may leave on both sides.
 FR_INLINE vec vload_inside(const real *row, ptrdiff_t at, ptrdiff_t size, vec fill) {
-    if (at >= 0 && at + FR_WIDTH <= size) return vload(row + at);
     return vload_between(row + at, lane_limit(-at), lane_limit(size - at), fill);
 }
 
@@ -76,10 +93,9 @@ FR_INLINE void vstore_inside(real *row, vec v, ptrdiff_t at, ptrdiff_t size) {
 }
 
 // Taps are kept in bytes, or in 32 bits where a window has more than FR_POOL_PLACES places.
-FR_INLINE vec load_taps(const fr_pool *s, ptrdiff_t row, ptrdiff_t at, ptrdiff_t size) {
-    const ptrdiff_t lo = lane_limit(-at), hi = lane_limit(size - at);
-    return s->wide ? vload_i32((const int32_t *)s->taps + row + at, lo, hi)
-                   : vload_u8((const uint8_t *)s->taps + row + at, lo, hi);
+FR_INLINE vmask taps_equal(const fr_pool *s, ptrdiff_t at, ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t tap) {
+    return s->wide ? veq_i32((const int32_t *)s->taps + at, lo, hi, (int)tap)
+                   : veq_u8((const uint8_t *)s->taps + at, lo, hi, (int)tap);
 }
 
 FR_INLINE void store_taps(const fr_pool *s, ptrdiff_t at, vec taps, ptrdiff_t lanes) {

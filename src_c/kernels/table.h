@@ -7,6 +7,7 @@
 #include "optim.h"
 #include "pack.h"
 #include "pool.h"
+#include "pool_backward.h"
 #include "pool_last.h"
 #include "rnn.h"
 #include "softmax.h"

@@ -92,7 +92,7 @@ FR_INLINE void pool_piece(const fr_time_pool *s, ptrdiff_t begin, ptrdiff_t end,
     for (ptrdiff_t t = 0; t < end - begin; ++t, x += s->time_stride) {
         FR_UNROLL(4) for (int v = 0; v < vectors; ++v) {
             const vec value = pool_signed(mode, vload_lanes(x + v * FR_WIDTH, lanes));
-            if (keep) pool_select(&best[v], &times[v], value, vset1((real)t));
+            if (keep) pool_select(&best[v], &times[v], value, vset1((real)t), 1);
             else best[v] = pool_join(mode, best[v], value);
         }
     }

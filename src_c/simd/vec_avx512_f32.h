@@ -15,11 +15,12 @@
 //   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vload_between         lanes lo..hi-1 from memory, the others of `fill`; vstore_between: only those lanes. 0 <= lo, hi <= FR_WIDTH;
 //                         memory of other lanes is never touched
-//   vload_u8, vload_i32   lanes lo..hi-1 from integers, the others zero; vstore_u8, vstore_i32: the first n lanes, which
-//                         hold integral values of the type
+//   veq_u8, veq_i32       which of the lanes lo..hi-1 of integers in memory are equal to n; not the other lanes
+//   vstore_u8, vstore_i32 the first n lanes, which hold integral values of the type
 //   vmax_nan              NaN if either operand is NaN
 //   vgt_nan               a > b, or a is NaN
-//   vany                  whether any lane is set
+//   vunordered            a is NaN or b is NaN
+//   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
@@ -103,17 +104,21 @@ FR_INLINE vec vload_between(const real *p, ptrdiff_t lo, ptrdiff_t hi, vec fill)
 FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) {
     _mm512_mask_storeu_ps(p, vmask_between(lo, hi), v);
 }
-FR_INLINE vec vload_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask_between(lo, hi), p)));
+FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    const vmask inside = vmask_between(lo, hi);
+    return _mm_mask_cmpeq_epi8_mask(inside, _mm_maskz_loadu_epi8(inside, p), _mm_set1_epi8((char)n));
 }
-FR_INLINE vec vload_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi) {
-    return _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(vmask_between(lo, hi), p));
+FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    const vmask inside = vmask_between(lo, hi);
+    return _mm512_mask_cmpeq_epi32_mask(inside, _mm512_maskz_loadu_epi32(inside, p), _mm512_set1_epi32(n));
 }
 FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
     _mm_mask_storeu_epi8(p, vfirst(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
 FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_epi32(p, vfirst(n), _mm512_cvtps_epi32(v)); }
 
+FR_INLINE vmask vunordered(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+FR_INLINE vmask vor(vmask a, vmask b) { return (vmask)(a | b); }
 FR_INLINE vmask vgt_nan(vec a, vec b) { return (vmask)(vgt(a, b) | visnan(a)); }
 FR_INLINE int vany(vmask m) { return m != 0; }
 FR_INLINE vec vmax_nan(vec a, vec b) { return vselect(visnan(a), a, vmax(a, b)); }

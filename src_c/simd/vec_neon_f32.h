@@ -15,11 +15,12 @@
 //   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
 //   vload_between         lanes lo..hi-1 from memory, the others of `fill`; vstore_between: only those lanes. 0 <= lo, hi <= FR_WIDTH;
 //                         memory of other lanes is never touched
-//   vload_u8, vload_i32   lanes lo..hi-1 from integers, the others zero; vstore_u8, vstore_i32: the first n lanes, which
-//                         hold integral values of the type
+//   veq_u8, veq_i32       which of the lanes lo..hi-1 of integers in memory are equal to n; not the other lanes
+//   vstore_u8, vstore_i32 the first n lanes, which hold integral values of the type
 //   vmax_nan              NaN if either operand is NaN
 //   vgt_nan               a > b, or a is NaN
-//   vany                  whether any lane is set
+//   vunordered            a is NaN or b is NaN
+//   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
@@ -115,19 +116,19 @@ FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) {
         if (i >= lo && i < hi) p[i] = v[i];
     }
 }
-FR_INLINE vec vload_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi) {
-    vec v = vzero();
+FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    vmask m = {0};
     for (int i = 0; i < FR_WIDTH; ++i) {
-        if (i >= lo && i < hi) v[i] = (real)p[i];
+        if (i >= lo && i < hi && p[i] == n) m[i] = UINT32_MAX;
     }
-    return v;
+    return m;
 }
-FR_INLINE vec vload_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi) {
-    vec v = vzero();
+FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    vmask m = {0};
     for (int i = 0; i < FR_WIDTH; ++i) {
-        if (i >= lo && i < hi) v[i] = (real)p[i];
+        if (i >= lo && i < hi && p[i] == n) m[i] = UINT32_MAX;
     }
-    return v;
+    return m;
 }
 FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
     for (int i = 0; i < FR_WIDTH; ++i) {
@@ -140,6 +141,8 @@ FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) {
     }
 }
 
+FR_INLINE vmask vor(vmask a, vmask b) { return vorrq_u32(a, b); }
+FR_INLINE vmask vunordered(vec a, vec b) { return vor(visnan(a), visnan(b)); }
 FR_INLINE vmask vgt_nan(vec a, vec b) { return vorrq_u32(vgt(a, b), visnan(a)); }
 FR_INLINE int vany(vmask m) { return vmaxvq_u32(m) != 0; }
 FR_INLINE vec vmax_nan(vec a, vec b) { return vmaxq_f32(a, b); }
