@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.bench_conv import conv_cases
+from bench.bench_pool import pool_cases
 from bench.bench_rnn import recurrent_cases
 from bench.case import Case
 from bench.machine import machine_record
@@ -22,7 +23,11 @@ from bench.runner import Settings, run_cases
 __all__ = ["SUITES", "main"]
 
 #: The suites: keyword arguments `smoke` and `quick` to cases.
-SUITES: dict[str, Callable[..., Iterable[Case]]] = {"conv": conv_cases, "rnn": recurrent_cases}
+SUITES: dict[str, Callable[..., Iterable[Case]]] = {
+    "conv": conv_cases,
+    "pool": pool_cases,
+    "rnn": recurrent_cases,
+}
 
 ROUNDS = 9
 QUICK_ROUNDS = 3

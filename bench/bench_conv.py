@@ -65,7 +65,7 @@ class ConvCase:
         if not self.problem.row.depthwise:
             return products
         passes = 3 if self.mode == "train" else 1
-        return max(products, passes * size / (roofs.copy(size) * threads))
+        return max(products, passes * size / (roofs.copy(size / 2) * threads))
 
     def truth(self) -> Arrays:
         """Return the right results."""

@@ -3,7 +3,7 @@
 No single program reaches a roof everywhere, so each roof is the best that any of several programs reached:
 
 - multiply-adds: square products of several sizes by NumPy's BLAS and by `fastrnn.Linear`;
-- copies of a buffer, by NumPy, reads and writes together;
+- copies between two buffers, by NumPy;
 - reads of a buffer that lies in one level of the memory: BLAS dot products of its two halves, a search for a byte that
   is not there (the C library's vectorised memchr), and `fastrnn.Linear` applied to one row, which reads every weight
   once. Small buffers are read many times in one call of the first, so that the call costs nothing.
@@ -77,14 +77,15 @@ class Roofs:
         return self._reads[whole]
 
     def copy(self, size: float) -> float:
-        """Return the bytes per second, read and written, at which one core copies between buffers of `size` bytes together.
+        """Return the bytes per second, those read and those written, at which one core copies `size` bytes again and again.
 
-        Measured for the power of two nearest to `size`, from 8 KB to 512 MB.
+        Measured for the power of two nearest to `size` bytes, from 4 KB to 512 MB.
         """
-        whole = max(8 * KB, min(LARGEST_BUFFER, 1 << round(math.log2(max(size, 1)))))
+        whole = max(4 * KB, min(LARGEST_BUFFER, 1 << round(math.log2(max(size, 1)))))
         if whole not in self._copies:
-            source, target = np.ones(whole // 8, np.float32), np.zeros(whole // 8, np.float32)
-            self._copies[whole] = whole / self._seconds(partial(np.copyto, target, source))
+            source, target = np.ones(whole, np.uint8), np.ones(whole, np.uint8)
+            with _one_thread():
+                self._copies[whole] = 2 * whole / self._seconds(partial(np.copyto, target, source))
         return self._copies[whole]
 
     def levels(self) -> dict[str, float]:

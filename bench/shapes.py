@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["CONV", "GATES", "RECURRENT", "SMOKE_CONV", "SMOKE_RECURRENT", "ConvRow", "RecurrentRow"]
+__all__ = [
+    "CONV",
+    "GATES",
+    "POOLING",
+    "RECURRENT",
+    "SMOKE_CONV",
+    "SMOKE_POOLING",
+    "SMOKE_RECURRENT",
+    "ConvRow",
+    "PoolRow",
+    "RecurrentRow",
+]
 
 #: Number of gates of each cell.
 GATES = MappingProxyType({"lstm": 4, "gru": 3, "rnn": 1})
@@ -199,4 +210,78 @@ SMOKE_CONV = (
     _same(1, 4, 5, 4, 3, groups=4),
     ConvRow(1, 2, (3, 4, 5), 3, 2),
     ConvRow(2, 4, (4, 5), 3, 3, stride=2, padding=1, transposed=True),
+)
+
+
+@dataclass(frozen=True)
+class PoolRow:
+    """One pooling layer on one input size: N batch, C channels, spatial sizes, square windows; "time" is the maximum over all.
+
+    With `channels_last` our maps lie (N, *sizes, C); PyTorch's lie both ways in any row.
+    """
+
+    kind: str
+    N: int
+    C: int
+    sizes: tuple[int, ...]
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    infer: Goals = AHEAD
+    train: Goals = AHEAD
+    channels_last: bool = False
+    quick: bool = False  # also part of a quick run
+
+    @property
+    def name(self) -> str:
+        """Return the name of the row, which `--rows` searches."""
+        if self.kind == "time":
+            return f"max over time N{self.N} C{self.C} L{self.sizes[0]}"
+        window = f"k{self.kernel} s{self.stride}" + (f" p{self.padding}" if self.padding else "")
+        kind = {"max": "MaxPool", "avg": "AvgPool"}[self.kind]
+        return f"{kind} N{self.N} C{self.C} {'x'.join(map(str, self.sizes))} {window}{' NHWC' * self.channels_last}"
+
+    @property
+    def goals(self) -> dict[str, Goals]:
+        """Return the goals of each mode that is measured."""
+        return {mode: goals for mode in ("infer", "train") if (goals := getattr(self, mode))}
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Return the shape of y."""
+        if self.kind == "time":
+            return (self.N, self.C)
+        return (self.N, self.C, *((L + 2 * self.padding - self.kernel) // self.stride + 1 for L in self.sizes))
+
+    @property
+    def places(self) -> int:
+        """Return the number of places of a window."""
+        return self.sizes[0] if self.kind == "time" else self.kernel ** len(self.sizes)
+
+
+_GOAL: Goals = (2.5, 2.5)
+
+POOLING = (
+    PoolRow("max", 8, 64, (112, 112), 3, 2, 0, _GOAL, _GOAL, quick=True),
+    PoolRow("max", 8, 64, (112, 112), 3, 2, 0, _GOAL, _GOAL, channels_last=True, quick=True),
+    PoolRow("max", 8, 64, (56, 56), 2, 2, 0, _GOAL, _GOAL, quick=True),
+    PoolRow("max", 8, 64, (56, 56), 2, 2, 0, _GOAL, _GOAL, channels_last=True, quick=True),
+    PoolRow("avg", 8, 64, (56, 56), 2, 2, 0, _GOAL, _GOAL, quick=True),
+    PoolRow("avg", 8, 64, (56, 56), 2, 2, 0, _GOAL, _GOAL, channels_last=True, quick=True),
+    PoolRow("time", 32, 256, (500,), infer=(1.8, 1.8), train=(3, 3), quick=True),
+    # Sizes off the beaten track, where the goal is to be ahead.
+    PoolRow("max", 1, 64, (112, 112), 3, 2, 1),
+    PoolRow("max", 8, 64, (28, 28), 3, 1, 1),
+    PoolRow("max", 8, 256, (13, 13), 3, 2),
+    PoolRow("max", 8, 64, (60, 60), 3, 3),
+    PoolRow("avg", 8, 192, (28, 28), 3, 1, 1),
+    PoolRow("max", 1, 16, (28, 28), 2, 2),
+    PoolRow("time", 32, 100, (50,)),
+)
+
+SMOKE_POOLING = (
+    PoolRow("max", 2, 3, (7, 9), 3, 2, 1),
+    PoolRow("max", 2, 3, (6, 8), 2, 2, channels_last=True),
+    PoolRow("avg", 2, 3, (6, 8), 2, 2),
+    PoolRow("time", 2, 3, (20,)),
 )

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum { FR_SLOTS = 4 };  // vectors in one panel; the register tile is (rows) x (4 vectors)
 
@@ -183,8 +184,58 @@ typedef struct fr_pixel_conv {
     void *sums;
 } fr_pixel_conv;
 
+// Pooling over windows of maps [planes][D][H][W], or [planes][D][H][W][channels] for channels last. Fewer axes have size 1.
+//   tap      the number of a place in its window, (i_d * kernel_h + i_h) * kernel_w + i_w; the number of places of a window
+//            stands for no place. Bytes, or int32 if `wide`; laid out as y
+//   scale    SUM only divides by scale_d[o_d] * scale_h[o_h] * scale_w[o_w]; its backward multiplies by them instead
+// Backward gathers: x is dy, y is dx, and every element of dx is written once. Rows are those of what is written, numbered over
+// all planes, depths and heights. The number of places is at most 2^24.
+enum { FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM };
+enum { FR_POOL_PLACES = 255 };  // as many places have bytes as taps
+
+typedef struct fr_pool_axis {
+    ptrdiff_t size, out;                           // of x and of y
+    ptrdiff_t kernel, stride, padding, dilation;  // stride 0 (channels last): `out` windows that divide the axis evenly
+} fr_pool_axis;
+
+typedef struct fr_pool {
+    int mode;
+    int wide;
+    fr_pool_axis axis[3];
+    ptrdiff_t channels;
+    ptrdiff_t row, rows;
+    const void *x;
+    void *y;
+    void *taps;            // forward: NULL if not wanted
+    const void *first;     // channels first: the first tap of each window in the last axis that is in the map
+    const void *scale[3];  // [out] of each axis
+} fr_pool;
+
+// Pooling over the steps of one sequence of `columns` features; either the times of a feature or the features of a time lie
+// side by side.
+//   MAX, MIN      the earlier of equal values, the last NaN before any number; SUM divides by `divisor`
+//   KMAX          the `k` largest by that order, in their order of time; zeros at time -1 where steps < k
+// A call may continue an earlier one that ended before step `begin`, then y (and times) hold its results; SUM divides at `end`.
+enum { FR_TIME_KMAX = FR_POOL_SUM + 1 };
+enum { FR_TIME_PIECE = 16 };  // steps of a call that keeps its columns in the first-level cache
+
+typedef struct fr_time_pool {
+    int mode;
+    ptrdiff_t begin, end, steps;  // of begin..end-1; steps: the length of the sequence
+    ptrdiff_t total;              // backward: steps of dx, zero from `steps` on
+    ptrdiff_t columns;
+    ptrdiff_t time_stride, column_stride;  // of x or dx
+    ptrdiff_t k, y_time_stride, y_column_stride;
+    double divisor;
+    const void *x;   // backward: NULL
+    void *y;         // backward: dy
+    int32_t *times;  // as y; NULL if not wanted, which KMAX always does
+    void *dx;
+} fr_time_pool;
+
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
+typedef void (*fr_pool_fn)(const fr_pool *);
 typedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y);  // y may alias x
 
 typedef struct fr_kernels {
@@ -238,4 +289,7 @@ typedef struct fr_kernels {
     void (*map_conv_weight)(const fr_map_conv *);
     void (*pixel_conv)(const fr_pixel_conv *);
     void (*pixel_conv_weight)(const fr_pixel_conv *);
+    fr_pool_fn pool, pool_backward, pool_last, pool_last_backward;
+    void (*time_pool)(const fr_time_pool *);
+    void (*time_pool_backward)(const fr_time_pool *);
 } fr_kernels;

@@ -177,3 +177,57 @@ CONV_TRANSPOSE = (
     ConvSizes(1, 8, 4, (5, 4), (3, 2), {"groups": 4, "stride": (1, 2)}),
     ConvSizes(1, 3, 4, (2, 3, 4), (3, 2, 3), {"stride": (1, 2, 2), "output_padding": (0, 1, 0)}),
 )
+
+
+class PoolProblem(NamedTuple):
+    """Maps (N, C, *sizes) and the options of a pooling over windows of them."""
+
+    shape: tuple[int, ...]
+    kernel_size: int | tuple[int, ...]
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        options = "-".join(f"{name}{value}" for name, value in self.options.items())
+        return f"{'x'.join(map(str, self.shape))}-k{self.kernel_size}-{options}".replace(" ", "")
+
+
+# Sizes around the vectors' widths, strides with and without code of their own, windows over both borders, rows longer than the
+# kernels' buffer, windows wider than it, more than 255 places.
+POOLS = (
+    PoolProblem((2, 3, 1), 1, {}),
+    PoolProblem((2, 3, 17), 3, {"stride": 1, "padding": 1}),
+    PoolProblem((1, 1, 2100), 3, {"stride": 1}),
+    PoolProblem((1, 2, 4200), 2, {"ceil_mode": True}),
+    PoolProblem((1, 1, 2500), 2200, {"stride": 50, "padding": 900}),
+    PoolProblem((3, 17, 8), 3, {"stride": 2, "padding": 1, "ceil_mode": True}),
+    PoolProblem((1, 2, 33), 5, {"stride": 3, "padding": 2}),
+    PoolProblem((2, 3, 4, 4), 2, {}),
+    PoolProblem((1, 5, 7, 31), 2, {"ceil_mode": True}),
+    PoolProblem((1, 65, 9, 67), 3, {"stride": 2}),
+    PoolProblem((2, 2, 14, 34), 3, {"stride": 2, "padding": 1}),
+    PoolProblem((1, 16, 6, 35), 3, {"stride": 1, "padding": 1}),
+    PoolProblem((2, 33, 5, 16), (3, 2), {"stride": (2, 1), "padding": (1, 0)}),
+    PoolProblem((1, 3, 12, 64), 4, {"stride": 2, "padding": 2}),
+    PoolProblem((1, 2, 20, 33), 17, {"stride": 1, "padding": 8}),
+    PoolProblem((1, 2, 11, 37), 3, {"stride": 3, "padding": 1}),
+    PoolProblem((2, 3, 3, 5, 18), 2, {"stride": 1, "padding": 1}),
+    PoolProblem((1, 17, 5, 4, 6), (2, 3, 3), {"stride": (2, 1, 3), "padding": (1, 1, 0), "ceil_mode": True}),
+)
+DILATED_POOLS = (
+    PoolProblem((2, 3, 40), 3, {"stride": 1, "dilation": 2, "padding": 1}),
+    PoolProblem((1, 3, 2), 2, {"dilation": 3, "padding": 1, "stride": 1}),  # a window between the places of the map
+    PoolProblem((1, 18, 9, 35), (2, 3), {"stride": 2, "dilation": (3, 2), "padding": (1, 1), "ceil_mode": True}),
+    PoolProblem((1, 2, 6, 5, 9), 2, {"stride": 2, "dilation": (1, 3, 2)}),
+)
+# Maps and the sizes to pool them to.
+ADAPTIVE_POOLS = (
+    ((2, 3, 7), 1),
+    ((1, 17, 8), 4),
+    ((2, 3, 5), 7),
+    ((1, 5, 7, 34), (3, None)),
+    ((2, 33, 6, 35), 1),
+    ((1, 3, 12, 64), (6, 32)),
+    ((2, 2, 3, 4, 5), (2, None, 5)),
+)
+# T, N, C
+TIME_POOLS = ((1, 1, 1), (5, 3, 4), (17, 2, 33), (40, 1, 1), (1100, 1, 3), (33, 3, 70), (20, 2, 1))

@@ -49,6 +49,14 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # A sum over the positions of one token.
     ("embedding_vjp", "float32"): Tolerance(1e-6, 1e-6),
     ("embedding_vjp", "float64"): Tolerance(2e-15, 2e-15),
+    # One sum of at most 2200 terms of random signs, and of as many shares of gradients.
+    ("pool_forward", "float32"): Tolerance(1e-6, 2e-6),
+    ("pool_forward", "float64"): Tolerance(2e-15, 4e-15),
+    ("pool_vjp", "float32"): Tolerance(1e-6, 2e-6),
+    ("pool_vjp", "float64"): Tolerance(2e-15, 4e-15),
+    # A root of a sum of powers, each within some ULP, and slopes from both.
+    ("lp_pool", "float32"): Tolerance(5e-6, 5e-6),
+    ("lp_pool", "float64"): Tolerance(1e-14, 1e-14),
     # The error of the pre-activations' sums, carried over at most 10 steps. A ReLU layer does not damp it.
     ("rnn_forward", "float32"): Tolerance(2e-6, 5e-6),
     ("rnn_forward", "float64"): Tolerance(4e-15, 1e-14),

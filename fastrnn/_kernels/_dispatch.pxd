@@ -131,6 +131,34 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t y_stride
         void *sums
 
+    cdef enum:
+        FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_POOL_PLACES, FR_TIME_KMAX, FR_TIME_PIECE
+
+    ctypedef struct fr_pool_axis:
+        ptrdiff_t size, out, kernel, stride, padding, dilation
+
+    ctypedef struct fr_pool:
+        int mode, wide
+        fr_pool_axis axis[3]
+        ptrdiff_t channels, row, rows
+        const void *x
+        void *y
+        void *taps
+        const void *first
+        const void *scale[3]
+
+    ctypedef struct fr_time_pool:
+        int mode
+        ptrdiff_t begin, end, steps, total, columns
+        ptrdiff_t time_stride, column_stride
+        ptrdiff_t k, y_time_stride, y_column_stride
+        double divisor
+        const void *x
+        void *y
+        int *times
+        void *dx
+
+    ctypedef void (*fr_pool_fn)(const fr_pool *) noexcept nogil
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -151,6 +179,9 @@ cdef extern from "fr_kernels.h" nogil:
         void (*adam)(const fr_adam *) noexcept nogil
         void (*sgd)(const fr_sgd *) noexcept nogil
         void (*cross_entropy)(const fr_cross_entropy *) noexcept nogil
+        fr_pool_fn pool, pool_backward, pool_last, pool_last_backward
+        void (*time_pool)(const fr_time_pool *) noexcept nogil
+        void (*time_pool_backward)(const fr_time_pool *) noexcept nogil
 
         void (*conv)(const fr_conv *) noexcept nogil
         void (*turn)(const fr_turn *) noexcept nogil

@@ -6,11 +6,15 @@
 #include "map.h"
 #include "optim.h"
 #include "pack.h"
+#include "pool.h"
+#include "pool_backward.h"
+#include "pool_last.h"
 #include "rnn.h"
 #include "softmax.h"
 #include "conv.h"
 #include "depthwise.h"
 #include "turn.h"
+#include "time_pool.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -53,4 +57,10 @@ const fr_kernels FR_NAME(table) = {
     .map_conv_weight = FR_NAME(map_conv_weight),
     .pixel_conv = FR_NAME(pixel_conv),
     .pixel_conv_weight = FR_NAME(pixel_conv_weight),
+    .pool = FR_NAME(pool),
+    .pool_backward = FR_NAME(pool_backward),
+    .pool_last = FR_NAME(pool_last),
+    .pool_last_backward = FR_NAME(pool_last_backward),
+    .time_pool = FR_NAME(time_pool),
+    .time_pool_backward = FR_NAME(time_pool_backward),
 };

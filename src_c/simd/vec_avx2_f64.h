@@ -13,11 +13,21 @@
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
 //   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
+//   vload_between         lanes lo..hi-1 from memory, the others of `fill`; vstore_between: only those lanes. 0 <= lo, hi <= FR_WIDTH;
+//                         memory of other lanes is never touched
+//   veq_u8, veq_i32       which of the lanes lo..hi-1 of integers in memory are equal to n; not the other lanes
+//   vstore_u8, vstore_i32 the first n lanes, which hold integral values of the type
+//   vmax_nan              NaN if either operand is NaN
+//   vgt_nan               a > b, or a is NaN
+//   vunordered            a is NaN or b is NaN
+//   vor, vany             of masks: set in either; whether any lane is set
+//   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
 #include <immintrin.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define FR_INLINE static inline __attribute__((always_inline))
 #define FR_WIDTH 4
@@ -97,5 +107,47 @@ FR_INLINE vec vzip_lo(vec a, vec b) {
 FR_INLINE vec vzip_hi(vec a, vec b) {
     return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
 }
+
+FR_INLINE __m256i vbetween(ptrdiff_t lo, ptrdiff_t hi) { return _mm256_andnot_si256(vfirst(lo), vfirst(hi)); }
+FR_INLINE vec vload_between(const real *p, ptrdiff_t lo, ptrdiff_t hi, vec fill) {
+    const __m256i inside = vbetween(lo, hi);
+    return _mm256_blendv_pd(fill, _mm256_maskload_pd(p, inside), _mm256_castsi256_pd(inside));
+}
+FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) { _mm256_maskstore_pd(p, vbetween(lo, hi), v); }
+// There are no masked loads of bytes: a part goes through a whole vector of them.
+FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    uint8_t whole[8] = {0};
+    if (lo == 0 && hi == FR_WIDTH) {
+        __builtin_memcpy(whole, p, FR_WIDTH);
+    } else {
+        for (ptrdiff_t i = lo; i < hi; ++i) whole[i] = p[i];
+    }
+    const __m128i equal = _mm_cmpeq_epi8(_mm_loadl_epi64((const __m128i *)whole), _mm_set1_epi8((char)n));
+    return _mm256_castsi256_pd(_mm256_and_si256(_mm256_cvtepi8_epi64(equal), vbetween(lo, hi)));
+}
+FR_INLINE __m128i vfirst_i32(ptrdiff_t n) { return _mm_cmpgt_epi32(_mm_set1_epi32((int)n), _mm_setr_epi32(0, 1, 2, 3)); }
+FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    const __m128i inside = _mm_andnot_si128(vfirst_i32(lo), vfirst_i32(hi));
+    const __m128i equal = _mm_cmpeq_epi32(_mm_maskload_epi32(p, inside), _mm_set1_epi32(n));
+    return _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm_and_si128(equal, inside)));
+}
+FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
+    const __m128i numbers = _mm256_cvtpd_epi32(v), pairs = _mm_packs_epi32(numbers, numbers);
+    uint8_t whole[16];
+    _mm_storeu_si128((__m128i *)whole, _mm_packus_epi16(pairs, pairs));
+    if (n == FR_WIDTH) __builtin_memcpy(p, whole, FR_WIDTH);
+    else __builtin_memcpy(p, whole, (size_t)n);
+}
+FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) { _mm_maskstore_epi32(p, vfirst_i32(n), _mm256_cvtpd_epi32(v)); }
+
+FR_INLINE vmask vunordered(vec a, vec b) { return _mm256_cmp_pd(a, b, _CMP_UNORD_Q); }
+FR_INLINE vmask vor(vmask a, vmask b) { return _mm256_or_pd(a, b); }
+FR_INLINE vmask vgt_nan(vec a, vec b) { return _mm256_or_pd(vgt(a, b), visnan(a)); }
+FR_INLINE int vany(vmask m) { return _mm256_movemask_pd(m) != 0; }
+FR_INLINE vec vmax_nan(vec a, vec b) { return vselect(visnan(a), a, vmax(a, b)); }
+
+// Shuffled within 128-bit halves to a b, a b; the permutation joins those of a.
+FR_INLINE vec vunzip_even(vec a, vec b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8); }
+FR_INLINE vec vunzip_odd(vec a, vec b) { return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8); }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+x"(*v)); }

@@ -13,11 +13,21 @@
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
 //   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
+//   vload_between         lanes lo..hi-1 from memory, the others of `fill`; vstore_between: only those lanes. 0 <= lo, hi <= FR_WIDTH;
+//                         memory of other lanes is never touched
+//   veq_u8, veq_i32       which of the lanes lo..hi-1 of integers in memory are equal to n; not the other lanes
+//   vstore_u8, vstore_i32 the first n lanes, which hold integral values of the type
+//   vmax_nan              NaN if either operand is NaN
+//   vgt_nan               a > b, or a is NaN
+//   vunordered            a is NaN or b is NaN
+//   vor, vany             of masks: set in either; whether any lane is set
+//   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
 #include <immintrin.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define FR_INLINE static inline __attribute__((always_inline))
 #define FR_WIDTH 8
@@ -82,6 +92,39 @@ FR_INLINE vec vzip_lo(vec a, vec b) {
 }
 FR_INLINE vec vzip_hi(vec a, vec b) {
     return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b);
+}
+
+FR_INLINE vmask vmask_between(ptrdiff_t lo, ptrdiff_t hi) { return (vmask)(vfirst(hi) & ~vfirst(lo)); }
+FR_INLINE vec vload_between(const real *p, ptrdiff_t lo, ptrdiff_t hi, vec fill) {
+    return _mm512_mask_loadu_pd(fill, vmask_between(lo, hi), p);
+}
+FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) {
+    _mm512_mask_storeu_pd(p, vmask_between(lo, hi), v);
+}
+FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    const __mmask16 inside = vmask_between(lo, hi);
+    return (vmask)_mm_mask_cmpeq_epi8_mask(inside, _mm_maskz_loadu_epi8(inside, p), _mm_set1_epi8((char)n));
+}
+FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    const vmask inside = vmask_between(lo, hi);
+    return _mm256_mask_cmpeq_epi32_mask(inside, _mm256_maskz_loadu_epi32(inside, p), _mm256_set1_epi32(n));
+}
+FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
+    _mm_mask_storeu_epi8(p, vfirst(n), _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(v)));
+}
+FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) { _mm256_mask_storeu_epi32(p, vfirst(n), _mm512_cvtpd_epi32(v)); }
+
+FR_INLINE vmask vunordered(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q); }
+FR_INLINE vmask vor(vmask a, vmask b) { return (vmask)(a | b); }
+FR_INLINE vmask vgt_nan(vec a, vec b) { return (vmask)(vgt(a, b) | visnan(a)); }
+FR_INLINE int vany(vmask m) { return m != 0; }
+FR_INLINE vec vmax_nan(vec a, vec b) { return vselect(visnan(a), a, vmax(a, b)); }
+
+FR_INLINE vec vunzip_even(vec a, vec b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
+}
+FR_INLINE vec vunzip_odd(vec a, vec b) {
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
 }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+v"(*v)); }

@@ -13,11 +13,21 @@
 //   vselect(m, a, b)      m ? a : b
 //   vsum, vmax_lane       over the lanes, pairwise; vmax_lane is meant for lanes that are not NaN
 //   vzip_lo, vzip_hi      a0 b0 a1 b1 ... of the lower halves, of the upper halves
+//   vload_between         lanes lo..hi-1 from memory, the others of `fill`; vstore_between: only those lanes. 0 <= lo, hi <= FR_WIDTH;
+//                         memory of other lanes is never touched
+//   veq_u8, veq_i32       which of the lanes lo..hi-1 of integers in memory are equal to n; not the other lanes
+//   vstore_u8, vstore_i32 the first n lanes, which hold integral values of the type
+//   vmax_nan              NaN if either operand is NaN
+//   vgt_nan               a > b, or a is NaN
+//   vunordered            a is NaN or b is NaN
+//   vor, vany             of masks: set in either; whether any lane is set
+//   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
 #include <arm_neon.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define FR_INLINE static inline __attribute__((always_inline))
 #define FR_WIDTH 4
@@ -94,5 +104,50 @@ FR_INLINE real vmax_lane(vec v) { return vmaxvq_f32(v); }
 
 FR_INLINE vec vzip_lo(vec a, vec b) { return vzip1q_f32(a, b); }
 FR_INLINE vec vzip_hi(vec a, vec b) { return vzip2q_f32(a, b); }
+
+FR_INLINE vec vload_between(const real *p, ptrdiff_t lo, ptrdiff_t hi, vec fill) {
+    for (int i = 0; i < FR_WIDTH; ++i) {
+        if (i >= lo && i < hi) fill[i] = p[i];
+    }
+    return fill;
+}
+FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) {
+    for (int i = 0; i < FR_WIDTH; ++i) {
+        if (i >= lo && i < hi) p[i] = v[i];
+    }
+}
+FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    vmask m = {0};
+    for (int i = 0; i < FR_WIDTH; ++i) {
+        if (i >= lo && i < hi && p[i] == n) m[i] = UINT32_MAX;
+    }
+    return m;
+}
+FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
+    vmask m = {0};
+    for (int i = 0; i < FR_WIDTH; ++i) {
+        if (i >= lo && i < hi && p[i] == n) m[i] = UINT32_MAX;
+    }
+    return m;
+}
+FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
+    for (int i = 0; i < FR_WIDTH; ++i) {
+        if (i < n) p[i] = (uint8_t)v[i];
+    }
+}
+FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) {
+    for (int i = 0; i < FR_WIDTH; ++i) {
+        if (i < n) p[i] = (int32_t)v[i];
+    }
+}
+
+FR_INLINE vmask vor(vmask a, vmask b) { return vorrq_u32(a, b); }
+FR_INLINE vmask vunordered(vec a, vec b) { return vor(visnan(a), visnan(b)); }
+FR_INLINE vmask vgt_nan(vec a, vec b) { return vorrq_u32(vgt(a, b), visnan(a)); }
+FR_INLINE int vany(vmask m) { return vmaxvq_u32(m) != 0; }
+FR_INLINE vec vmax_nan(vec a, vec b) { return vmaxq_f32(a, b); }
+
+FR_INLINE vec vunzip_even(vec a, vec b) { return vuzp1q_f32(a, b); }
+FR_INLINE vec vunzip_odd(vec a, vec b) { return vuzp2q_f32(a, b); }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+w"(*v)); }

@@ -325,6 +325,107 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
 
 #include "check_conv.h"
 
+// Windows of a map of `maps` planes (channels first) or samples, against plain loops; vectors meet both borders.
+static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t stride, int mode, ptrdiff_t channels) {
+    enum { MAPS = 2 };
+    const ptrdiff_t padding = kernel / 2, C = channels ? channels : 1;
+    const ptrdiff_t OH = (H + 2 * padding - kernel) / stride + 1, OW = (W + 2 * padding - kernel) / stride + 1;
+    const ptrdiff_t all_x = MAPS * H * W * C, all_y = MAPS * OH * OW * C;
+    void *x = filled(all_x), *y = filled(all_y), *dy = filled(all_y), *dx = filled(all_x), *first = filled(OW);
+    void *one = filled(1), *h = filled(OH), *w = filled(OW);
+    uint8_t *taps = malloc(all_y);
+    double *wanted = calloc(all_x, sizeof *wanted);
+    put(one, 0, 1);
+    for (ptrdiff_t o = 0; o < OH; ++o) put(h, o, 1);
+    for (ptrdiff_t o = 0; o < OW; ++o) put(w, o, 1), put(first, o, o * stride < padding ? padding - o * stride : 0);
+    fr_pool s = {.mode = mode,
+                 .axis = {{1, 1, 1, 1, 0, 1}, {H, OH, kernel, stride, padding, 1}, {W, OW, kernel, stride, padding, 1}},
+                 .channels = channels,
+                 .rows = MAPS * OH,
+                 .x = x,
+                 .y = y,
+                 .taps = mode == FR_POOL_SUM ? NULL : taps,
+                 .first = first,
+                 .scale = {one, h, w}};
+    if (channels) K->pool_last(&s);
+    else K->pool(&s);
+    for (ptrdiff_t i = 0; i < all_y; ++i) {
+        const ptrdiff_t c = i % C, ow = i / C % OW, oh = i / C / OW % OH, map = i / C / OW / OH;
+        double best = mode == FR_POOL_SUM ? 0 : -INFINITY;
+        ptrdiff_t taken = 0;
+        for (ptrdiff_t t = 0; t < kernel * kernel; ++t) {
+            const ptrdiff_t p = oh * stride - padding + t / kernel, q = ow * stride - padding + t % kernel;
+            const ptrdiff_t at = ((map * H + p) * W + q) * C + c;
+            if (p < 0 || p >= H || q < 0 || q >= W) continue;
+            if (mode == FR_POOL_SUM) best += get(x, at), wanted[at] += get(dy, i);
+            else if ((mode == FR_POOL_MIN ? -1 : 1) * get(x, at) > best)
+                best = (mode == FR_POOL_MIN ? -1 : 1) * get(x, at), taken = t;
+        }
+        expect("pool", get(y, i), mode == FR_POOL_MIN ? -best : best);
+        if (mode == FR_POOL_SUM) continue;
+        expect("pool tap", taps[i], (double)taken);
+        wanted[((map * H + oh * stride - padding + taken / kernel) * W + ow * stride - padding + taken % kernel) * C + c] +=
+            get(dy, i);
+    }
+    s.rows = MAPS * H, s.x = dy, s.y = dx;
+    if (channels) K->pool_last_backward(&s);
+    else K->pool_backward(&s);
+    for (ptrdiff_t i = 0; i < all_x; ++i) expect("pool dx", get(dx, i), wanted[i]);
+    s.rows = MAPS * OH, s.x = x, s.y = y, s.taps = NULL;  // without taps the same values
+    void *with_taps = copied(y, all_y);
+    if (channels) K->pool_last(&s);
+    else K->pool(&s);
+    for (ptrdiff_t i = 0; i < all_y; ++i) expect("pool without taps", get(y, i), get(with_taps, i));
+    free(x), free(y), free(dy), free(dx), free(first), free(one), free(h), free(w), free(taps), free(wanted), free(with_taps);
+}
+
+static void check_time_pool(ptrdiff_t T, ptrdiff_t C, int mode, int time_last) {
+    const ptrdiff_t steps = (T + 1) / 2 + T / 4, k = mode == FR_TIME_KMAX ? 3 : 1;
+    void *x = filled(T * C), *y = filled(k * C), *dx = filled(T * C);
+    int32_t *times = malloc(k * C * sizeof *times);
+    fr_time_pool s = {.mode = mode,
+                      .end = steps,
+                      .steps = steps,
+                      .total = T,
+                      .columns = C,
+                      .time_stride = time_last ? 1 : C,
+                      .column_stride = time_last ? T : 1,
+                      .k = k,
+                      .y_time_stride = C,
+                      .y_column_stride = 1,
+                      .divisor = 2,
+                      .x = x,
+                      .y = y,
+                      .times = times,
+                      .dx = dx};
+    K->time_pool(&s);
+    K->time_pool_backward(&s);
+    for (ptrdiff_t c = 0; c < C; ++c) {
+        double sum = 0, best = -INFINITY, given = 0;
+        for (ptrdiff_t t = 0; t < T; ++t) {
+            const double value = get(x, t * s.time_stride + c * s.column_stride);
+            if (t < steps) sum += value / 2, best = fmax(best, value);
+            given += get(dx, t * s.time_stride + c * s.column_stride);
+        }
+        double largest = -INFINITY, all = 0;
+        for (ptrdiff_t i = 0; i < k; ++i) all += get(y, i * C + c), largest = fmax(largest, get(y, i * C + c));
+        expect("time pool", mode == FR_POOL_SUM ? all : largest, mode == FR_POOL_SUM ? sum : steps < k ? fmax(best, 0) : best);
+        expect("time pool dx", given, mode == FR_POOL_SUM ? all * (double)steps / 2 : all);
+    }
+    free(x), free(y), free(dx), free(times);
+}
+
+static void check_pools(void) {
+    for (ptrdiff_t W = 1; W <= 2 * width + 3; W += 1 + W / 8)
+        for (ptrdiff_t kernel = 2; kernel <= 4; ++kernel)
+            for (ptrdiff_t stride = 1; stride <= 3; ++stride)
+                for (int mode = FR_POOL_MAX; mode <= FR_POOL_SUM; ++mode)
+                    check_pool(5, W, kernel, stride, mode, 0), check_pool(5, 4, kernel, stride, mode, W);
+    for (ptrdiff_t n = 1; n <= 5 * width; n += 1 + n / 4)
+        for (int mode = FR_POOL_MAX; mode <= FR_TIME_KMAX; ++mode)
+            if (mode != FR_POOL_MIN) check_time_pool(n, 3, mode, 1), check_time_pool(20, n, mode, 0);
+}
+
 static void check_table(void) {
     width = K->width;
     check_convolution();
@@ -339,6 +440,7 @@ static void check_table(void) {
             check_lstm(), check_gru(1), check_gru(0), check_rnn(0), check_rnn(1);
         }
     }
+    check_pools();
     for (rows = 2, units = 5 * width - 1, panels = 5; units <= 5 * width; ++units) check_rnn(0), check_rnn(1);
 }
 

@@ -23,7 +23,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conv_problem import ConvProblem
 from numeric import Array, RecurrentProblem
-from shapes import CONV, CONV_TRANSPOSE, VARIANTS, RecurrentSizes
+from shapes import (
+    ADAPTIVE_POOLS,
+    CONV,
+    CONV_TRANSPOSE,
+    DILATED_POOLS,
+    POOLS,
+    TIME_POOLS,
+    VARIANTS,
+    RecurrentSizes,
+)
 from tolerances import assert_same_bits
 
 from fastrnn import ops
@@ -37,6 +46,7 @@ SIZES = (
     RecurrentSizes(3, 16, 20, 130),
 )
 MODULES = (
+    "fastrnn.ops._pooling",
     "fastrnn.ops._recurrent",
     "fastrnn.ops.activation",
     "fastrnn.ops.conv",
@@ -44,6 +54,7 @@ MODULES = (
     "fastrnn.ops.embedding",
     "fastrnn.ops.linear",
     "fastrnn.ops.losses",
+    "fastrnn.ops.time_pool",
 )
 
 
@@ -174,6 +185,43 @@ def check_the_rest(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
         assert_same_bits(fenced, plain)
 
 
+def pooled(x: Array, operation: str, *args: Any, **options: Any) -> list[Array]:
+    """Return y, indices if there are any, and dx, from a guarded gradient if x is guarded."""
+    y, pullback = getattr(ops, f"{operation}_vjp")(x, *args, **options)
+    parts = list(y) if isinstance(y, tuple) else [y]
+    return [*parts, pullback(parts[0])]
+
+
+def check_pools(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    calls: list[tuple[tuple[int, ...], str, tuple[Any, ...], dict[str, Any]]] = []
+    for problem in (*POOLS, *DILATED_POOLS):
+        for operation in ("max_pool", "avg_pool"):
+            if operation == "max_pool" or "dilation" not in problem.options:
+                calls += [(problem.shape, operation, (problem.kernel_size,), problem.options)]
+    for shape, size in ADAPTIVE_POOLS:
+        calls += [(shape, operation, (size,), {}) for operation in ("adaptive_max_pool", "adaptive_avg_pool")]
+    for shape, operation, args, options in calls:
+        for layout in (None, {3: "NLC", 4: "NHWC", 5: "NDHWC"}[len(shape)]):
+            print(operation, shape, args, options, layout, flush=True)
+            x = rng.standard_normal(shape).astype(dtype)
+            x = x if layout is None else np.ascontiguousarray(np.moveaxis(x, 1, -1))
+            wanted = pooled(x, operation, *args, layout=layout, **options)
+            with guard.results_too():
+                assert_same_bits(pooled(guard.copy(x), operation, *args, layout=layout, **options), wanted)
+                if "max" in operation:
+                    values = getattr(ops, f"{operation}_values")(guard.copy(x), *args, layout=layout, **options)
+                    assert_same_bits(values, wanted[0])
+    for sizes in TIME_POOLS:
+        for mode, layout in ((mode, layout) for mode in ("max", "sum", "kmax") for layout in ("TNC", "NTC", "NCT")):
+            print("time_pool", sizes, mode, layout, flush=True)
+            x = rng.standard_normal([dict(zip("TNC", sizes, strict=True))[letter] for letter in layout]).astype(dtype)
+            for lengths in (None, np.full(sizes[1], (sizes[0] + 1) // 2)):
+                options = {"layout": layout, "lengths": lengths, "k": 3}
+                wanted = pooled(x, "time_pool", mode, **options)
+                with guard.results_too():
+                    assert_same_bits(pooled(guard.copy(x), "time_pool", mode, **options), wanted)
+
+
 def main() -> None:
     faulthandler.enable()
     ops.set_isa(sys.argv[1])
@@ -181,7 +229,7 @@ def main() -> None:
     for dtype in (np.float32, np.float64):
         for at_end in (True, False):
             print(np.dtype(dtype), "at the end" if at_end else "at the start", flush=True)
-            for check in (check_recurrent, check_linear, check_conv, check_the_rest):
+            for check in (check_recurrent, check_linear, check_conv, check_pools, check_the_rest):
                 check(Guard(at_end), dtype, np.random.default_rng(1))
 
 

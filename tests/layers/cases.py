@@ -64,6 +64,11 @@ class Case:
                 parameter.assign(0.5 * rng.standard_normal(parameter.shape).astype(dtype))
         return layer
 
+    @property
+    def trained(self) -> bool:
+        """Return whether the layer has parameters, which also fix its dtype."""
+        return bool(self.layer().parameters())
+
     def x(self, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
         """Return random input."""
         if self.tokens:
@@ -110,6 +115,53 @@ def _with_lengths(**common: Any) -> fr.Layer:
     )
 
 
+def _pool(kind: Any, *args: Any, **options: Any) -> Callable[..., fr.Layer]:
+    """Pooling layers have no parameters, and take either dtype."""
+
+    def build(**_: Any) -> fr.Layer:
+        layer: fr.Layer = kind(*args, **options)
+        return layer
+
+    return build
+
+
+def _sentence_model(**common: Any) -> fr.Layer:
+    return fr.Sequential(fr.LSTM(C, 3, bidirectional=True, **common), fr.TimePool("max"), fr.Linear(6, 2, **common))
+
+
+MAPS = (2, 3, 7, 6)
+POOLS = (
+    Case("max_pool_1d", _pool(fr.MaxPool1d, 3, stride=2, padding=1, ceil_mode=True), x_shape=(2, 3, 8)),
+    Case("max_pool_2d", _pool(fr.MaxPool2d, (3, 2), 2, (1, 0)), x_shape=MAPS),
+    Case("max_pool_2d_last", _pool(fr.MaxPool2d, 2, 1, dilation=2, layout="NHWC"), x_shape=MAPS),
+    Case("max_pool_2d_unbatched", _pool(fr.MaxPool2d, 2), x_shape=MAPS[1:]),
+    Case("max_pool_3d", _pool(fr.MaxPool3d, 2, padding=1), x_shape=(2, 2, 3, 4, 5)),
+    Case("min_pool_1d", _pool(fr.MinPool1d, 2, layout="NLC"), x_shape=(2, 8, 3)),
+    Case("min_pool_2d", _pool(fr.MinPool2d, 3, 3), x_shape=MAPS),
+    Case("min_pool_3d", _pool(fr.MinPool3d, (1, 2, 2)), x_shape=(1, 2, 3, 4, 5)),
+    Case("avg_pool_1d", _pool(fr.AvgPool1d, 3, 2, 1, ceil_mode=True), x_shape=(2, 3, 8)),
+    Case("avg_pool_2d", _pool(fr.AvgPool2d, 3, 2, 1, count_include_pad=False), x_shape=MAPS),
+    Case("avg_pool_2d_last", _pool(fr.AvgPool2d, 2, divisor_override=3, layout="NHWC"), x_shape=MAPS),
+    Case("avg_pool_3d", _pool(fr.AvgPool3d, 2, 1), x_shape=(2, 2, 3, 4, 5)),
+    Case("lp_pool_1d", _pool(fr.LPPool1d, 2, 3), x_shape=(2, 3, 8)),
+    Case("lp_pool_2d", _pool(fr.LPPool2d, 4, 2, ceil_mode=True), x_shape=MAPS),
+    Case("lp_pool_3d", _pool(fr.LPPool3d, float("inf"), 2), x_shape=(2, 2, 3, 4, 5)),
+    Case("adaptive_avg_pool_1d", _pool(fr.AdaptiveAvgPool1d, 3), x_shape=(2, 3, 8)),
+    Case("adaptive_avg_pool_2d", _pool(fr.AdaptiveAvgPool2d, (None, 4)), x_shape=MAPS),
+    Case("adaptive_avg_pool_3d", _pool(fr.AdaptiveAvgPool3d, 1, layout="NDHWC"), x_shape=(2, 2, 3, 4, 5)),
+    Case("adaptive_max_pool_1d", _pool(fr.AdaptiveMaxPool1d, 4), x_shape=(2, 3, 8)),
+    Case("adaptive_max_pool_2d", _pool(fr.AdaptiveMaxPool2d, (3, 4), layout="NHWC"), x_shape=MAPS),
+    Case("adaptive_max_pool_3d", _pool(fr.AdaptiveMaxPool3d, 2), x_shape=(2, 2, 3, 4, 5)),
+    Case("global_max_pool", _pool(fr.GlobalMaxPool), x_shape=MAPS),
+    Case("global_avg_pool", _pool(fr.GlobalAvgPool, keepdims=True, layout="NHWC"), x_shape=MAPS),
+    Case("global_avg_pool_unbatched", _pool(fr.GlobalAvgPool, layout="NCL"), x_shape=(3, 8)),
+    Case("time_pool", _pool(fr.TimePool, "max")),
+    Case("time_pool_lengths", _pool(fr.TimePool, "mean"), options={"lengths": LENGTHS}),
+    Case("time_pool_kmax", _pool(fr.TimePool, "kmax", 2, layout="NTC"), options={"lengths": [2, 4, 1, 3, 3]}),
+    Case("time_pool_unbatched", _pool(fr.TimePool, "kmax", 2, layout="NCT"), x_shape=(C, T)),
+    Case("sentence", _sentence_model, options={"lengths": LENGTHS}),
+)
+
 CASES = (
     Case("rnn", _recurrent(fr.RNN)),
     Case("rnn_relu", _recurrent(fr.RNN, nonlinearity="relu")),
@@ -145,4 +197,5 @@ CASES = (
     Case("sequential", _language_model, x_shape=(T, N), tokens=True),
     Case("sequential_lengths", _with_lengths, options={"lengths": LENGTHS}),
     Case("composite", Tagger),
+    *POOLS,
 )

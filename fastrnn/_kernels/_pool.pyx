@@ -1,0 +1,135 @@
+"""Pooling over windows of maps: where the windows lie, and rows shared out over a team."""
+
+cimport cython
+cimport numpy as cnp
+
+from fastrnn._kernels._dispatch cimport (
+    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, fr_kernels, fr_pool, fr_pool_axis, fr_pool_fn, kernels_for,
+)
+from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
+
+cnp.import_array()
+
+MAX, MIN, SUM = FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM
+BYTE_PLACES = FR_POOL_PLACES  # windows of more places keep their taps in int32
+
+cdef double NANOSECONDS_PER_ELEMENT = 0.25  # moved
+
+cdef struct Rows:
+    fr_pool_fn kernel
+    fr_pool whole
+    ptrdiff_t count
+
+
+@cython.final
+cdef class Windows:
+    """Where the windows of one pooling lie, for maps of one size, layout and element type.
+
+    Parameters
+    ----------
+    axes : int64 array (3, 6)
+        Size, windows, kernel, stride, padding and dilation of each axis; stride 0 divides the axis evenly.
+    channels : int
+        How many lie last; 0 for channels first.
+    first : array (windows of the last axis,)
+        The first tap of each window in the last axis that is in the map.
+    divisors, factors : triples of arrays (windows of that axis,)
+        A sum is divided by the product of divisors; its gradient is multiplied by the product of factors.
+    """
+
+    cdef fr_pool pool
+    cdef tuple tables
+    cdef int itemsize
+    cdef const void *factors[3]
+
+    def __init__(self, cnp.ndarray axes not None, ptrdiff_t channels, cnp.ndarray first not None, tuple divisors not None,
+                 tuple factors not None):
+        cdef const cnp.int64_t *number = <const cnp.int64_t *> cnp.PyArray_DATA(axes)
+        cdef int axis
+        for axis in range(3):
+            self.pool.axis[axis] = fr_pool_axis(number[0], number[1], number[2], number[3], number[4], number[5])
+            self.pool.scale[axis] = cnp.PyArray_DATA(divisors[axis])
+            self.factors[axis] = cnp.PyArray_DATA(factors[axis])
+            number += 6
+        self.tables = (first, divisors, factors)
+        self.itemsize = first.itemsize
+        self.pool.channels = channels
+        self.pool.first = cnp.PyArray_DATA(first)
+        self.pool.wide = self.places() > FR_POOL_PLACES
+
+    cdef ptrdiff_t places(self):
+        return self.pool.axis[0].kernel * self.pool.axis[1].kernel * self.pool.axis[2].kernel
+
+    def forward(self, int mode, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray taps):
+        """Fill y, and the taps (uint8, or int32 for many places) of the values taken if they are wanted."""
+        cdef const fr_kernels *kernels = kernels_for(self.itemsize)
+        cdef Rows rows = self.rows_of(mode, x, y, taps)
+        cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
+        rows.kernel = kernels.pool_last if self.pool.channels else kernels.pool
+        rows.count = y.size // row if row else 0
+        run(&rows, x.size + y.size)
+
+    def backward(self, int mode, cnp.ndarray dy not None, cnp.ndarray taps, cnp.ndarray dx not None):
+        """Fill dx from dy and, unless the mode is SUM, from the taps."""
+        cdef const fr_kernels *kernels = kernels_for(self.itemsize)
+        cdef Rows rows = self.rows_of(mode, dy, dx, taps)
+        cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
+        cdef int axis
+        for axis in range(3):
+            rows.whole.scale[axis] = self.factors[axis]
+        rows.kernel = kernels.pool_last_backward if self.pool.channels else kernels.pool_backward
+        rows.count = dx.size // row if row else 0
+        run(&rows, dx.size + dy.size)
+
+    cdef Rows rows_of(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps):
+        cdef Rows rows
+        rows.whole = self.pool
+        rows.whole.mode = mode
+        rows.whole.x, rows.whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+        rows.whole.taps = NULL if taps is None else cnp.PyArray_DATA(taps)
+        return rows
+
+    def positions(self, cnp.ndarray taps not None, cnp.ndarray offsets not None, cnp.ndarray indices not None):
+        """Fill indices (int64) with flat positions in the map: start of the window + offsets[tap], -1 for no place."""
+        cdef const cnp.int64_t *offset = <const cnp.int64_t *> cnp.PyArray_DATA(offsets)
+        cdef cnp.int64_t *out = <cnp.int64_t *> cnp.PyArray_DATA(indices)
+        cdef const void *tap = cnp.PyArray_DATA(taps)
+        cdef ptrdiff_t channels = max(self.pool.channels, 1)
+        cdef const fr_pool_axis *a = self.pool.axis
+        cdef ptrdiff_t windows = a[0].out * a[1].out * a[2].out, places = self.places()
+        cdef ptrdiff_t planes = indices.size // (windows * channels) if windows else 0
+        cdef ptrdiff_t plane, d, h, w, start, at = 0
+        with nogil:
+            for plane in range(planes):
+                for d in range(a[0].out):
+                    for h in range(a[1].out):
+                        for w in range(a[2].out):
+                            start = (start_of(&a[0], d) * a[1].size + start_of(&a[1], h)) * a[2].size + start_of(&a[2], w)
+                            put_positions(out, tap, offset, start, at, channels, places, self.pool.wide)
+                            at += channels
+
+
+cdef inline ptrdiff_t start_of(const fr_pool_axis *axis, ptrdiff_t window) noexcept nogil:
+    return window * axis.stride - axis.padding if axis.stride else window * axis.size // axis.out
+
+
+cdef inline void put_positions(cnp.int64_t *out, const void *taps, const cnp.int64_t *offset, ptrdiff_t start, ptrdiff_t at,
+                               ptrdiff_t count, ptrdiff_t places, bint wide) noexcept nogil:
+    cdef ptrdiff_t i, tap
+    for i in range(at, at + count):
+        tap = (<const cnp.int32_t *> taps)[i] if wide else (<const cnp.uint8_t *> taps)[i]
+        out[i] = start + offset[tap] if tap < places else -1
+
+
+cdef void run(Rows *rows, ptrdiff_t elements):
+    cdef int size = team_size(NANOSECONDS_PER_ELEMENT * elements, 1, rows.count)
+    with nogil:
+        run_team(share_of_rows, rows, size)
+
+
+cdef void share_of_rows(void *work, Team *team, int member) noexcept nogil:
+    cdef Rows *rows = <Rows *> work
+    cdef fr_pool part = rows.whole
+    part.row = first_of(rows.count, member, team.size)
+    part.rows = first_of(rows.count, member + 1, team.size) - part.row
+    rows.kernel(&part)

@@ -1,0 +1,111 @@
+"""Pooling over time of padded batches, features shared out over a team."""
+
+cimport numpy as cnp
+
+from fastrnn._kernels._dispatch cimport (
+    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_TIME_KMAX, FR_TIME_PIECE, fr_kernels, fr_time_pool, kernels_for,
+)
+from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
+
+cnp.import_array()
+
+MAX, MIN, SUM, KMAX = FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_TIME_KMAX
+
+cdef double NANOSECONDS_PER_ELEMENT = 0.25  # moved
+
+# Sequences whose features lie side by side.
+cdef struct Sequences:
+    const fr_kernels *kernels
+    fr_time_pool whole               # of one sequence with all its features
+    ptrdiff_t count, itemsize
+    ptrdiff_t stride, y_stride       # between sequences
+    const cnp.int64_t *lengths       # NULL: all of them have whole.total steps
+    bint mean, backward
+
+
+cdef class Sequence:
+    """The layout of one pooling over time.
+
+    Parameters
+    ----------
+    sizes : (T, N, C)
+    strides, y_strides : triples
+        Elements between steps, sequences and features of x, and between the places of k-max, sequences and features of y.
+    mode : int
+    mean : bool
+        Divide the sums by the lengths.
+    k : int
+    lengths : int64 array (N,) or None
+    """
+
+    cdef Sequences all
+    cdef object lengths
+
+    def __init__(self, tuple sizes not None, tuple strides not None, tuple y_strides not None, int mode, bint mean,
+                 ptrdiff_t k, cnp.ndarray lengths):
+        self.all.whole.total, self.all.count, self.all.whole.columns = sizes
+        self.all.whole.time_stride, self.all.stride, self.all.whole.column_stride = strides
+        self.all.whole.y_time_stride, self.all.y_stride, self.all.whole.y_column_stride = y_strides
+        self.all.whole.mode, self.all.mean, self.all.whole.k = mode, mean, k
+        self.lengths = lengths
+        self.all.lengths = NULL
+        if lengths is not None:
+            self.all.lengths = <const cnp.int64_t *> cnp.PyArray_DATA(lengths)
+
+    def forward(self, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray times):
+        """Fill y, and the times (int32) of the values taken if they are wanted."""
+        cdef Sequences work = self.all
+        work.whole.x, work.whole.y, work.backward = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), False
+        work.whole.times = NULL if times is None else <int *> cnp.PyArray_DATA(times)
+        run(&work, x)
+
+    def backward(self, cnp.ndarray dy not None, cnp.ndarray times, cnp.ndarray dx not None):
+        """Fill dx from dy and, unless the mode is SUM, from the times."""
+        cdef Sequences work = self.all
+        work.whole.dx, work.whole.y, work.backward = cnp.PyArray_DATA(dx), cnp.PyArray_DATA(dy), True
+        work.whole.times = NULL if times is None else <int *> cnp.PyArray_DATA(times)
+        run(&work, dx)
+
+
+cdef void run(Sequences *work, cnp.ndarray x):
+    work.itemsize = x.itemsize
+    work.kernels = kernels_for(x.itemsize)
+    cdef int size = team_size(NANOSECONDS_PER_ELEMENT * x.size, 1, work.count * work.whole.columns)
+    with nogil:
+        run_team(share_of_features, work, size)
+
+
+cdef void share_of_features(void *shared, Team *team, int member) noexcept nogil:
+    """A member's features, counted over all sequences, in pieces of time over all its sequences where features lie side by side."""
+    cdef Sequences *work = <Sequences *> shared
+    cdef ptrdiff_t columns = work.whole.columns, features = work.count * columns, begin = 0, n
+    cdef ptrdiff_t first = first_of(features, member, team.size), end = first_of(features, member + 1, team.size)
+    cdef bint pieces = not work.backward and work.whole.time_stride > work.stride and work.whole.mode != FR_TIME_KMAX
+    cdef ptrdiff_t length = FR_TIME_PIECE if pieces else work.whole.total
+    while begin < work.whole.total and first < end:
+        for n in range(first // columns, (end + columns - 1) // columns):
+            pool_sequence(work, n, max(first - n * columns, 0), min(end - n * columns, columns), begin, begin + length)
+        begin += length
+
+
+cdef void pool_sequence(Sequences *work, ptrdiff_t n, ptrdiff_t column, ptrdiff_t last, ptrdiff_t begin,
+                        ptrdiff_t end) noexcept nogil:
+    """Features column..last-1 of sequence n at times begin..end-1."""
+    cdef fr_time_pool part = work.whole
+    cdef ptrdiff_t x_offset = (n * work.stride + column * part.column_stride) * work.itemsize
+    cdef ptrdiff_t y_offset = n * work.y_stride + column * part.y_column_stride
+    part.steps = work.lengths[n] if work.lengths != NULL else part.total
+    part.begin, part.end = begin, min(end, part.steps)
+    if part.begin >= part.end:
+        return
+    part.columns = last - column
+    part.divisor = <double> part.steps if work.mean else 1.0
+    part.y = <char *> part.y + y_offset * work.itemsize
+    if part.times != NULL:
+        part.times += y_offset
+    if work.backward:
+        part.dx = <char *> part.dx + x_offset
+        work.kernels.time_pool_backward(&part)
+    else:
+        part.x = <const char *> part.x + x_offset
+        work.kernels.time_pool(&part)

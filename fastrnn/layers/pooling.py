@@ -1,0 +1,133 @@
+"""What all pooling layers are: options and no parameters, maps with or without a batch axis, in one of two layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from fastrnn._checks import FloatArray, as_float_array, choice, plain_int
+from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn.layers.layer import Layer
+from fastrnn.layers.pullback import simple_pullback
+
+__all__ = ["LAYOUTS", "MapLayer", "Optioned", "PerAxis", "PoolLayer", "Pullback", "Sizes"]
+
+PerAxis: TypeAlias = int | Sequence[int]
+Sizes: TypeAlias = tuple[int, ...]
+Pullback: TypeAlias = Callable[[FloatArray], FloatArray]
+
+#: Channels first and channels last, for one, two and three spatial axes.
+LAYOUTS = (("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))
+
+
+class Optioned(Layer):
+    """A layer of options alone."""
+
+    def _option_values(self) -> dict[str, Any]:
+        """Return the options by name, as the constructor takes them."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """Return the options of the layer."""
+        return {**super().config(), **self._option_values()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """Build the layer from what `config` returned."""
+        return cls(**{name: value for name, value in config.items() if name != "type"})
+
+    def _options(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._option_values().items())
+
+
+class MapLayer(Optioned):
+    """Common part of the layers of maps (N, C, *sizes) or (N, *sizes, C)."""
+
+    _axes: ClassVar[int]
+
+    def __init__(self, layout: str | None) -> None:
+        layouts = LAYOUTS[self._axes - 1]
+        self.layout = layouts[0] if layout is None else choice(self._name, "layout", layout, layouts)
+
+    def config(self) -> dict[str, Any]:
+        """Return the options of the layer."""
+        return {**super().config(), "layout": self.layout}
+
+    def _options(self) -> str:
+        usual = LAYOUTS[self._axes - 1][0]
+        return super()._options() + ("" if self.layout == usual else f", layout={self.layout!r}")
+
+    def _input(self, x: object) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+        """Return x with a batch axis, and what takes that axis off again if x had none."""
+        array = as_float_array(self._name, "x", x)
+        if array.ndim == self._axes + 2:
+            return array, lambda y: y
+        if array.ndim != self._axes + 1:
+            batched = ", ".join(self.layout)
+            raise ShapeError(f"{self._name}: 'x' must have shape ({batched}) or ({batched[3:]}), got {array.shape}")
+        return array[None], lambda y: y[0]
+
+    def _with_pullback(
+        self, y: FloatArray, batched: Sizes, pull: Pullback, shape: Sizes
+    ) -> tuple[FloatArray, Pullback]:
+        """Return y and the layer's pullback, from the one of an operation with a batch axis."""
+        return y, simple_pullback(self._name, (), y, lambda dy: pull(dy.reshape(batched)).reshape(shape))
+
+    def _per_axis(self, arg: str, value: object, low: int) -> int | Sizes:
+        """Return an option, one int or one for each axis, as it was given."""
+        if not isinstance(value, (tuple, list)):
+            return plain_int(self._name, arg, value, low)
+        if len(value) != self._axes:
+            raise ArgumentError(f"{self._name}: '{arg}' must be an int or {self._axes} of them, got {value!r}")
+        return tuple(plain_int(self._name, arg, item, low) for item in value)
+
+    def _tuple(self, value: int | Sizes) -> Sizes:
+        """Return an option for each axis."""
+        return value if isinstance(value, tuple) else (value,) * self._axes
+
+    def _padding(self, value: object, kernel_size: int | Sizes) -> int | Sizes:
+        """Return the padding, at most half of the kernel."""
+        padding = self._per_axis("padding", value, 0)
+        if any(low > k // 2 for low, k in zip(self._tuple(padding), self._tuple(kernel_size), strict=True)):
+            raise ArgumentError(
+                f"{self._name}: 'padding' must be at most half of 'kernel_size' {kernel_size}, got {value!r}"
+            )
+        return padding
+
+
+class PoolLayer(MapLayer):
+    """Common part of the layers that pool over windows."""
+
+    def __call__(self, x: FloatArray) -> Any:
+        """Return y.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+        """
+        maps, whole = self._input(x)
+        return whole(self._run(maps))
+
+    def forward(self, x: FloatArray) -> tuple[Any, Pullback]:
+        """Return y and the pullback.
+
+        Returns
+        -------
+        y : ndarray
+        backward : ``backward(dy) -> dx``. May be called once.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+        """
+        maps, whole = self._input(x)
+        y, pull = self._run_vjp(maps)
+        return self._with_pullback(whole(y), y.shape, pull, np.shape(x))
+
+    def _run(self, maps: FloatArray) -> FloatArray:
+        raise NotImplementedError
+
+    def _run_vjp(self, maps: FloatArray) -> tuple[FloatArray, Pullback]:
+        raise NotImplementedError
