@@ -5,7 +5,6 @@ lies; a row of B the channels of the taps that lie side by side in the band. Whe
 are gathered into one row of B first, for the pixels of a box. Threads share channels, or maps, never pixels.
 """
 
-cimport cython
 cimport numpy as cnp
 from libc.string cimport memset
 
@@ -93,7 +92,8 @@ cdef void add_gathered(const Gradient *g, const Range *box, const Band *band, co
         for tap_h in range(g.axis[1].kernel):
             for tap_w in range(across):
                 segment[segments] = (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
-                                     + tap_h * g.axis[1].taps[0].pace * band.place_stride[1] + tap_w * g.axis[2].taps[0].pace * channels)
+                                     + tap_h * g.axis[1].taps[0].pace * band.place_stride[1]
+                                     + tap_w * g.axis[2].taps[0].pace * channels)
                 segments += 1
     pixel = 0
     for h in range(height):
@@ -153,7 +153,8 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
                 add_box(g, box, &band, &part)
         if g.taps == 1:
             g.kernels.add_stretches(part.outputs.end - part.outputs.first, channels, part.sums, channels,
-                                    g.grad + ((part.group * g.outputs + part.outputs.first) * g.inputs + part.inputs.first) * g.itemsize,
+                                    g.grad + ((part.group * g.outputs + part.outputs.first) * g.inputs
+                                              + part.inputs.first) * g.itemsize,
                                     g.inputs)
             continue
         for map in range(part.outputs.end - part.outputs.first):
