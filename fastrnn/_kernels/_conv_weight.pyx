@@ -2,10 +2,10 @@
 
 The gradient of the weights is a product over the pixels of each box: a row of A holds the gradient of one output map, as it
 lies; a row of B the channels of the taps that lie side by side in the band. Where these are few, all taps and channels of a pixel
-are gathered into one row of B first, for the pixels of a box. Threads share channels, or maps, never pixels.
+are gathered into one row of B first, for the pixels of a box; and where a box has several planes, each tap's panel of channels is,
+so that a sum runs over all of them. Threads share channels, or maps, never pixels.
 """
 
-cimport cython
 cimport numpy as cnp
 from libc.string cimport memset
 
@@ -35,7 +35,7 @@ cdef struct Gradient:
     char *grad
     char *scratch
     ptrdiff_t scratch_bytes, band_bytes, rows_bytes, pixels
-    bint gathered
+    bint gathered, by_panels
 
 
 cdef struct Part:
@@ -93,7 +93,8 @@ cdef void add_gathered(const Gradient *g, const Range *box, const Band *band, co
         for tap_h in range(g.axis[1].kernel):
             for tap_w in range(across):
                 segment[segments] = (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
-                                     + tap_h * g.axis[1].taps[0].pace * band.place_stride[1] + tap_w * g.axis[2].taps[0].pace * channels)
+                                     + tap_h * g.axis[1].taps[0].pace * band.place_stride[1]
+                                     + tap_w * g.axis[2].taps[0].pace * channels)
                 segments += 1
     pixel = 0
     for h in range(height):
@@ -127,6 +128,43 @@ cdef inline char *dy_at(const Gradient *g, const Range *box, const Part *part, p
                         + box[3].first * g.dy.place_stride[2]) * g.itemsize
 
 
+cdef void add_panels(const Gradient *g, const Range *box, const Band *band, const Part *part, char *rows) noexcept nogil:
+    """The same for a box of several planes: panel by panel, which is gathered first."""
+    cdef ptrdiff_t n, d, h, w, pixel = 0, tap, tap_d, tap_h, tap_w, column, zero = 0, tail, panel = FR_SLOTS * g.kernels.width
+    cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, columns = channels * g.taps
+    cdef ptrdiff_t depth = box[1].end - box[1].first, height = box[2].end - box[2].first, width = box[3].end - box[3].first
+    cdef ptrdiff_t *row = <ptrdiff_t *> (rows + g.rows_bytes)
+    cdef fr_gemm product
+    for n in range(box[0].end - box[0].first):
+        for d in range(depth):
+            for h in range(height):
+                for w in range(width):
+                    row[pixel] = (n * band.batch_stride + d * g.axis[0].step * band.place_stride[0]
+                                  + h * g.axis[1].step * band.place_stride[1] + w * g.axis[2].step * channels)
+                    pixel += 1
+    memset(&product, 0, sizeof(product))
+    product.rows, product.runs, product.add = part.outputs.end - part.outputs.first, 1, 1
+    product.c_row_stride, product.c_panel_stride = columns, panel
+    product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
+    product.run[0].a, product.run[0].b, product.run[0].b_stride = dy_at(g, box, part, 0, 0), rows, panel
+    product.run[0].segments, product.run[0].length = box[0].end - box[0].first, depth * height * width
+    product.run[0].segment_stride = g.dy.batch_stride
+    for tap in range(g.taps):
+        tap_w, tap_h = tap % g.axis[2].kernel, tap // g.axis[2].kernel % g.axis[1].kernel
+        tap_d = tap // g.axis[2].kernel // g.axis[1].kernel
+        column = 0
+        while column < channels:
+            tail = min(panel, channels - column)
+            g.kernels.gather(pixel, 1, tail,
+                             band.data + (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
+                                          + tap_h * g.axis[1].taps[0].pace * band.place_stride[1]
+                                          + tap_w * g.axis[2].taps[0].pace * channels + column) * g.itemsize,
+                             row, &zero, rows, panel)
+            product.columns, product.c = tail, part.sums + (tap * channels + column) * g.itemsize
+            gemm_columns(g.kernels, g.itemsize, &product)
+            column += panel
+
+
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef Gradient *g = <Gradient *> work
     cdef ptrdiff_t items = g.groups * g.input_parts * g.output_parts, item, number, map, channels
@@ -134,6 +172,7 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef Part part
     cdef Range box[4]
     cdef Band band
+    cdef char *rows
     part.sums = memory + g.band_bytes
     for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
         part.group = item // (g.input_parts * g.output_parts)
@@ -146,14 +185,17 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
         for number in range(g.blocks.total):
             box_of(&g.blocks, number, box)
             fill_band(g.kernels, g.itemsize, g.axis, &g.x, part.group * g.inputs + part.inputs.first, channels, box, memory, &band)
+            rows = memory + g.band_bytes + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64
             if g.gathered:
-                add_gathered(g, box, &band, &part, memory + g.band_bytes
-                             + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64)
+                add_gathered(g, box, &band, &part, rows)
+            elif g.by_panels:
+                add_panels(g, box, &band, &part, rows)
             else:
                 add_box(g, box, &band, &part)
         if g.taps == 1:
             g.kernels.add_stretches(part.outputs.end - part.outputs.first, channels, part.sums, channels,
-                                    g.grad + ((part.group * g.outputs + part.outputs.first) * g.inputs + part.inputs.first) * g.itemsize,
+                                    g.grad + ((part.group * g.outputs + part.outputs.first) * g.inputs
+                                              + part.inputs.first) * g.itemsize,
                                     g.inputs)
             continue
         for map in range(part.outputs.end - part.outputs.first):
@@ -207,7 +249,14 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     g.pixels = g.blocks.most[2] * g.blocks.most[3]
     g.gathered = (run < FR_SLOTS * width and g.input_parts == 1
                   and 5 * ceil_div(g.inputs * g.taps, width) <= 4 * runs * ceil_div(run, width))
+    # Boxes of several whole planes: rows of the output gradient lie together in each map of the batch.
+    g.by_panels = (not g.gathered and g.blocks.most[0] * g.blocks.most[1] > 1 and g.blocks.count[1] == 1 and g.blocks.count[2] == 1
+                   and g.blocks.count[3] == 1)
+    if g.by_panels:
+        g.pixels *= g.blocks.most[0] * g.blocks.most[1]
     g.rows_bytes = (g.pixels * row_of_gathered(&g, g.inputs * g.taps) + FR_SLOTS * width) * g.itemsize if g.gathered else 0
+    if g.by_panels:
+        g.rows_bytes = (g.pixels + 1) * FR_SLOTS * width * g.itemsize
     g.rows_bytes = ceil_div(g.rows_bytes, 64) * 64
     g.scratch_bytes = g.band_bytes + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64 + g.rows_bytes
     g.scratch_bytes = ceil_div(g.scratch_bytes + (g.pixels + g.taps) * <ptrdiff_t> sizeof(ptrdiff_t), 4096) * 4096 + 64

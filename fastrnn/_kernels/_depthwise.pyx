@@ -16,8 +16,8 @@ from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_kernels, fr_map_co
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
-from fastrnn._kernels._windows cimport (ZEROS, Axis, Blocks, Range, Taps, Windows, box_of, cut, extent, inputs_of, outputs_in_phase, phases_of,
-                                        place_of, taps_of)
+from fastrnn._kernels._windows cimport (ZEROS, Axis, Blocks, Range, Taps, Windows, box_of, cut, extent, inputs_of,
+                                        outputs_in_phase, phases_of, place_of, taps_of)
 
 cnp.import_array()
 
@@ -130,7 +130,8 @@ cdef void copy_map(const Call *s, const char *map, const Range *box, char *memor
                                                         + places[2].first + left) * s.itemsize,
                                    s.x.place_stride[1], to, copy.place_stride[1], left, right)
             else:
-                copy_row(s, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize, places[2], copy.part, to)
+                copy_row(s, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize, places[2],
+                         copy.part, to)
             h += rows
 
 
@@ -228,7 +229,8 @@ cdef void share_of_maps(void *work, Team *team, int member) noexcept nogil:
             if fresh:
                 box_of(&s.blocks, number, box)
             for j in range(s.x_maps):
-                copy_map(s, s.x.data + (n * s.x.batch_stride + (c * s.x_maps + j) * s.x.channel_stride) * s.itemsize, box, memory, &copy)
+                copy_map(s, s.x.data + (n * s.x.batch_stride + (c * s.x_maps + j) * s.x.channel_stride) * s.itemsize, box,
+                         memory, &copy)
                 g.resume = j > 0
                 for k in range(c * s.y_maps, (c + 1) * s.y_maps):
                     g.bias, g.gain = at_map(s.bias, k, s.itemsize), at_map(s.gain, k, s.itemsize)
@@ -435,7 +437,7 @@ cdef class DepthwiseKernels:
         s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
         s.activation = activation
         cdef int size = prepare(&s, x, y, windows, channels_last)
-        cdef Block scratch = scratch_for(&s, size, 0)
+        cdef Block _scratch = scratch_for(&s, size, 0)
         with nogil:
             run_team(share_of_pixels if channels_last else share_of_maps, &s, size)
 
@@ -450,6 +452,6 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     s.grad, s.activation = <char *> cnp.PyArray_DATA(grad), FR_NONE
     cdef int size = prepare(&s, x, dy, windows, channels_last)
     size = min(size, <int> s.x.channels)
-    cdef Block scratch = scratch_for(&s, size, s.taps * s.y.channels * s.itemsize if channels_last else 0)
+    cdef Block _scratch = scratch_for(&s, size, s.taps * s.y.channels * s.itemsize if channels_last else 0)
     with nogil:
         run_team(share_of_pixel_gradients if channels_last else share_of_map_gradients, &s, size)

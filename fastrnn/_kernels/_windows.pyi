@@ -1,7 +1,10 @@
 from collections.abc import Sequence
 
+from typing_extensions import disjoint_base
+
 BORDERS: tuple[str, ...]
 
+@disjoint_base
 class Windows:
     def __init__(
         self,

@@ -5,8 +5,6 @@ output i reads input o wherever ``i = o*stride + t*dilation - low``. The outputs
 which is a correlation of step 1 with some of the taps; the first has one phase. So both are the same to what follows.
 """
 
-cimport cython
-
 from fastrnn._kernels._memory cimport new_block
 
 BORDERS = ("zeros", "reflect", "replicate", "circular")

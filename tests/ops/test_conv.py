@@ -21,6 +21,8 @@ IDS = [f"{kind}-{sizes}" for kind, sizes in ALL]
 FOR_TEAMS = (
     ConvSizes(3, 20, 70, (23, 31), (3, 3), {"padding": 1}),
     ConvSizes(1, 70, 130, (7, 7), (3, 3), {"padding": 1}),
+    ConvSizes(5, 20, 24, (7, 7), (3, 3), {"padding": 1}),
+    ConvSizes(2, 3, 24, (33, 31), (5, 5), {"padding": 2, "stride": 2}),
     ConvSizes(2, 33, 33, (31, 32), (3, 3), {"padding": 1, "groups": 33}),
     ConvSizes(2, 48, 48, (17, 16), (3, 3), {"padding": 1, "groups": 3, "stride": 2}),
 )
