@@ -27,6 +27,7 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # Taken from the inputs without arithmetic.
     ("exact", "float32"): Tolerance(0, 0),
     ("exact", "float64"): Tolerance(0, 0),
+    ("exact", "int64"): Tolerance(0, 0),
     # At most 4 ULP (one ULP is up to 2 u of the value); float64 goes through the C or NumPy library, within 4 ULP too.
     ("exp", "float32"): Tolerance(5e-7, 0),
     ("exp", "float64"): Tolerance(1e-15, 0),
