@@ -98,9 +98,9 @@ cdef class Windows:
         cdef const fr_pool_axis *a = self.pool.axis
         cdef ptrdiff_t windows = a[0].out * a[1].out * a[2].out, places = self.places()
         cdef ptrdiff_t planes = indices.size // (windows * channels) if windows else 0
-        cdef ptrdiff_t plane, d, h, w, start, at = 0
+        cdef ptrdiff_t _plane, d, h, w, start, at = 0
         with nogil:
-            for plane in range(planes):
+            for _plane in range(planes):
                 for d in range(a[0].out):
                     for h in range(a[1].out):
                         for w in range(a[2].out):

@@ -1,6 +1,7 @@
 from typing import Any
 
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 _Array = NDArray[Any]
 _Triple = tuple[int, int, int]
@@ -10,6 +11,7 @@ MAX: int
 MIN: int
 SUM: int
 
+@disjoint_base
 class Sequence:
     def __init__(
         self,

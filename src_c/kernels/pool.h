@@ -37,7 +37,7 @@ FR_INLINE vec join_vector(const real *const row[3], ptrdiff_t i, ptrdiff_t lanes
 
 // n elements of one to three rows, joined to what the buffer holds if `add`.
 FR_INLINE void join_some(const real *const row[3], ptrdiff_t n, real *buffer, int add, const int count,
-                         const int mode) {
+                            const int mode) {
     ptrdiff_t i = 0;
     for (; i + FR_WIDTH <= n; i += FR_WIDTH) {
         const vec all = join_vector(row, i, FR_WIDTH, count, mode);
@@ -99,7 +99,7 @@ FR_INLINE vec join_taps(const fr_pool_axis *W, const real *buffer, const int mod
 
 // The columns that windows o..o+count-1 of a row meet go to the buffer, all rows of x joined.
 FR_INLINE void join_columns(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used, real *buffer,
-                            const int mode) {
+                               const int mode) {
     const fr_pool_axis *W = &s->axis[2];
     const ptrdiff_t left = o * W->stride - W->padding;
     const ptrdiff_t from = left > 0 ? left : 0, to = left + used < W->size ? left + used : W->size;
@@ -115,7 +115,7 @@ FR_INLINE void join_columns(const fr_pool *s, const pool_rows *rows, ptrdiff_t o
 
 // Windows o..o+count-1 of a row, from its joined columns.
 FR_INLINE void join_windows(const fr_pool *s, const real *buffer, const pool_place *to, ptrdiff_t o, ptrdiff_t count,
-                            const int mode, const int stride) {
+                               const int mode, const int stride) {
     const fr_pool_axis *W = &s->axis[2];
     real *y = (real *)s->y + to->row * W->out + o;
     const vec scale = vset1(row_divisor(s, to));
@@ -155,7 +155,8 @@ FR_INLINE ptrdiff_t columns_of(const fr_pool_axis *W, ptrdiff_t count) {
     return (count + FR_WIDTH - 1) / FR_WIDTH * FR_WIDTH * W->stride + (W->kernel - 1) * W->dilation;
 }
 
-FR_INLINE void join_long_row(const fr_pool *s, const pool_place *to, real *buffer, const int mode, const int stride) {
+FR_INLINE void join_long_row(const fr_pool *s, const pool_place *to, real *buffer, const int mode,
+                                const int stride) {
     const fr_pool_axis *W = &s->axis[2];
     const pool_rows rows = rows_of(s, to);
     const ptrdiff_t room = (POOL_BUFFER - (W->kernel - 1) * W->dilation) / (W->stride * FR_WIDTH) * FR_WIDTH;
@@ -203,8 +204,8 @@ FR_INLINE vec load_tap(const real *row, ptrdiff_t at, ptrdiff_t size, const int 
 
 // Goes through the places in their order, and tells whether it met a NaN: then the result does not count. `kernel` is the
 // constant size of windows in a row, or 0.
-FR_INLINE int select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *best, vec *taps, const int mode,
-                             const int stride, const int kernel, const int inside) {
+FR_INLINE int select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *best, vec *taps,
+                                const int mode, const int stride, const int kernel, const int inside) {
     const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
     const vec fill = pool_outside(mode), one = vset1(1);
     const int pairs = stride == 2 && (kernel || W->dilation == 1);
@@ -215,7 +216,7 @@ FR_INLINE int select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t 
         for (ptrdiff_t h = rows->height.lo; h < rows->height.hi; ++h) {
             const real *row = rows->x + d * rows->depth_step + h * rows->height_step;
             vec tap = vset1((real)((d * H->kernel + h) * W->kernel));
-            FR_UNROLL(3) for (ptrdiff_t j = 0; j < count; j += pairs ? 2 : 1) {
+    FR_UNROLL(3) for (ptrdiff_t j = 0; j < count; j += pairs ? 2 : 1) {
                 const ptrdiff_t here = at + j * dilation;
                 vec a, b = fill;
                 if (stride == 0) a = vload_stepped(row, here, W->stride, W->size, fill);

@@ -16,7 +16,7 @@ typedef struct pool_sources {
 
 // What windows o..o+W-1 give to the places of tap j of a row; the lanes lo..hi-1 are windows.
 FR_INLINE vec gather_tap(const fr_pool *s, const pool_sources *from, const int count, ptrdiff_t o, ptrdiff_t lo,
-                         ptrdiff_t hi, ptrdiff_t j, const int kind) {
+                            ptrdiff_t hi, ptrdiff_t j, const int kind) {
     vec sum = vzero();
     FR_UNROLL(3) for (int r = 0; r < count; ++r) {
         const vec dy = vload_between(from->dy[r] + o, lo, hi, vzero());
