@@ -125,7 +125,7 @@ enum { FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM };
 enum { FR_POOL_PLACES = 255 };  // as many places have bytes as taps
 
 typedef struct fr_pool_axis {
-    ptrdiff_t size, out;                           // of x and of y
+    ptrdiff_t size, out;                          // of x and of y
     ptrdiff_t kernel, stride, padding, dilation;  // stride 0 (channels last): `out` windows that divide the axis evenly
 } fr_pool_axis;
 

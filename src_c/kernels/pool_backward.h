@@ -18,7 +18,7 @@ typedef struct pool_sources {
 // What windows o..o+W-1 give to the places of tap j of a row; the lanes lo..hi-1 are windows. `count` is the constant number of
 // sources, or 0.
 FR_INLINE vec gather_tap(const fr_pool *s, const pool_sources *from, const int count, ptrdiff_t o, ptrdiff_t lo,
-                         ptrdiff_t hi, ptrdiff_t j, const int kind) {
+                            ptrdiff_t hi, ptrdiff_t j, const int kind) {
     vec sum = vzero();
     for (int r = 0; r < (count ? count : from->count); ++r) {
         const vec dy = vload_between(from->dy[r] + o, lo, hi, vzero());
@@ -47,7 +47,7 @@ static FR_NOINLINE vec gather_border(const fr_pool *s, const pool_sources *from,
 // What the columns residue + stride * q, counted from the padding, get for q = q0..q0+W-1. `kernel` is the constant size of
 // windows in a row, or 0.
 FR_INLINE vec gather_columns(const fr_pool *s, const pool_sources *from, const int count, ptrdiff_t q0,
-                             ptrdiff_t residue, const int step, const int kernel, const int kind) {
+                                ptrdiff_t residue, const int step, const int kernel, const int kind) {
     const fr_pool_axis *W = &s->axis[2];
     const ptrdiff_t stride = step ? step : W->stride, taps = kernel ? kernel : W->kernel;
     vec sum = vzero();

@@ -7,7 +7,7 @@ enum { POOL_BLOCK = 4 };  // vectors of channels that go through a window togeth
 
 // The windows of one position of y, for `vectors` vectors of channels from c on.
 FR_INLINE void pool_position(const fr_pool *s, const pool_span span[3], const real *x, ptrdiff_t to, ptrdiff_t c,
-                             vec divisor, const int mode, const int keep, const int vectors) {
+                                vec divisor, const int mode, const int keep, const int vectors) {
     const fr_pool_axis *a = s->axis;
     const ptrdiff_t C = s->channels, lanes = vectors > 1 ? FR_WIDTH : lanes_left(C - c, 0);
     const vec start = pool_signed(mode, pool_outside(mode));

@@ -69,7 +69,9 @@ FR_INLINE vec pool_outside(const int mode) {
 }
 
 // A minimum is the maximum of the negated values.
-FR_INLINE vec pool_signed(const int mode, vec v) { return mode == FR_POOL_MIN ? vneg(v) : v; }
+FR_INLINE vec pool_signed(const int mode, vec v) {
+    return mode == FR_POOL_MIN ? vneg(v) : v;
+}
 
 FR_INLINE vec pool_join(const int mode, vec a, vec b) { return mode == FR_POOL_SUM ? vadd(a, b) : vmax_nan(a, b); }
 

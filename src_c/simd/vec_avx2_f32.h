@@ -115,7 +115,9 @@ FR_INLINE vec vload_between(const real *p, ptrdiff_t lo, ptrdiff_t hi, vec fill)
     const __m256i inside = vbetween(lo, hi);
     return _mm256_blendv_ps(fill, _mm256_maskload_ps(p, inside), _mm256_castsi256_ps(inside));
 }
-FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) { _mm256_maskstore_ps(p, vbetween(lo, hi), v); }
+FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) {
+    _mm256_maskstore_ps(p, vbetween(lo, hi), v);
+}
 // There are no masked loads of bytes: a part goes through a whole vector of them.
 FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
     uint8_t whole[8] = {0};
@@ -140,7 +142,9 @@ FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
     if (n == FR_WIDTH) __builtin_memcpy(p, whole, FR_WIDTH);
     else __builtin_memcpy(p, whole, (size_t)n);
 }
-FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) { _mm256_maskstore_epi32(p, vfirst(n), _mm256_cvtps_epi32(v)); }
+FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) {
+    _mm256_maskstore_epi32(p, vfirst(n), _mm256_cvtps_epi32(v));
+}
 
 FR_INLINE vmask vunordered(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
 FR_INLINE vmask vor(vmask a, vmask b) { return _mm256_or_ps(a, b); }

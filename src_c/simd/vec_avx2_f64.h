@@ -113,7 +113,9 @@ FR_INLINE vec vload_between(const real *p, ptrdiff_t lo, ptrdiff_t hi, vec fill)
     const __m256i inside = vbetween(lo, hi);
     return _mm256_blendv_pd(fill, _mm256_maskload_pd(p, inside), _mm256_castsi256_pd(inside));
 }
-FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) { _mm256_maskstore_pd(p, vbetween(lo, hi), v); }
+FR_INLINE void vstore_between(real *p, vec v, ptrdiff_t lo, ptrdiff_t hi) {
+    _mm256_maskstore_pd(p, vbetween(lo, hi), v);
+}
 // There are no masked loads of bytes: a part goes through a whole vector of them.
 FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
     uint8_t whole[8] = {0};
@@ -125,7 +127,9 @@ FR_INLINE vmask veq_u8(const uint8_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
     const __m128i equal = _mm_cmpeq_epi8(_mm_loadl_epi64((const __m128i *)whole), _mm_set1_epi8((char)n));
     return _mm256_castsi256_pd(_mm256_and_si256(_mm256_cvtepi8_epi64(equal), vbetween(lo, hi)));
 }
-FR_INLINE __m128i vfirst_i32(ptrdiff_t n) { return _mm_cmpgt_epi32(_mm_set1_epi32((int)n), _mm_setr_epi32(0, 1, 2, 3)); }
+FR_INLINE __m128i vfirst_i32(ptrdiff_t n) {
+    return _mm_cmpgt_epi32(_mm_set1_epi32((int)n), _mm_setr_epi32(0, 1, 2, 3));
+}
 FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
     const __m128i inside = _mm_andnot_si128(vfirst_i32(lo), vfirst_i32(hi));
     const __m128i equal = _mm_cmpeq_epi32(_mm_maskload_epi32(p, inside), _mm_set1_epi32(n));
@@ -138,7 +142,9 @@ FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
     if (n == FR_WIDTH) __builtin_memcpy(p, whole, FR_WIDTH);
     else __builtin_memcpy(p, whole, (size_t)n);
 }
-FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) { _mm_maskstore_epi32(p, vfirst_i32(n), _mm256_cvtpd_epi32(v)); }
+FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) {
+    _mm_maskstore_epi32(p, vfirst_i32(n), _mm256_cvtpd_epi32(v));
+}
 
 FR_INLINE vmask vunordered(vec a, vec b) { return _mm256_cmp_pd(a, b, _CMP_UNORD_Q); }
 FR_INLINE vmask vor(vmask a, vmask b) { return _mm256_or_pd(a, b); }
@@ -147,7 +153,9 @@ FR_INLINE int vany(vmask m) { return _mm256_movemask_pd(m) != 0; }
 FR_INLINE vec vmax_nan(vec a, vec b) { return vselect(visnan(a), a, vmax(a, b)); }
 
 // Shuffled within 128-bit halves to a b, a b; the permutation joins those of a.
-FR_INLINE vec vunzip_even(vec a, vec b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8); }
+FR_INLINE vec vunzip_even(vec a, vec b) {
+    return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8);
+}
 FR_INLINE vec vunzip_odd(vec a, vec b) { return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8); }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+x"(*v)); }

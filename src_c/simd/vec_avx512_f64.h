@@ -112,7 +112,9 @@ FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
 FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
     _mm_mask_storeu_epi8(p, vfirst(n), _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(v)));
 }
-FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) { _mm256_mask_storeu_epi32(p, vfirst(n), _mm512_cvtpd_epi32(v)); }
+FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) {
+    _mm256_mask_storeu_epi32(p, vfirst(n), _mm512_cvtpd_epi32(v));
+}
 
 FR_INLINE vmask vunordered(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q); }
 FR_INLINE vmask vor(vmask a, vmask b) { return (vmask)(a | b); }

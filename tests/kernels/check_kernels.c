@@ -362,8 +362,8 @@ static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t str
         expect("pool", get(y, i), mode == FR_POOL_MIN ? -best : best);
         if (mode == FR_POOL_SUM) continue;
         expect("pool tap", taps[i], (double)taken);
-        wanted[((map * H + oh * stride - padding + taken / kernel) * W + ow * stride - padding + taken % kernel) * C + c] +=
-            get(dy, i);
+        wanted[((map * H + oh * stride - padding + taken / kernel) * W + ow * stride - padding + taken % kernel) * C +
+               c] += get(dy, i);
     }
     s.rows = MAPS * H, s.x = dy, s.y = dx;
     if (channels) K->pool_last_backward(&s);
@@ -374,7 +374,8 @@ static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t str
     if (channels) K->pool_last(&s);
     else K->pool(&s);
     for (ptrdiff_t i = 0; i < all_y; ++i) expect("pool without taps", get(y, i), get(with_taps, i));
-    free(x), free(y), free(dy), free(dx), free(first), free(one), free(h), free(w), free(taps), free(wanted), free(with_taps);
+    free(x), free(y), free(dy), free(dx), free(first), free(one), free(h), free(w), free(taps), free(wanted),
+        free(with_taps);
 }
 
 static void check_time_pool(ptrdiff_t T, ptrdiff_t C, int mode, int time_last) {
@@ -407,7 +408,10 @@ static void check_time_pool(ptrdiff_t T, ptrdiff_t C, int mode, int time_last) {
         }
         double largest = -INFINITY, all = 0;
         for (ptrdiff_t i = 0; i < k; ++i) all += get(y, i * C + c), largest = fmax(largest, get(y, i * C + c));
-        expect("time pool", mode == FR_POOL_SUM ? all : largest, mode == FR_POOL_SUM ? sum : steps < k ? fmax(best, 0) : best);
+        expect("time pool", mode == FR_POOL_SUM ? all : largest,
+               mode == FR_POOL_SUM ? sum
+               : steps < k         ? fmax(best, 0)
+                                   : best);
         expect("time pool dx", given, mode == FR_POOL_SUM ? all * (double)steps / 2 : all);
     }
     free(x), free(y), free(dx), free(times);
