@@ -12,6 +12,8 @@ import os
 import platform
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy
@@ -114,20 +116,22 @@ class BuildExtensions(build_ext):
     def kernel_objects(self, isas: dict[str, list[str]]) -> list[str]:
         headers = sorted(str(path) for path in Path(SOURCES).rglob("*.h"))
         built = [(f"FR_BUILT_{isa}", "1") for isa in isas]
-        common = [f"{SOURCES}/fr_cpu.c", f"{SOURCES}/fr_dispatch.c"]
-        jobs = [("common", common, [])]
-        jobs += [(isa, [f"{SOURCES}/isa/{isa}_{dtype}.c" for dtype in DTYPES], flags) for isa, flags in isas.items()]
-        objects: list[str] = []
-        for folder, sources, flags in jobs:
-            objects += self.compiler.compile(
-                sources,
+        jobs = [(f"isa/{isa}_{dtype}.c", isa, flags) for isa, flags in isas.items() for dtype in DTYPES]
+        jobs += [(f"{source}.c", "common", []) for source in ("fr_cpu", "fr_dispatch")]
+
+        def compiled(job: tuple[str, str, list[str]]) -> list[str]:
+            source, folder, flags = job
+            return self.compiler.compile(
+                [f"{SOURCES}/{source}"],
                 output_dir=str(Path(self.build_temp, folder)),
                 macros=built,
                 include_dirs=[SOURCES],
                 extra_postargs=C_FLAGS + flags,
                 depends=headers,
             )
-        return objects
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # minutes of compiling: as many at once as there are cores
+            return list(chain.from_iterable(pool.map(compiled, reversed(jobs))))
 
 
 def extensions() -> list[Extension]:

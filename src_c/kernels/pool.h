@@ -98,8 +98,8 @@ FR_INLINE vec join_taps(const fr_pool_axis *W, const real *buffer, const int mod
 }
 
 // The columns that windows o..o+count-1 of a row meet go to the buffer, all rows of x joined.
-FR_INLINE void join_columns(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used, real *buffer,
-                               const int mode) {
+FR_INLINE void join_columns_of(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used, real *buffer,
+                                  const int mode) {
     const fr_pool_axis *W = &s->axis[2];
     const ptrdiff_t left = o * W->stride - W->padding;
     const ptrdiff_t from = left > 0 ? left : 0, to = left + used < W->size ? left + used : W->size;
@@ -111,6 +111,26 @@ FR_INLINE void join_columns(const fr_pool *s, const pool_rows *rows, ptrdiff_t o
         join_rows(rows, from, to - from, buffer + from - left, mode);
         fill_buffer(buffer, to - left, used, outside);
     }
+}
+
+// Not inlined: the same for any stride.
+static FR_NOINLINE void join_columns_max(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used,
+                                         real *to) {
+    join_columns_of(s, rows, o, used, to, FR_POOL_MAX);
+}
+static FR_NOINLINE void join_columns_min(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used,
+                                         real *to) {
+    join_columns_of(s, rows, o, used, to, FR_POOL_MIN);
+}
+static FR_NOINLINE void join_columns_sum(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used,
+                                         real *to) {
+    join_columns_of(s, rows, o, used, to, FR_POOL_SUM);
+}
+FR_INLINE void join_columns(const fr_pool *s, const pool_rows *rows, ptrdiff_t o, ptrdiff_t used, real *to,
+                               const int mode) {
+    if (mode == FR_POOL_MAX) join_columns_max(s, rows, o, used, to);
+    else if (mode == FR_POOL_MIN) join_columns_min(s, rows, o, used, to);
+    else join_columns_sum(s, rows, o, used, to);
 }
 
 // Windows o..o+count-1 of a row, from its joined columns.
@@ -198,13 +218,13 @@ FR_INLINE vec vload_stepped(const real *row, ptrdiff_t at, ptrdiff_t step, ptrdi
     return vload(lanes);
 }
 
-FR_INLINE vec load_tap(const real *row, ptrdiff_t at, ptrdiff_t size, const int inside, vec fill) {
+FR_INLINE vec load_tap(const real *row, ptrdiff_t at, ptrdiff_t size, vec fill, const int inside) {
     return inside ? vload(row + at) : vload_inside(row, at, size, fill);
 }
 
-// Goes through the places in their order, and tells whether it met a NaN: then the result does not count. `kernel` is the
-// constant size of windows in a row, or 0.
-FR_INLINE int select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *best, vec *taps,
+// The places in their order. Tells whether it met a NaN: then the result does not count. `kernel` is the constant size of
+// windows in a row, or 0; `inside` says that no load leaves the row.
+FR_INLINE int select_numbers(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *best, vec *taps,
                                 const int mode, const int stride, const int kernel, const int inside) {
     const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
     const vec fill = pool_outside(mode), one = vset1(1);
@@ -218,10 +238,8 @@ FR_INLINE int select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t 
             vec tap = vset1((real)((d * H->kernel + h) * W->kernel));
     FR_UNROLL(3) for (ptrdiff_t j = 0; j < count; j += pairs ? 2 : 1) {
                 const ptrdiff_t here = at + j * dilation;
-                vec a, b = fill;
-                if (stride == 0) a = vload_stepped(row, here, W->stride, W->size, fill);
-                else a = load_tap(row, here, W->size, inside, fill);
-                if (stride == 2) b = load_tap(row, here + FR_WIDTH, W->size, inside, fill);
+                const vec a = load_tap(row, here, W->size, fill, inside);
+                const vec b = stride == 2 ? load_tap(row, here + FR_WIDTH, W->size, fill, inside) : fill;
                 seen = vor(seen, vunordered(a, b));
                 pool_select(best, taps, pool_signed(mode, stride == 2 ? vunzip_even(a, b) : a), tap, 0);
                 tap = vadd(tap, one);
@@ -235,49 +253,91 @@ FR_INLINE int select_windows(const fr_pool *s, const pool_rows *rows, ptrdiff_t 
     return vany(seen);
 }
 
-// The same for any values and windows, slowly.
-FR_INLINE void select_with_nan(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *best, vec *taps,
-                               const int mode) {
+// Any windows and any values.
+FR_INLINE vec select_any(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *taps, const int stride) {
     const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
-    const vec fill = pool_outside(mode);
-    *best = pool_signed(mode, fill);
+    const int negated = s->mode == FR_POOL_MIN;
+    const vec fill = vset1(negated ? (real)INFINITY : -(real)INFINITY);
+    vec best = vset1(-(real)INFINITY);
     for (ptrdiff_t d = rows->depth.lo; d < rows->depth.hi; ++d) {
         for (ptrdiff_t h = rows->height.lo; h < rows->height.hi; ++h) {
             const real *row = rows->x + d * rows->depth_step + h * rows->height_step;
             for (ptrdiff_t j = 0; j < W->kernel; ++j) {
-                const vec v = vload_stepped(row, at + j * W->dilation, W->stride, W->size, fill);
-                pool_select(best, taps, pool_signed(mode, v), vset1((real)((d * H->kernel + h) * W->kernel + j)), 1);
+                const ptrdiff_t here = at + j * W->dilation;
+                vec v;
+                if (stride == 0) v = vload_stepped(row, here, W->stride, W->size, fill);
+                else v = vload_inside(row, here, W->size, fill);
+                if (stride == 2) v = vunzip_even(v, vload_inside(row, here + FR_WIDTH, W->size, fill));
+                if (negated) v = vneg(v);
+                pool_select(&best, taps, v, vset1((real)((d * H->kernel + h) * W->kernel + j)), 1);
             }
         }
     }
+    return best;
+}
+static FR_NOINLINE vec select_any_0(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *taps) {
+    return select_any(s, rows, at, taps, 0);
+}
+static FR_NOINLINE vec select_any_1(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *taps) {
+    return select_any(s, rows, at, taps, 1);
+}
+static FR_NOINLINE vec select_any_2(const fr_pool *s, const pool_rows *rows, ptrdiff_t at, vec *taps) {
+    return select_any(s, rows, at, taps, 2);
 }
 
-FR_INLINE void select_vector(const fr_pool *s, const pool_rows *rows, ptrdiff_t row, ptrdiff_t o, vec first, const int mode,
-                             const int stride, const int kernel) {
-    const fr_pool_axis *W = &s->axis[2];
-    const ptrdiff_t at = o * W->stride - W->padding, lanes = lanes_left(W->out - o, 0);
-    const ptrdiff_t reach = (W->kernel - 1) * W->dilation + (stride == 2 ? 2 * FR_WIDTH : FR_WIDTH);
-    const vec none = vset1((real)pool_places(s));
-    const vec start = vmin(none, vadd(first, vload_lanes((const real *)s->first + o, lanes)));
-    vec best, taps = start;
-    const int nan = stride != 0 && at >= 0 && at + reach <= W->size
-                        ? select_windows(s, rows, at, &best, &taps, mode, stride, kernel, 1)
-                        : select_windows(s, rows, at, &best, &taps, mode, stride, kernel, 0);
-    if (nan) {
-        taps = start;
-        select_with_nan(s, rows, at, &best, &taps, mode);
-    }
-    store_taps(s, row * W->out + o, taps, lanes);
-    vstore_lanes((real *)s->y + row * W->out + o, pool_signed(mode, best), lanes);
+FR_INLINE void put_selection(const fr_pool *s, ptrdiff_t row, ptrdiff_t o, vec best, vec taps, const int mode) {
+    const ptrdiff_t lanes = lanes_left(s->axis[2].out - o, 0);
+    store_taps(s, row * s->axis[2].out + o, taps, lanes);
+    vstore_lanes((real *)s->y + row * s->axis[2].out + o, pool_signed(mode, best), lanes);
+}
+
+// The taps before any value is looked at: the first that is in the map.
+FR_INLINE vec first_taps(const fr_pool *s, ptrdiff_t o, vec first) {
+    const vec columns = vload_lanes((const real *)s->first + o, lanes_left(s->axis[2].out - o, 0));
+    return vmin(vset1((real)pool_places(s)), vadd(first, columns));
+}
+
+FR_INLINE void select_border(const fr_pool *s, const pool_rows *rows, ptrdiff_t row, ptrdiff_t o, vec first,
+                             const int mode, const int stride) {
+    const ptrdiff_t at = o * s->axis[2].stride - s->axis[2].padding;
+    vec taps = first_taps(s, o, first);
+    const vec best = stride == 0   ? select_any_0(s, rows, at, &taps)
+                     : stride == 1 ? select_any_1(s, rows, at, &taps)
+                                   : select_any_2(s, rows, at, &taps);
+    put_selection(s, row, o, best, taps, mode);
+}
+
+FR_INLINE void select_vector(const fr_pool *s, const pool_rows *rows, ptrdiff_t row, ptrdiff_t o, vec first,
+                             const int mode, const int stride, const int kernel, const int inside) {
+    vec best, taps = first_taps(s, o, first);
+    const ptrdiff_t at = o * s->axis[2].stride - s->axis[2].padding;
+    if (select_numbers(s, rows, at, &best, &taps, mode, stride, kernel, inside))
+        select_border(s, rows, row, o, first, mode, stride);
+    else put_selection(s, row, o, best, taps, mode);
+}
+
+// The windows lo..hi-1 of a row can begin a vector whose loads do not leave the row.
+FR_INLINE pool_range middle_of(const fr_pool_axis *W, const int stride) {
+    const ptrdiff_t last = (W->kernel - 1) * W->dilation, even = W->dilation == 1 ? last & ~(ptrdiff_t)1 : last;
+    const ptrdiff_t room = W->size + W->padding - (stride == 2 ? 2 * FR_WIDTH + even : FR_WIDTH + last);
+    return (pool_range){(W->padding + W->stride - 1) / W->stride, room < 0 ? 0 : room / W->stride + 1};
 }
 
 FR_INLINE void select_row(const fr_pool *s, const pool_place *to, const int mode, const int stride, const int kernel) {
     const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
     const pool_rows rows = rows_of(s, to);
     const int empty = rows.depth.lo == rows.depth.hi || rows.height.lo == rows.height.hi;
-    const ptrdiff_t first = (rows.depth.lo * H->kernel + rows.height.lo) * W->kernel;
-    const vec tap = vset1((real)(empty ? pool_places(s) : first));
-    for (ptrdiff_t o = 0; o < W->out; o += FR_WIDTH) select_vector(s, &rows, to->row, o, tap, mode, stride, kernel);
+    const ptrdiff_t place = empty ? pool_places(s) : (rows.depth.lo * H->kernel + rows.height.lo) * W->kernel;
+    const vec first = vset1((real)place);
+    const pool_range middle = middle_of(W, stride);
+    const ptrdiff_t last = W->out > FR_WIDTH ? W->out - FR_WIDTH : 0;  // the last vector may overlap the one before
+    for (ptrdiff_t o = 0; o < W->out; o += FR_WIDTH) {
+        const ptrdiff_t start = o < last ? o : last;
+        if (stride != 0 && start >= middle.lo && start < middle.hi)
+            select_vector(s, &rows, to->row, start, first, mode, stride, kernel, 1);
+        else if (kernel) select_vector(s, &rows, to->row, start, first, mode, stride, kernel, 0);
+        else select_border(s, &rows, to->row, start, first, mode, stride);
+    }
 }
 
 FR_INLINE void select_all_rows(const fr_pool *s, const int mode, const int stride, const int kernel) {

@@ -12,13 +12,15 @@ typedef struct pool_sources {
     ptrdiff_t at[3];   // of the row in y
     ptrdiff_t tap[3];  // the first tap of the windows in that row of dx
     real scale[3];
+    int count;
 } pool_sources;
 
-// What windows o..o+W-1 give to the places of tap j of a row; the lanes lo..hi-1 are windows.
+// What windows o..o+W-1 give to the places of tap j of a row; the lanes lo..hi-1 are windows. `count` is the constant number of
+// sources, or 0.
 FR_INLINE vec gather_tap(const fr_pool *s, const pool_sources *from, const int count, ptrdiff_t o, ptrdiff_t lo,
                             ptrdiff_t hi, ptrdiff_t j, const int kind) {
     vec sum = vzero();
-    FR_UNROLL(3) for (int r = 0; r < count; ++r) {
+    for (int r = 0; r < (count ? count : from->count); ++r) {
         const vec dy = vload_between(from->dy[r] + o, lo, hi, vzero());
         if (kind == GATHER_SUM) {
             sum = vfma(dy, vset1(from->scale[r]), sum);
@@ -33,19 +35,28 @@ FR_INLINE vec gather_tap(const fr_pool *s, const pool_sources *from, const int c
     return kind == GATHER_SUM ? vmul(sum, vload_between((const real *)s->scale[2] + o, lo, hi, vzero())) : sum;
 }
 
+// At the borders of a row.
+static FR_NOINLINE vec gather_border(const fr_pool *s, const pool_sources *from, ptrdiff_t o, ptrdiff_t j) {
+    const ptrdiff_t lo = lane_limit(-o), hi = lane_limit(s->axis[2].out - o);
+    if (hi <= lo) return vzero();
+    if (s->mode == FR_POOL_SUM) return gather_tap(s, from, 0, o, lo, hi, j, GATHER_SUM);
+    if (s->wide) return gather_tap(s, from, 0, o, lo, hi, j, GATHER_WIDE);
+    return gather_tap(s, from, 0, o, lo, hi, j, GATHER_BYTES);
+}
+
 // What the columns residue + stride * q, counted from the padding, get for q = q0..q0+W-1. `kernel` is the constant size of
 // windows in a row, or 0.
 FR_INLINE vec gather_columns(const fr_pool *s, const pool_sources *from, const int count, ptrdiff_t q0,
-                             ptrdiff_t residue, const int step, const int kernel, const int kind) {
+                                ptrdiff_t residue, const int step, const int kernel, const int kind) {
     const fr_pool_axis *W = &s->axis[2];
     const ptrdiff_t stride = step ? step : W->stride, taps = kernel ? kernel : W->kernel;
     vec sum = vzero();
     FR_UNROLL(3) for (ptrdiff_t j = 0; j < taps; ++j) {
         const ptrdiff_t beyond = j * (kernel ? 1 : W->dilation) - residue;
         if (stride > 1 && beyond % stride) continue;
-        const ptrdiff_t o = q0 - beyond / stride, lo = lane_limit(-o), hi = lane_limit(W->out - o);
-        if (lo == 0 && hi == FR_WIDTH) sum = vadd(sum, gather_tap(s, from, count, o, 0, FR_WIDTH, j, kind));
-        else sum = vadd(sum, gather_tap(s, from, count, o, lo, hi, j, kind));
+        const ptrdiff_t o = q0 - beyond / stride;
+        if (o >= 0 && o + FR_WIDTH <= W->out) sum = vadd(sum, gather_tap(s, from, count, o, 0, FR_WIDTH, j, kind));
+        else sum = vadd(sum, gather_border(s, from, o, j));
     }
     return sum;
 }
@@ -85,33 +96,40 @@ FR_INLINE void gather_some(const fr_pool *s, const pool_sources *from, const int
     }
 }
 
+// Up to three sources; a single one, where windows do not overlap, has code of its own.
+FR_INLINE void gather_sources(const fr_pool *s, const pool_sources *from, real *dx, int add, const int stride,
+                              const int kernel, const int kind) {
+    if (kind == GATHER_WIDE || stride == 0) gather_some(s, from, 0, dx, add, stride, kernel, kind);
+    else if (from->count == 1) gather_some(s, from, 1, dx, add, stride, kernel, kind);
+    else if (from->count == 2 && stride == 2) gather_some(s, from, 2, dx, add, stride, kernel, kind);
+    else gather_some(s, from, 0, dx, add, stride, kernel, kind);
+}
+
 FR_INLINE void gather_row(const fr_pool *s, const pool_place *p, const int stride, const int kernel, const int kind) {
     const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
     const pool_range depths = pool_meeting(D, p->depth), heights = pool_meeting(H, p->height);
+    const ptrdiff_t sources = (depths.hi - depths.lo) * (heights.hi - heights.lo);
     real *dx = (real *)s->y + p->row * W->size;
-    pool_sources from;
-    int count = 0, add = 0;
-    for (ptrdiff_t d = depths.lo; d < depths.hi; ++d) {
-        const ptrdiff_t depth = pool_tap(D, d, p->depth);
-        for (ptrdiff_t h = heights.lo; h < heights.hi && depth >= 0; ++h) {
-            const ptrdiff_t height = pool_tap(H, h, p->height);
-            if (height < 0) continue;
-            if (count == 3) {
-                gather_some(s, &from, 3, dx, add, stride, kernel, kind);
-                count = 0, add = 1;
-            }
-            from.at[count] = ((p->plane * D->out + d) * H->out + h) * W->out;
-            from.dy[count] = (const real *)s->x + from.at[count];
-            from.tap[count] = (depth * H->kernel + height) * W->kernel;
-            if (kind == GATHER_SUM)
-                from.scale[count] = ((const real *)s->scale[0])[d] * ((const real *)s->scale[1])[h];
-            ++count;
+    int add = 0;
+    pool_sources from = {.count = 0};
+    ptrdiff_t d = depths.lo, h = heights.lo;
+    for (ptrdiff_t i = 0; i < sources; ++i) {
+        const ptrdiff_t depth = pool_tap(D, d, p->depth), height = pool_tap(H, h, p->height);
+        const int r = from.count;
+        if (depth >= 0 && height >= 0) {
+            from.at[r] = ((p->plane * D->out + d) * H->out + h) * W->out;
+            from.dy[r] = (const real *)s->x + from.at[r];
+            from.tap[r] = (depth * H->kernel + height) * W->kernel;
+            from.scale[r] = ((const real *)s->scale[0])[d] * ((const real *)s->scale[1])[h];
+            ++from.count;
         }
+        if (from.count == 3 || (i + 1 == sources && from.count)) {
+            gather_sources(s, &from, dx, add, stride, kernel, kind);
+            from.count = 0, add = 1;
+        }
+        if (++h == heights.hi) h = heights.lo, ++d;
     }
-    if (count == 3) gather_some(s, &from, 3, dx, add, stride, kernel, kind);
-    else if (count == 2) gather_some(s, &from, 2, dx, add, stride, kernel, kind);
-    else if (count == 1) gather_some(s, &from, 1, dx, add, stride, kernel, kind);
-    else for (ptrdiff_t i = 0; i < W->size; ++i) dx[i] = 0;
+    for (ptrdiff_t i = 0; i < W->size && !add; ++i) dx[i] = 0;
 }
 
 FR_INLINE void gather_rows(const fr_pool *s, const int stride, const int kernel, const int kind) {
@@ -122,7 +140,7 @@ FR_INLINE void gather_rows(const fr_pool *s, const int stride, const int kernel,
 
 FR_INLINE void gather_any_stride(const fr_pool *s, const int kind) {
     const fr_pool_axis *W = &s->axis[2];
-    const ptrdiff_t kernel = W->dilation == 1 && kind != GATHER_WIDE ? W->kernel : 0;
+    const ptrdiff_t kernel = W->dilation == 1 && kind == GATHER_BYTES ? W->kernel : 0;
     if (W->stride == 1) gather_rows(s, 1, 0, kind);
     else if (W->stride == 2 && kernel == 2) gather_rows(s, 2, 2, kind);
     else if (W->stride == 2 && kernel == 3) gather_rows(s, 2, 3, kind);

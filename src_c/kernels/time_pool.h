@@ -29,8 +29,8 @@ FR_INLINE real join_times(const real *x, ptrdiff_t n, const int mode) {
 // The first place of `value` in x, or the last NaN if it is one. It is there.
 FR_INLINE ptrdiff_t place_of(const real *x, ptrdiff_t n, real value) {
     ptrdiff_t i = 0;
-    if (value != value) {
-        for (i = n - 1; x[i] == x[i];) --i;
+    if (isnan(value)) {
+        for (i = n - 1; !isnan(x[i]);) --i;
         return i;
     }
     while (i + FR_WIDTH <= n && !vany(veq(vload(x + i), vset1(value)))) i += FR_WIDTH;
