@@ -25,6 +25,7 @@ typedef struct fr_run {
     ptrdiff_t b_stride, panel_stride;
     int vectors;  // 1..slots
     int last;     // vectors-1, or 3 when vectors is 3
+    ptrdiff_t a_panel_stride;  // 0: one A for all panels. Else each panel is a product of its own (run 0 of a single run)
 } fr_run;
 
 // C = init + A0 B0 + A1 B1, each element summed in exactly that order of k, one rounding per multiply-add, so that an
@@ -114,6 +115,42 @@ typedef struct fr_cross_entropy {
     double *losses;            // [rows] out, -log softmax(logits)[target], 0 for ignored rows
 } fr_cross_entropy;
 
+// Winograd convolution of stride 1 over two spatial axes, rows and columns; one spatial axis is the columns of one row. Equations
+// in kernels/winograd_transform.h. An axis has `points` points, `outputs` outputs of a tile and points - outputs + 1 taps; an axis
+// that is not transformed has one of each. Some rows of tiles of one image:
+//   maps    [channels][map_rows][map_columns], place (channel, row, column) at the strides; channel_stride or column_stride is 1
+//   tiles   point p of tile t, vector v of channels: at p*point_stride + t*tile_stride + v/4*panel_stride + v%4*W; tiles row by
+//           row; whole vectors, zeros past `channels`
+// Tile (0, 0) begins at place (top, left) of the map, which may lie outside; places outside are zero, and not written.
+// scratch: W * (2*8*(tile_columns*outputs[1] + 8) + outputs[0]*points[1]*tile_columns) reals.
+enum { FR_ACTIVATION_NONE, FR_ACTIVATION_RELU, FR_ACTIVATION_TANH, FR_ACTIVATION_SIGMOID };
+typedef struct fr_winograd {
+    void *maps;
+    ptrdiff_t channels, map_rows, map_columns;
+    ptrdiff_t channel_stride, row_stride, column_stride;
+    int points[2], outputs[2];  // points 1, 6 or 8
+    ptrdiff_t tile_rows, tile_columns, top, left;
+    void *tiles;
+    ptrdiff_t point_stride, tile_stride, panel_stride;
+    void *scratch;
+    const void *bias;  // of the output: [channels], NULL: none
+    int activation;
+} fr_winograd;
+
+// The same for weights of up to 4*W units (outputs, or inputs for the gradient of the input) and some channels.
+//   weight       tap t of (unit, channel): at unit*unit_stride + channel*channel_stride + t, t < valid; taps past it are zero.
+//                `flipped`: the first `valid` taps in reverse
+//   transformed  point p of (unit, channel): at p*point_stride + channel*4*W + unit
+enum { FR_WINOGRAD_WEIGHT_SCRATCH = 512 };  // vectors
+typedef struct fr_winograd_weights {
+    void *weight;
+    ptrdiff_t units, channels, unit_stride, channel_stride, valid;
+    int points[2], taps[2], flipped;
+    void *transformed;
+    ptrdiff_t point_stride;
+    void *scratch;
+} fr_winograd_weights;
+
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y);  // y may alias x
@@ -137,4 +174,9 @@ typedef struct fr_kernels {
     void (*adam)(const fr_adam *);
     void (*sgd)(const fr_sgd *);
     void (*cross_entropy)(const fr_cross_entropy *);
+    void (*winograd_input)(const fr_winograd *);     // tiles = B^T maps B
+    void (*winograd_spread)(const fr_winograd *);    // tiles = A maps A^T
+    void (*winograd_output)(const fr_winograd *);    // maps = activation(A^T tiles A + bias)
+    void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
+    void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
 } fr_kernels;

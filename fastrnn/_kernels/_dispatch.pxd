@@ -3,6 +3,7 @@
 cdef extern from "fr_kernels.h" nogil:
     cdef enum:
         FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES
+        FR_WINOGRAD_WEIGHT_SCRATCH
 
     ctypedef struct fr_run:
         const void *a
@@ -11,6 +12,7 @@ cdef extern from "fr_kernels.h" nogil:
         const void *b
         ptrdiff_t b_stride, panel_stride
         int vectors, last
+        ptrdiff_t a_panel_stride
 
     ctypedef struct fr_gemm:
         ptrdiff_t rows, panels, columns
@@ -80,6 +82,29 @@ cdef extern from "fr_kernels.h" nogil:
         void *dlogits
         double *losses
 
+    ctypedef struct fr_winograd:
+        void *maps
+        ptrdiff_t channels, map_rows, map_columns
+        ptrdiff_t channel_stride, row_stride, column_stride
+        int points[2]
+        int outputs[2]
+        ptrdiff_t tile_rows, tile_columns, top, left
+        void *tiles
+        ptrdiff_t point_stride, tile_stride, panel_stride
+        void *scratch
+        const void *bias
+        int activation
+
+    ctypedef struct fr_winograd_weights:
+        void *weight
+        ptrdiff_t units, channels, unit_stride, channel_stride, valid
+        int points[2]
+        int taps[2]
+        int flipped
+        void *transformed
+        ptrdiff_t point_stride
+        void *scratch
+
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -100,6 +125,11 @@ cdef extern from "fr_kernels.h" nogil:
         void (*adam)(const fr_adam *) noexcept nogil
         void (*sgd)(const fr_sgd *) noexcept nogil
         void (*cross_entropy)(const fr_cross_entropy *) noexcept nogil
+        void (*winograd_input)(const fr_winograd *) noexcept nogil
+        void (*winograd_spread)(const fr_winograd *) noexcept nogil
+        void (*winograd_output)(const fr_winograd *) noexcept nogil
+        void (*winograd_weights)(const fr_winograd_weights *) noexcept nogil
+        void (*winograd_weight_gradient)(const fr_winograd_weights *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -8,6 +8,8 @@
 #include "pack.h"
 #include "rnn.h"
 #include "softmax.h"
+#include "winograd.h"
+#include "winograd_weights.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -35,4 +37,9 @@ const fr_kernels FR_NAME(table) = {
     .adam = FR_NAME(adam),
     .sgd = FR_NAME(sgd),
     .cross_entropy = FR_NAME(cross_entropy),
+    .winograd_input = FR_NAME(winograd_input),
+    .winograd_spread = FR_NAME(winograd_spread),
+    .winograd_output = FR_NAME(winograd_output),
+    .winograd_weights = FR_NAME(winograd_weights),
+    .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
 };
