@@ -3,7 +3,7 @@
 A block holds whole rows of tiles, or pieces of them where maps are wide. Its tiles V [point][tile][channel] meet the transformed
 weights U [panel of 4 W units][point][channel][4 W]; each panel's products M [point][tile][4 W] go back to maps at once. One call of
 the GEMM kernel makes the products of all points: to it the points are panels. The gradient of the input is the same with the
-kernels flipped and units and channels exchanged. Sums over channels are cut into pieces of at most `CHUNK`, added in order: that
+kernels flipped and units and channels exchanged. Sums over channels are cut into pieces, added in order: that
 order depends on nothing else, so that a tile's bits depend neither on its block nor on the team.
 """
 
@@ -16,16 +16,21 @@ from fastrnn._kernels._dispatch cimport (
 )
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
-from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
+from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size, wait_for_team
 
 cnp.import_array()
 
 cdef enum:
-    CHUNK = 128               # channels of one sum: bounds the rounding error, and keeps a panel of U in the first-level cache
-    BLOCK_BYTES = 1200 << 10  # V and M of a block
-    LEAST_TILES = 32          # of a block, even if it is larger then: what it reads of U must be worth it
-    MOST_TILES = 96
+    CHUNK = 96                # channels of one sum, if there are more than LONGEST: bounds the rounding error
+    LONGEST = 128
+    BLOCK_BYTES = 1000 << 10  # V and M of a block: with the U of 64 channels and units they stay in the second-level cache
+    LEAST_TILES = 64          # of a block, even if it is larger then: what it reads of U must be worth it
+    MOST_TILES = 96           # the products of more tiles do not fetch U ahead
+    AHEAD_BYTES = 3 << 20     # of U: less is transformed once for all blocks
+    AHEAD_BLOCKS = 4          # and so is U for more blocks than this
     GRADIENT_BYTES = 1200 << 10  # of the transformed weight gradient that a task sums up
+    WHOLE_BYTES = 12 << 20    # all transformed tiles and output gradients together: with less, weight gradients are one sum
+    WHOLE_CHANNELS = 64       # of such a sum
     LINE = 16                 # elements by which points lie further apart, so that they do not share cache sets
 
 cdef ptrdiff_t FAR_BYTES = FR_FAR_BYTES
@@ -52,20 +57,55 @@ cdef struct Geometry:
     ptrdiff_t points, images, tile_rows, tile_columns, parts, units, blocks, most_tiles
     ptrdiff_t top, left  # place of the input where the first tile begins
 
+cdef struct Transform:
+    # Weights [units, channels, taps] at these strides, and U, of all panels or of a part of one.
+    const fr_kernels *kernels
+    int itemsize
+    Algorithm algorithm
+    const char *weight
+    ptrdiff_t units, channels, unit_stride, channel_stride
+    int flipped
+    char *transformed
+    char *scratch
+
+
+cdef void transform_part(const Transform *t, ptrdiff_t panel, ptrdiff_t piece, ptrdiff_t channel, ptrdiff_t channels, char *to,
+                         ptrdiff_t point_stride, char *scratch) noexcept nogil:
+    """U of some channels of one panel and one piece of the kernel."""
+    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, taps = t.algorithm.kernel[0] * t.algorithm.kernel[1]
+    cdef ptrdiff_t first = piece * t.algorithm.taps[1]
+    cdef fr_winograd_weights w
+    w.units, w.channels = min(width, t.units - panel * width), channels
+    w.unit_stride, w.channel_stride = t.unit_stride, t.channel_stride
+    w.points[0], w.points[1] = t.algorithm.points[0], t.algorithm.points[1]
+    w.taps[0], w.taps[1] = t.algorithm.taps[0], t.algorithm.taps[1]
+    w.valid = taps if t.algorithm.pieces == 1 else min(<ptrdiff_t> t.algorithm.taps[1], taps - first)
+    if t.flipped:
+        first = taps - first - w.valid
+    w.weight = <char *> t.weight + (panel * width * t.unit_stride + channel * t.channel_stride + first) * t.itemsize
+    w.flipped, w.transformed, w.point_stride, w.scratch = t.flipped, to, point_stride, scratch
+    t.kernels.winograd_weights(&w)
+
+
 cdef struct Layer:
     # y = activation(x * weight + bias), or dx from dy.
     Geometry g
     Maps x, y
     const char *bias
     int activation
-    const char *transformed  # U
-    ptrdiff_t k, k_padded
+    const char *transformed  # U; NULL: each block transforms the weights again, as it needs them
+    Transform weights
+    ptrdiff_t k, k_padded, u_point
     char *workspace
-    ptrdiff_t workspace_bytes, v_bytes, m_bytes
+    ptrdiff_t workspace_bytes, v_bytes, m_bytes, u_bytes
 
 
 cdef ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) noexcept nogil:
     return (n + unit - 1) // unit * unit
+
+
+cdef ptrdiff_t chunks_of(ptrdiff_t channels) noexcept nogil:
+    return 1 if channels <= LONGEST else ceil_div(channels, <ptrdiff_t> CHUNK)
 
 
 cdef ptrdiff_t first_column(const Geometry *g, ptrdiff_t part) noexcept nogil:
@@ -123,29 +163,33 @@ cdef ptrdiff_t transform_block(const Geometry *g, ptrdiff_t block, strip_fn tran
 
 
 cdef void run_panel(const Layer *l, ptrdiff_t tiles, ptrdiff_t panel, const char *v, char *m, ptrdiff_t v_point,
-                    ptrdiff_t m_point) noexcept nogil:
+                    ptrdiff_t m_point, char *u, char *scratch) noexcept nogil:
     """M = V U for one panel of units, at all points."""
     cdef const Geometry *g = &l.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, pieces = g.algorithm.pieces, chunks, chunk, c, piece
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, pieces = g.algorithm.pieces, chunks, chunk, c, n, piece
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
     product.rows, product.panels, product.runs = tiles, g.points, 1
     product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(l.y.channels - panel * width, <ptrdiff_t> g.kernels.width))
     product.columns = g.points * product.slots * g.kernels.width
-    product.far = g.points * l.k * round_up(l.y.channels, width) * g.itemsize > FAR_BYTES
+    product.far = l.transformed != NULL and g.points * l.k * round_up(l.y.channels, width) * g.itemsize > FAR_BYTES
     product.run[0].row_stride, product.run[0].k_stride = pieces * l.k_padded, 1
     product.run[0].a_panel_stride = v_point
-    product.run[0].b_stride, product.run[0].panel_stride = width, l.k * width
+    product.run[0].b_stride, product.run[0].panel_stride = width, l.u_point
     product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
     product.run[0].segments = 1
     product.c, product.c_row_stride, product.c_panel_stride = m, width, m_point
-    chunks = ceil_div(l.x.channels, <ptrdiff_t> CHUNK)
+    chunks = chunks_of(l.x.channels)
     for piece in range(pieces):
         for chunk in range(chunks):
             c = first_of(l.x.channels, <int> chunk, <int> chunks)
-            product.run[0].length = first_of(l.x.channels, <int> chunk + 1, <int> chunks) - c
-            product.run[0].a = v + (piece * l.k_padded + c) * g.itemsize
-            product.run[0].b = l.transformed + (panel * g.points * l.k + piece * l.x.channels + c) * width * g.itemsize
+            n = first_of(l.x.channels, <int> chunk + 1, <int> chunks) - c
+            product.run[0].length, product.run[0].a = n, v + (piece * l.k_padded + c) * g.itemsize
+            if l.transformed == NULL:
+                transform_part(&l.weights, panel, piece, c, n, u, l.u_point, scratch)
+                product.run[0].b = u
+            else:
+                product.run[0].b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + c) * width) * g.itemsize
             g.kernels.gemm(&product)
             product.add = 1
 
@@ -159,9 +203,10 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
     cdef ptrdiff_t v_point = g.most_tiles * g.algorithm.pieces * l.k_padded + LINE, m_point = g.most_tiles * width + LINE
     cdef char *v = l.workspace + member * l.workspace_bytes
     cdef char *m = v + l.v_bytes
+    cdef char *u = m + l.m_bytes
     cdef fr_winograd strip
     memset(&strip, 0, sizeof(strip))
-    strip.scratch = m + l.m_bytes
+    strip.scratch = u + l.u_bytes
     if g.blocks >= team.size:
         block, last_block = first_of(g.blocks, member, team.size), first_of(g.blocks, member + 1, team.size)
     else:
@@ -177,7 +222,7 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
             tiles = transform_block(g, block, g.kernels.winograd_input, &strip, &l.x, g.top,
                                     g.left + piece * g.algorithm.taps[1])
         for panel in range(first_panel, last_panel):
-            run_panel(l, tiles, panel, v, m, v_point, m_point)
+            run_panel(l, tiles, panel, v, m, v_point, m_point, u, <char *> strip.scratch)
             strip.maps = l.y.data + panel * width * l.y.channel_stride * g.itemsize
             strip.channels = min(width, l.y.channels - panel * width)
             strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = m, m_point, width, width
@@ -192,52 +237,26 @@ cdef int team_for(const Geometry *g, ptrdiff_t channels, ptrdiff_t units, ptrdif
     return team_size(tiles * g.points * g.algorithm.pieces * channels * units, 1, parts)
 
 
-cdef struct Transform:
-    # U of all panels, shared out over a team.
-    const fr_kernels *kernels
-    int itemsize
-    Algorithm algorithm
-    const char *weight  # [units, channels, taps] at these strides
-    ptrdiff_t units, channels, unit_stride, channel_stride
-    int flipped
-    char *transformed
-    char *scratch
-
-
-cdef void transform_panel(const Transform *t, ptrdiff_t panel, ptrdiff_t channel, ptrdiff_t channels, char *to,
-                          ptrdiff_t point_stride, char *scratch) noexcept nogil:
-    """U of some channels of a panel; each piece of the kernel follows the one before at `channels` rows."""
-    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, all_taps = t.algorithm.kernel[0] * t.algorithm.kernel[1], first, piece
-    cdef fr_winograd_weights w
-    w.units, w.channels = min(width, t.units - panel * width), channels
-    w.unit_stride, w.channel_stride = t.unit_stride, t.channel_stride
-    w.points[0], w.points[1] = t.algorithm.points[0], t.algorithm.points[1]
-    w.taps[0], w.taps[1] = t.algorithm.taps[0], t.algorithm.taps[1]
-    w.flipped, w.point_stride, w.scratch = t.flipped, point_stride, scratch
-    for piece in range(t.algorithm.pieces):
-        first = piece * t.algorithm.taps[1]
-        w.valid = all_taps if t.algorithm.pieces == 1 else min(<ptrdiff_t> t.algorithm.taps[1], all_taps - first)
-        if t.flipped:
-            first = all_taps - first - w.valid
-        w.weight = <void *> (t.weight + (panel * width * t.unit_stride + channel * t.channel_stride + first) * t.itemsize)
-        w.transformed = to + piece * channels * width * t.itemsize
-        t.kernels.winograd_weights(&w)
+cdef ptrdiff_t point_distance(const Transform *t) noexcept nogil:
+    return t.algorithm.pieces * t.channels * FR_SLOTS * t.kernels.width + LINE
 
 
 cdef void share_of_transform(void *work, Team *team, int member) noexcept nogil:
     cdef Transform *t = <Transform *> work
-    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, panels = ceil_div(t.units, width), panel
-    cdef ptrdiff_t k = t.algorithm.pieces * t.channels, points = t.algorithm.points[0] * t.algorithm.points[1]
+    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, panels = ceil_div(t.units, width), panel, piece
+    cdef ptrdiff_t u_point = point_distance(t), points = t.algorithm.points[0] * t.algorithm.points[1]
     cdef char *scratch = t.scratch + member * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize
     for panel in range(first_of(panels, member, team.size), first_of(panels, member + 1, team.size)):
-        transform_panel(t, panel, 0, t.channels, t.transformed + panel * points * k * width * t.itemsize, k * width, scratch)
+        for piece in range(t.algorithm.pieces):
+            transform_part(t, panel, piece, 0, t.channels,
+                           t.transformed + (panel * points * u_point + piece * t.channels * width) * t.itemsize, u_point, scratch)
 
 
 cdef Block transformed_weights(Transform *t):
-    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, panels = ceil_div(t.units, width)
-    cdef ptrdiff_t points = t.algorithm.points[0] * t.algorithm.points[1], reals = points * t.algorithm.pieces * t.channels * width
-    cdef Block result = new_block(panels * reals * t.itemsize)
-    cdef int size = team_size(<double> panels * reals * 2, 1, panels)
+    cdef ptrdiff_t panels = ceil_div(t.units, FR_SLOTS * t.kernels.width)
+    cdef ptrdiff_t reals = panels * t.algorithm.points[0] * t.algorithm.points[1] * point_distance(t)
+    cdef Block result = new_block(reals * t.itemsize)
+    cdef int size = team_size(<double> reals * 2, 1, panels)
     cdef Block scratch = new_block(size * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize)
     t.transformed, t.scratch = result.data, scratch.data
     with nogil:
@@ -263,13 +282,50 @@ cdef Maps maps_of(cnp.ndarray array, bint channels_last):
 
 
 cdef struct Gradient:
-    # grad [K, C, taps] += the gradient of the weights; pairs of ranges of channels and units are shared out over a team.
+    # grad [K, C, taps] += the gradient of the weights. Ranges of channels and panels are shared out over a team; each pair of them
+    # sums over all tiles, block by block. `whole`: one block has all tiles, of all channels and units, for the whole team.
     Geometry g
     Maps x, dy
     char *grad
-    ptrdiff_t channel_ranges, unit_ranges, most_channels, most_panels
-    char *workspace
-    ptrdiff_t workspace_bytes, v_bytes, d_bytes, sum_bytes
+    int whole
+    ptrdiff_t channel_ranges, panel_ranges
+    ptrdiff_t v_channels, t_panels    # room in V and T
+    ptrdiff_t most_channels, most_panels  # of a range
+    ptrdiff_t v_point, t_point
+    char *workspace  # V and T, then the sums and scratch; of each member, but V and T only once if they are whole
+    ptrdiff_t tiles_bytes, v_bytes, sum_bytes, member_bytes
+
+
+cdef struct Range:
+    ptrdiff_t first, count
+
+
+cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
+    """One of `parts` even ranges of 0..n-1 that begin at multiples of `unit`."""
+    cdef Range r
+    cdef ptrdiff_t units = ceil_div(n, unit)
+    r.first = min(n, units * part // parts * unit)
+    r.count = min(n, units * (part + 1) // parts * unit) - r.first
+    return r
+
+
+cdef ptrdiff_t transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Range channels, Range units, char *v, char *t,
+                              char *scratch) noexcept nogil:
+    """V and T of a block, from some channels and units; v and t are where the first of them go."""
+    cdef const Geometry *g = &d.g
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, tiles = 0
+    cdef fr_winograd strip
+    memset(&strip, 0, sizeof(strip))
+    strip.scratch = scratch
+    strip.maps, strip.channels = d.x.data + channels.first * d.x.channel_stride * g.itemsize, channels.count
+    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = v, d.v_point, d.v_channels, width
+    if channels.count:
+        tiles = transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
+    strip.maps, strip.channels = d.dy.data + units.first * d.dy.channel_stride * g.itemsize, units.count
+    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = t, d.t_point, width, g.points * d.t_point
+    if units.count:
+        tiles = transform_block(g, block, g.kernels.winograd_spread, &strip, &d.dy, 0, 0)
+    return tiles
 
 
 cdef void sum_gradient(const Gradient *d, ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t units, const char *v, const char *t,
@@ -277,81 +333,100 @@ cdef void sum_gradient(const Gradient *d, ptrdiff_t tiles, ptrdiff_t channels, p
     """sums [panel][point][channel][4 W] (+)= V^T T over the tiles of a block."""
     cdef const Geometry *g = &d.g
     cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel
-    cdef ptrdiff_t t_point = g.most_tiles * width + LINE
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
-    product.rows, product.panels, product.runs, product.add = channels, g.points, 1, add
-    product.run[0].row_stride, product.run[0].k_stride = 1, d.most_channels
-    product.run[0].a, product.run[0].a_panel_stride = v, g.most_tiles * d.most_channels + LINE
+    product.rows, product.panels, product.runs, product.add, product.far = channels, g.points, 1, add, d.whole
+    product.run[0].row_stride, product.run[0].k_stride = 1, d.v_channels
+    product.run[0].a, product.run[0].a_panel_stride = v, d.v_point
     product.run[0].segments, product.run[0].length = 1, tiles
-    product.run[0].b_stride, product.run[0].panel_stride = width, t_point
+    product.run[0].b_stride, product.run[0].panel_stride = width, d.t_point
     product.c_row_stride, product.c_panel_stride = width, d.most_channels * width
     for panel in range(ceil_div(units, width)):
         product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(units - panel * width, lanes))
         product.columns = g.points * product.slots * lanes
         product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
-        product.run[0].b = t + panel * g.points * t_point * g.itemsize
+        product.run[0].b = t + panel * g.points * d.t_point * g.itemsize
         product.c = sums + panel * g.points * d.most_channels * width * g.itemsize
         g.kernels.gemm(&product)
 
 
-cdef void finish_gradient(const Gradient *d, ptrdiff_t channel, ptrdiff_t channels, ptrdiff_t unit, ptrdiff_t units, ptrdiff_t piece,
-                          char *sums, char *scratch) noexcept nogil:
+cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Range units, char *sums,
+                          char *scratch) noexcept nogil:
     cdef const Geometry *g = &d.g
     cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, taps = g.algorithm.kernel[0] * g.algorithm.kernel[1], panel
     cdef ptrdiff_t first = piece * g.algorithm.taps[1]
     cdef fr_winograd_weights w
     memset(&w, 0, sizeof(w))
-    w.channels, w.unit_stride, w.channel_stride = channels, d.x.channels * taps, taps
+    w.channels, w.unit_stride, w.channel_stride = channels.count, d.x.channels * taps, taps
     w.valid = taps if g.algorithm.pieces == 1 else min(<ptrdiff_t> g.algorithm.taps[1], taps - first)
     w.points[0], w.points[1] = g.algorithm.points[0], g.algorithm.points[1]
     w.taps[0], w.taps[1] = g.algorithm.taps[0], g.algorithm.taps[1]
     w.point_stride, w.scratch = d.most_channels * width, scratch
-    for panel in range(ceil_div(units, width)):
-        w.units = min(width, units - panel * width)
-        w.weight = d.grad + (((unit + panel * width) * d.x.channels + channel) * taps + first) * g.itemsize
+    for panel in range(ceil_div(units.count, width)):
+        w.units = min(width, units.count - panel * width)
+        w.weight = d.grad + (((units.first + panel * width) * d.x.channels + channels.first) * taps + first) * g.itemsize
         w.transformed = sums + panel * g.points * d.most_channels * width * g.itemsize
         g.kernels.winograd_weight_gradient(&w)
 
 
-cdef void run_gradient(Gradient *d, ptrdiff_t piece, ptrdiff_t channel, ptrdiff_t channels, ptrdiff_t unit, ptrdiff_t units,
-                       char *workspace) noexcept nogil:
-    """The gradient of some channels and units: all tiles, block by block."""
-    cdef Geometry *g = &d.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, block, tiles
-    cdef ptrdiff_t t_point = g.most_tiles * width + LINE
-    cdef char *t = workspace + d.v_bytes
-    cdef char *sums = t + d.d_bytes
-    cdef fr_winograd strip
-    memset(&strip, 0, sizeof(strip))
-    strip.scratch = sums + d.sum_bytes
-    for block in range(g.blocks):
-        strip.maps, strip.channels = d.x.data + channel * d.x.channel_stride * g.itemsize, channels
-        strip.tiles, strip.point_stride = workspace, g.most_tiles * d.most_channels + LINE
-        strip.tile_stride, strip.panel_stride = d.most_channels, width
-        transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
-        strip.maps, strip.channels = d.dy.data + unit * d.dy.channel_stride * g.itemsize, units
-        strip.tiles, strip.point_stride = t, t_point
-        strip.tile_stride, strip.panel_stride = width, g.points * t_point
-        tiles = transform_block(g, block, g.kernels.winograd_spread, &strip, &d.dy, 0, 0)
-        sum_gradient(d, tiles, channels, units, workspace, t, sums, block > 0)
-    finish_gradient(d, channel, channels, unit, units, piece, sums, <char *> strip.scratch)
-
-
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef Gradient *d = <Gradient *> work
-    cdef ptrdiff_t width = FR_SLOTS * d.g.kernels.width, lanes = d.g.kernels.width, pieces = d.g.algorithm.pieces
-    cdef ptrdiff_t vectors = ceil_div(d.x.channels, lanes), panels = ceil_div(d.dy.channels, width)
-    cdef ptrdiff_t tasks = pieces * d.channel_ranges * d.unit_ranges, task, c, u, channel, unit
-    for task in range(first_of(tasks, member, team.size), first_of(tasks, member + 1, team.size)):
-        u = task % d.unit_ranges
-        c = task // d.unit_ranges % d.channel_ranges
-        channel = vectors * c // d.channel_ranges * lanes
-        unit = panels * u // d.unit_ranges * width
-        run_gradient(d, task // (d.unit_ranges * d.channel_ranges), channel,
-                     min(d.x.channels, vectors * (c + 1) // d.channel_ranges * lanes) - channel, unit,
-                     min(d.dy.channels, panels * (u + 1) // d.unit_ranges * width) - unit,
-                     d.workspace + member * d.workspace_bytes)
+    cdef Geometry *g = &d.g
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, piece, block, task, tiles
+    cdef ptrdiff_t tasks = d.channel_ranges * d.panel_ranges
+    cdef char *v = d.workspace if d.whole else d.workspace + member * (d.tiles_bytes + d.member_bytes)
+    cdef char *t = v + d.v_bytes
+    cdef char *sums = v + d.tiles_bytes + (member * d.member_bytes if d.whole else 0)
+    cdef char *scratch = sums + d.sum_bytes
+    cdef Range channels, units
+    for piece in range(g.algorithm.pieces):
+        if d.whole:
+            channels = range_of(d.x.channels, lanes, member, team.size)
+            units = range_of(d.dy.channels, width, member, team.size)
+            if piece:
+                units.count = 0
+            transform_both(d, 0, piece, channels, units, v + channels.first * g.itemsize,
+                           t + units.first // width * g.points * d.t_point * g.itemsize, scratch)
+            wait_for_team(team)
+        for task in range(first_of(tasks, member, team.size), first_of(tasks, member + 1, team.size)):
+            channels = range_of(d.x.channels, lanes, task // d.panel_ranges, d.channel_ranges)
+            units = range_of(d.dy.channels, width, task % d.panel_ranges, d.panel_ranges)
+            if d.whole:
+                sum_gradient(d, g.units * g.tile_columns, channels.count, units.count, v + channels.first * g.itemsize,
+                             t + units.first // width * g.points * d.t_point * g.itemsize, sums, 0)
+            else:
+                for block in range(g.blocks):
+                    tiles = transform_both(d, block, piece, channels, units, v, t, scratch)
+                    sum_gradient(d, tiles, channels.count, units.count, v, t, sums, block > 0)
+            finish_gradient(d, piece, channels, units, sums, scratch)
+        if d.whole:
+            wait_for_team(team)
+
+
+cdef void plan_gradient(Gradient *d) noexcept nogil:
+    """Choose ranges and blocks, and lay out the workspace."""
+    cdef Geometry *g = &d.g
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panels = ceil_div(d.dy.channels, width)
+    cdef ptrdiff_t points = g.algorithm.points[0] * g.algorithm.points[1], padded = round_up(d.x.channels, lanes), most
+    most = max(lanes, GRADIENT_BYTES // (points * width * g.itemsize) // lanes * lanes)  # channels, if it is of one panel
+    d.panel_ranges = ceil_div(panels, max(<ptrdiff_t> 1, most // min(padded, <ptrdiff_t> 64)))
+    d.most_panels = ceil_div(panels, d.panel_ranges)
+    d.channel_ranges = ceil_div(padded, max(lanes, most // d.most_panels // lanes * lanes))
+    set_geometry(g, d.dy.rows, d.dy.columns, points * (ceil_div(padded, d.channel_ranges) + d.most_panels * width) * g.itemsize)
+    d.whole = d.panel_ranges * d.channel_ranges > 2 and (
+        points * g.units * g.tile_columns * (padded + panels * width) * g.itemsize <= WHOLE_BYTES)
+    if d.whole:
+        g.blocks, g.parts, g.units = 1, 1, g.images * g.tile_rows
+        g.most_tiles = g.units * g.tile_columns
+        d.panel_ranges, d.channel_ranges = panels, ceil_div(padded, <ptrdiff_t> WHOLE_CHANNELS)
+    d.most_panels, d.most_channels = ceil_div(panels, d.panel_ranges), ceil_div(padded // lanes, d.channel_ranges) * lanes
+    d.v_channels = padded if d.whole else d.most_channels
+    d.t_panels = panels if d.whole else d.most_panels
+    d.v_point, d.t_point = g.most_tiles * d.v_channels + LINE, g.most_tiles * width + LINE
+    d.v_bytes = round_up(points * d.v_point * g.itemsize, 64)
+    d.tiles_bytes = d.v_bytes + round_up(d.t_panels * points * d.t_point * g.itemsize, 64)
+    d.sum_bytes = d.most_panels * points * d.most_channels * width * g.itemsize
+    d.member_bytes = d.sum_bytes + max(scratch_bytes(g), FR_WINOGRAD_WEIGHT_SCRATCH * lanes * g.itemsize)
 
 
 @cython.final
@@ -362,6 +437,8 @@ cdef class WinogradKernel:
     cdef int itemsize
     cdef readonly ptrdiff_t inputs, outputs
     cdef Algorithm algorithm
+    cdef cnp.ndarray weight  # if it is large, and not transformed ahead
+    cdef Transform forward_weights, backward_weights
     cdef Block forward_block, backward_block
 
     def __init__(self, cnp.ndarray weight not None, points, outputs, bint backward):
@@ -376,35 +453,51 @@ cdef class WinogradKernel:
             self.algorithm.taps[2 - axes + axis] = points[axis] - outputs[axis] + 1
             self.algorithm.kernel[2 - axes + axis] = <int> weight.shape[2 + axis]
         self.algorithm.pieces = <int> ceil_div(self.algorithm.kernel[1], self.algorithm.taps[1])
-        cdef Transform t
-        cdef ptrdiff_t taps = self.algorithm.kernel[0] * self.algorithm.kernel[1]
-        t.kernels, t.itemsize, t.algorithm = self.kernels, self.itemsize, self.algorithm
-        t.weight, t.flipped = <const char *> cnp.PyArray_DATA(weight), 0
-        t.units, t.channels, t.unit_stride, t.channel_stride = self.outputs, self.inputs, self.inputs * taps, taps
-        self.forward_block = transformed_weights(&t)
+        cdef ptrdiff_t taps = self.algorithm.kernel[0] * self.algorithm.kernel[1], reals = self.inputs * self.outputs
+        reals *= self.algorithm.points[0] * self.algorithm.points[1]
+        self.set_weight(&self.forward_weights, self.outputs, self.inputs, self.inputs * taps, taps)
+        self.set_weight(&self.backward_weights, self.inputs, self.outputs, taps, self.inputs * taps)
+        self.backward_weights.flipped = 1
+        if backward and reals * self.itemsize > AHEAD_BYTES:
+            self.weight = weight.copy()
+            self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(self.weight)
+            return
+        self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(weight)
+        self.forward_block = transformed_weights(&self.forward_weights)
         if backward:
-            t.units, t.channels, t.unit_stride, t.channel_stride = self.inputs, self.outputs, taps, self.inputs * taps
-            t.flipped = 1
-            self.backward_block = transformed_weights(&t)
+            self.backward_block = transformed_weights(&self.backward_weights)
+
+    cdef void set_weight(self, Transform *t, ptrdiff_t units, ptrdiff_t channels, ptrdiff_t unit_stride, ptrdiff_t channel_stride):
+        t.kernels, t.itemsize, t.algorithm, t.flipped = self.kernels, self.itemsize, self.algorithm, 0
+        t.units, t.channels, t.unit_stride, t.channel_stride = units, channels, unit_stride, channel_stride
 
     def forward(self, cnp.ndarray x not None, cnp.ndarray y not None, ptrdiff_t top, ptrdiff_t left, cnp.ndarray bias,
                 int activation, bint channels_last):
         """y = activation(x * weight + bias); `top` and `left` are zeros before the first row and column of x."""
-        self.run(x, y, -top, -left, self.forward_block, bias, activation, channels_last)
+        self.run(x, y, -top, -left, False, bias, activation, channels_last)
 
     def backward_input(self, cnp.ndarray dy not None, cnp.ndarray dx not None, ptrdiff_t top, ptrdiff_t left, bint channels_last):
         """dx from dy, with the padding of `forward`."""
-        self.run(dy, dx, top + 1 - self.algorithm.kernel[0], left + 1 - self.algorithm.kernel[1], self.backward_block, None, 0,
-                 channels_last)
+        self.run(dy, dx, top + 1 - self.algorithm.kernel[0], left + 1 - self.algorithm.kernel[1], True, None, 0, channels_last)
 
-    cdef run(self, cnp.ndarray x, cnp.ndarray y, ptrdiff_t top, ptrdiff_t left, Block transformed, cnp.ndarray bias, int activation,
+    cdef Block ahead(self, bint backward, ptrdiff_t blocks):
+        """U, if it is or should be transformed for all blocks at once."""
+        if backward:
+            if self.backward_block is None and blocks > AHEAD_BLOCKS:
+                self.backward_block = transformed_weights(&self.backward_weights)
+            return self.backward_block
+        if self.forward_block is None and blocks > AHEAD_BLOCKS:
+            self.forward_block = transformed_weights(&self.forward_weights)
+        return self.forward_block
+
+    cdef run(self, cnp.ndarray x, cnp.ndarray y, ptrdiff_t top, ptrdiff_t left, bint backward, cnp.ndarray bias, int activation,
              bint channels_last):
         cdef Layer l
         cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, pieces = self.algorithm.pieces, points
         l.g.kernels, l.g.itemsize, l.g.algorithm, l.g.top, l.g.left = self.kernels, self.itemsize, self.algorithm, top, left
         l.x, l.y = maps_of(x, channels_last), maps_of(y, channels_last)
         l.bias = NULL if bias is None else <const char *> cnp.PyArray_DATA(bias)
-        l.activation, l.transformed = activation, transformed.data
+        l.activation, l.weights = activation, self.backward_weights if backward else self.forward_weights
         l.k, l.k_padded = pieces * l.x.channels, round_up(l.x.channels, self.kernels.width)
         l.g.images = x.shape[0]
         points = self.algorithm.points[0] * self.algorithm.points[1]
@@ -413,7 +506,14 @@ cdef class WinogradKernel:
             return
         l.v_bytes = round_up(points * (l.g.most_tiles * pieces * l.k_padded + LINE) * self.itemsize, 64)
         l.m_bytes = round_up(points * (l.g.most_tiles * width + LINE) * self.itemsize, 64)
-        l.workspace_bytes = l.v_bytes + l.m_bytes + scratch_bytes(&l.g)
+        cdef Block transformed = self.ahead(backward, l.g.blocks)
+        l.transformed, l.u_point, l.u_bytes = NULL, ceil_div(l.x.channels, chunks_of(l.x.channels)) * width + LINE, 0
+        if transformed is not None:
+            l.transformed, l.u_point = transformed.data, point_distance(&l.weights)
+        else:
+            l.u_bytes = round_up(points * l.u_point * self.itemsize, 64)
+        l.workspace_bytes = l.v_bytes + l.m_bytes + l.u_bytes
+        l.workspace_bytes += max(scratch_bytes(&l.g), FR_WINOGRAD_WEIGHT_SCRATCH * self.kernels.width * self.itemsize)
         cdef int size = team_for(&l.g, l.x.channels, l.y.channels, max(l.g.blocks, ceil_div(l.y.channels, width)))
         cdef Block workspace = new_block(size * l.workspace_bytes)
         l.workspace = workspace.data
@@ -424,28 +524,14 @@ cdef class WinogradKernel:
                             ptrdiff_t left, bint channels_last):
         """grad (K, C, *kernel) += the gradient of the weights."""
         cdef Gradient d
-        cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, lanes = self.kernels.width, points, panels, most
-        points = self.algorithm.points[0] * self.algorithm.points[1]
         d.g.kernels, d.g.itemsize, d.g.algorithm, d.g.top, d.g.left = self.kernels, self.itemsize, self.algorithm, -top, -left
         d.x, d.dy, d.g.images = maps_of(x, channels_last), maps_of(dy, channels_last), x.shape[0]
         d.grad = <char *> cnp.PyArray_DATA(grad)
-        panels = ceil_div(d.dy.channels, width)
-        most = max(lanes, GRADIENT_BYTES // (points * width * self.itemsize) // lanes * lanes)  # channels of one panel
-        d.most_panels = max(<ptrdiff_t> 1, min(panels, most // min(round_up(d.x.channels, lanes), <ptrdiff_t> 64)))
-        d.unit_ranges = ceil_div(panels, d.most_panels)
-        d.most_panels = ceil_div(panels, d.unit_ranges)
-        d.channel_ranges = ceil_div(d.x.channels, max(lanes, most // d.most_panels // lanes * lanes))
-        d.most_channels = ceil_div(ceil_div(d.x.channels, lanes), d.channel_ranges) * lanes
-        set_geometry(&d.g, d.dy.rows, d.dy.columns, points * (d.most_channels + d.most_panels * width) * self.itemsize)
+        plan_gradient(&d)
         if d.g.units == 0:
             return
-        d.v_bytes = round_up(points * (d.g.most_tiles * d.most_channels + LINE) * self.itemsize, 64)
-        d.d_bytes = round_up(d.most_panels * points * (d.g.most_tiles * width + LINE) * self.itemsize, 64)
-        d.sum_bytes = d.most_panels * points * d.most_channels * width * self.itemsize
-        d.workspace_bytes = d.v_bytes + d.d_bytes + d.sum_bytes + scratch_bytes(&d.g)
-        d.workspace_bytes += FR_WINOGRAD_WEIGHT_SCRATCH * lanes * self.itemsize
-        cdef int size = team_for(&d.g, d.x.channels, d.dy.channels, d.channel_ranges * d.unit_ranges * self.algorithm.pieces)
-        cdef Block workspace = new_block(size * d.workspace_bytes)
+        cdef int size = team_for(&d.g, d.x.channels, d.dy.channels, d.channel_ranges * d.panel_ranges)
+        cdef Block workspace = new_block(d.tiles_bytes * (1 if d.whole else size) + d.member_bytes * size)
         d.workspace = workspace.data
         with nogil:
             run_team(share_of_gradient, &d, size)
