@@ -23,8 +23,11 @@ cnp.import_array()
 cdef enum:
     CHUNK = 96                # channels of one sum, if there are more than LONGEST: bounds the rounding error
     LONGEST = 128
-    BLOCK_BYTES = 1000 << 10  # V and M of a block: with the U of 64 channels and units they stay in the second-level cache
-    LEAST_TILES = 64          # of a block, even if it is larger then: what it reads of U must be worth it
+    BLOCK_BYTES = 600 << 10   # V and M of a block: with the U of 64 channels and units they stay in the second-level cache
+    GRADIENT_BLOCK_BYTES = 900 << 10  # V and T of a block
+    LEAST_TILES = 16          # of a block, whatever its size
+    LEAST_FAR_TILES = 64      # the same if U is larger than LARGE_BYTES: what a block reads of U must be worth it
+    LARGE_BYTES = 4 << 20
     MOST_TILES = 96           # the products of more tiles do not fetch U ahead
     AHEAD_BYTES = 3 << 20     # of U: less is transformed once for all blocks
     AHEAD_BLOCKS = 4          # and so is U for more blocks than this
@@ -112,10 +115,10 @@ cdef ptrdiff_t first_column(const Geometry *g, ptrdiff_t part) noexcept nogil:
     return part * g.tile_columns // g.parts
 
 
-cdef void set_geometry(Geometry *g, ptrdiff_t out_rows, ptrdiff_t out_columns, ptrdiff_t tile_bytes) noexcept nogil:
-    """Lay tiles over the output and cut them into blocks; a tile takes `tile_bytes` at all points together."""
+cdef void set_geometry(Geometry *g, ptrdiff_t out_rows, ptrdiff_t out_columns, ptrdiff_t tiles) noexcept nogil:
+    """Lay tiles over the output and cut them into blocks of about `tiles`."""
     cdef const Algorithm *a = &g.algorithm
-    cdef ptrdiff_t target = min(max(BLOCK_BYTES // tile_bytes, <ptrdiff_t> LEAST_TILES), <ptrdiff_t> MOST_TILES), in_block
+    cdef ptrdiff_t target = min(max(tiles, <ptrdiff_t> LEAST_TILES), <ptrdiff_t> MOST_TILES), in_block
     g.points = <ptrdiff_t> a.points[0] * a.points[1]
     g.tile_rows, g.tile_columns = ceil_div(out_rows, a.outputs[0]), ceil_div(out_columns, a.outputs[1])
     g.parts = ceil_div(g.tile_columns, target)
@@ -412,7 +415,8 @@ cdef void plan_gradient(Gradient *d) noexcept nogil:
     d.panel_ranges = ceil_div(panels, max(<ptrdiff_t> 1, most // min(padded, <ptrdiff_t> 64)))
     d.most_panels = ceil_div(panels, d.panel_ranges)
     d.channel_ranges = ceil_div(padded, max(lanes, most // d.most_panels // lanes * lanes))
-    set_geometry(g, d.dy.rows, d.dy.columns, points * (ceil_div(padded, d.channel_ranges) + d.most_panels * width) * g.itemsize)
+    set_geometry(g, d.dy.rows, d.dy.columns,
+                 GRADIENT_BLOCK_BYTES // (points * (ceil_div(padded, d.channel_ranges) + d.most_panels * width) * g.itemsize))
     d.whole = d.panel_ranges * d.channel_ranges > 2 and (
         points * g.units * g.tile_columns * (padded + panels * width) * g.itemsize <= WHOLE_BYTES)
     if d.whole:
@@ -493,7 +497,7 @@ cdef class WinogradKernel:
     cdef run(self, cnp.ndarray x, cnp.ndarray y, ptrdiff_t top, ptrdiff_t left, bint backward, cnp.ndarray bias, int activation,
              bint channels_last):
         cdef Layer l
-        cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, pieces = self.algorithm.pieces, points
+        cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, pieces = self.algorithm.pieces, points, tiles
         l.g.kernels, l.g.itemsize, l.g.algorithm, l.g.top, l.g.left = self.kernels, self.itemsize, self.algorithm, top, left
         l.x, l.y = maps_of(x, channels_last), maps_of(y, channels_last)
         l.bias = NULL if bias is None else <const char *> cnp.PyArray_DATA(bias)
@@ -501,7 +505,10 @@ cdef class WinogradKernel:
         l.k, l.k_padded = pieces * l.x.channels, round_up(l.x.channels, self.kernels.width)
         l.g.images = x.shape[0]
         points = self.algorithm.points[0] * self.algorithm.points[1]
-        set_geometry(&l.g, l.y.rows, l.y.columns, points * (pieces * l.k_padded + width) * self.itemsize)
+        tiles = BLOCK_BYTES // (points * (pieces * l.k_padded + width) * self.itemsize)
+        if points * l.k * l.y.channels * self.itemsize > LARGE_BYTES:
+            tiles = max(tiles, <ptrdiff_t> LEAST_FAR_TILES)
+        set_geometry(&l.g, l.y.rows, l.y.columns, tiles)
         if l.g.units == 0:
             return
         l.v_bytes = round_up(points * (l.g.most_tiles * pieces * l.k_padded + LINE) * self.itemsize, 64)
