@@ -121,10 +121,10 @@ cdef void set_geometry(Geometry *g, ptrdiff_t out_rows, ptrdiff_t out_columns, p
     cdef ptrdiff_t target = min(max(tiles, <ptrdiff_t> LEAST_TILES), <ptrdiff_t> MOST_TILES), in_block
     g.points = <ptrdiff_t> a.points[0] * a.points[1]
     g.tile_rows, g.tile_columns = ceil_div(out_rows, a.outputs[0]), ceil_div(out_columns, a.outputs[1])
-    g.parts = ceil_div(g.tile_columns, target)
+    g.parts = max(<ptrdiff_t> 1, ceil_div(g.tile_columns, target))
     g.units = g.images * g.parts * g.tile_rows
-    in_block = max(<ptrdiff_t> 1, target // ceil_div(g.tile_columns, g.parts))
-    g.blocks = ceil_div(g.units, in_block)
+    in_block = max(<ptrdiff_t> 1, target // max(<ptrdiff_t> 1, ceil_div(g.tile_columns, g.parts)))
+    g.blocks = max(<ptrdiff_t> 1, ceil_div(g.units, in_block))
     g.most_tiles = ceil_div(g.units, g.blocks) * ceil_div(g.tile_columns, g.parts)
 
 

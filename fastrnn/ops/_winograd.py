@@ -26,9 +26,7 @@ def _tiles(kernel: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
     return None
 
 
-def supported(
-    kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], groups: int
-) -> bool:
+def supported(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], groups: int) -> bool:
     """Return whether a convolution can be computed by Winograd's algorithm here."""
     plain = groups == 1 and all(step == 1 for step in (*stride, *dilation))
     return plain and _tiles(kernel) is not None
@@ -48,7 +46,9 @@ class WinogradWeights:
     def __init__(self, weight: Array, *, backward: bool) -> None:
         tiles = _tiles(weight.shape[2:])
         assert tiles is not None
-        self.kernel = WinogradKernel(weight, [points for points, _ in tiles], [outputs for _, outputs in tiles], backward)
+        self.kernel = WinogradKernel(
+            weight, [points for points, _ in tiles], [outputs for _, outputs in tiles], backward
+        )
 
     def forward(self, x: Array, y: Array, pad: Pairs, bias: Array | None, activation: str, channels_last: bool) -> None:
         """Write y (N, K, *counts) = activation(x (N, C, *sizes) * weight + bias), x padded with zeros."""
@@ -65,5 +65,3 @@ class WinogradWeights:
 
 def _before(pad: Pairs) -> tuple[int, int]:
     return (pad[0][0] if len(pad) == 2 else 0), pad[-1][0]
-
-
