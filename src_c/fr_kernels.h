@@ -25,7 +25,8 @@ typedef struct fr_run {
     ptrdiff_t b_stride, panel_stride;
     int vectors;  // 1..slots
     int last;     // vectors-1, or 3 when vectors is 3
-    ptrdiff_t a_panel_stride;  // 0: one A for all panels. Else each panel is a product of its own (run 0 of a single run)
+    ptrdiff_t
+        a_panel_stride;  // 0: one A for all panels. Else each panel is a product of its own (run 0 of a single run)
 } fr_run;
 
 // C = init + A0 B0 + A1 B1, each element summed in exactly that order of k, one rounding per multiply-add, so that an
@@ -174,9 +175,9 @@ typedef struct fr_kernels {
     void (*adam)(const fr_adam *);
     void (*sgd)(const fr_sgd *);
     void (*cross_entropy)(const fr_cross_entropy *);
-    void (*winograd_input)(const fr_winograd *);     // tiles = B^T maps B
-    void (*winograd_spread)(const fr_winograd *);    // tiles = A maps A^T
-    void (*winograd_output)(const fr_winograd *);    // maps = activation(A^T tiles A + bias)
+    void (*winograd_input)(const fr_winograd *);                    // tiles = B^T maps B
+    void (*winograd_spread)(const fr_winograd *);                   // tiles = A maps A^T
+    void (*winograd_output)(const fr_winograd *);                   // maps = activation(A^T tiles A + bias)
     void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
     void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
 } fr_kernels;

@@ -1,7 +1,6 @@
 from collections.abc import Sequence
 from typing import Any, final
 
-import numpy as np
 from numpy.typing import NDArray
 
 _Array = NDArray[Any]

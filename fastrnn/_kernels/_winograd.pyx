@@ -229,7 +229,8 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
             strip.maps = l.y.data + panel * width * l.y.channel_stride * g.itemsize
             strip.channels = min(width, l.y.channels - panel * width)
             strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = m, m_point, width, width
-            strip.bias = NULL if l.bias == NULL else l.bias + panel * width * g.itemsize
+            if l.bias != NULL:
+                strip.bias = l.bias + panel * width * g.itemsize
             strip.activation = l.activation
             transform_block(g, block, g.kernels.winograd_output, &strip, &l.y, 0, 0)
         block += 1
@@ -500,7 +501,9 @@ cdef class WinogradKernel:
         cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, pieces = self.algorithm.pieces, points, tiles
         l.g.kernels, l.g.itemsize, l.g.algorithm, l.g.top, l.g.left = self.kernels, self.itemsize, self.algorithm, top, left
         l.x, l.y = maps_of(x, channels_last), maps_of(y, channels_last)
-        l.bias = NULL if bias is None else <const char *> cnp.PyArray_DATA(bias)
+        l.bias = NULL
+        if bias is not None:
+            l.bias = <const char *> cnp.PyArray_DATA(bias)
         l.activation, l.weights = activation, self.backward_weights if backward else self.forward_weights
         l.k, l.k_padded = pieces * l.x.channels, round_up(l.x.channels, self.kernels.width)
         l.g.images = x.shape[0]

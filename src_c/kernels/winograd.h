@@ -56,7 +56,7 @@ FR_INLINE void fill_square(const winograd_strip *s, winograd_walk *walk, const r
     const ptrdiff_t stride = s->w->channel_stride;
     vec square[FR_WIDTH];
     if (count == FR_WIDTH && s->lanes == FR_WIDTH) {
-        FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) square[u] = vload(from + u * stride);
+    FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) square[u] = vload(from + u * stride);
     } else {
         FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u)
             square[u] = u < s->lanes ? vload_n(from + u * stride, count) : vzero();

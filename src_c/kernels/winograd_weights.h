@@ -18,7 +18,7 @@ static void gather_run(const fr_winograd_weights *w, const real *from, ptrdiff_t
         const ptrdiff_t count = n - first < FR_WIDTH ? n - first : FR_WIDTH;
         vec square[FR_WIDTH];
         if (units == FR_WIDTH && count == FR_WIDTH) {
-            FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) square[u] = vload(from + u * w->unit_stride + first);
+    FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) square[u] = vload(from + u * w->unit_stride + first);
         } else {
             FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u)
                 square[u] = u < units ? vload_n(from + u * w->unit_stride + first, count) : vzero();
