@@ -123,7 +123,7 @@ typedef struct fr_cross_entropy {
 //   tiles   point p of tile t, vector v of channels: at p*point_stride + t*tile_stride + v/4*panel_stride + v%4*W; tiles row by
 //           row; whole vectors, zeros past `channels`
 // Tile (0, 0) begins at place (top, left) of the map, which may lie outside; places outside are zero, and not written.
-// scratch: W * (2*8*(tile_columns*outputs[1] + 8) + outputs[0]*points[1]*tile_columns) reals.
+// scratch: W * (2*8*(columns*outputs[1] + 8) + outputs[0]*points[1]*columns) reals, columns of all tiles of a row.
 enum { FR_ACTIVATION_NONE, FR_ACTIVATION_RELU, FR_ACTIVATION_TANH, FR_ACTIVATION_SIGMOID };
 typedef struct fr_winograd {
     void *maps;
@@ -131,7 +131,9 @@ typedef struct fr_winograd {
     ptrdiff_t channel_stride, row_stride, column_stride;
     int points[2], outputs[2];  // points 1, 6 or 8
     ptrdiff_t tile_rows, tile_columns, top, left;
-    void *tiles;
+    int edge_rows;           // these are rows of edge tiles: 5 points, 3 outputs, of 6 points and 4 outputs
+    ptrdiff_t edge_columns;  // so many tiles of each row, after tile_columns others, are edge tiles along it
+    void *tiles, *edge_tiles;
     ptrdiff_t point_stride, tile_stride, panel_stride;
     void *scratch;
     const void *bias;  // of the output: [channels], NULL: none

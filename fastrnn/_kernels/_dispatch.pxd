@@ -89,7 +89,10 @@ cdef extern from "fr_kernels.h" nogil:
         int points[2]
         int outputs[2]
         ptrdiff_t tile_rows, tile_columns, top, left
+        int edge_rows
+        ptrdiff_t edge_columns
         void *tiles
+        void *edge_tiles
         ptrdiff_t point_stride, tile_stride, panel_stride
         void *scratch
         const void *bias

@@ -58,7 +58,12 @@ cdef struct Geometry:
     int itemsize
     Algorithm algorithm
     ptrdiff_t points, images, tile_rows, tile_columns, parts, units, blocks, most_tiles
+    ptrdiff_t edge_rows, edge_columns  # so many of the last rows and columns of tiles are edge tiles; then there is one part
     ptrdiff_t top, left  # place of the input where the first tile begins
+
+cdef struct Range:
+    ptrdiff_t first, count
+
 
 cdef struct Transform:
     # Weights [units, channels, taps] at these strides, and U, of all panels or of a part of one.
@@ -115,6 +120,23 @@ cdef ptrdiff_t first_column(const Geometry *g, ptrdiff_t part) noexcept nogil:
     return part * g.tile_columns // g.parts
 
 
+cdef ptrdiff_t edges_of(ptrdiff_t size) noexcept nogil:
+    """Tiles of 3 outputs, among others of 4, that make up `size` exactly; 0 if none can."""
+    cdef ptrdiff_t edges = (4 - size % 4) % 4
+    return edges if 3 * edges <= size else 0
+
+
+cdef void choose_edges(Geometry *g, ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
+    """Take edge tiles if they save a twentieth of the products."""
+    cdef const Algorithm *a = &g.algorithm
+    g.edge_rows = g.edge_columns = 0
+    if a.points[0] != 6 or a.outputs[0] != 4 or a.outputs[1] != 4:
+        return
+    cdef ptrdiff_t r = edges_of(rows), c = edges_of(columns), all_points = 36 * g.tile_rows * g.tile_columns
+    if 20 * (6 * g.tile_rows - r) * (6 * g.tile_columns - c) <= 19 * all_points:
+        g.edge_rows, g.edge_columns = r, c
+
+
 cdef void set_geometry(Geometry *g, ptrdiff_t out_rows, ptrdiff_t out_columns, ptrdiff_t tiles) noexcept nogil:
     """Lay tiles over the output and cut them into blocks of about `tiles`."""
     cdef const Algorithm *a = &g.algorithm
@@ -122,6 +144,9 @@ cdef void set_geometry(Geometry *g, ptrdiff_t out_rows, ptrdiff_t out_columns, p
     g.points = <ptrdiff_t> a.points[0] * a.points[1]
     g.tile_rows, g.tile_columns = ceil_div(out_rows, a.outputs[0]), ceil_div(out_columns, a.outputs[1])
     g.parts = max(<ptrdiff_t> 1, ceil_div(g.tile_columns, target))
+    g.edge_rows = g.edge_columns = 0
+    if g.parts == 1:
+        choose_edges(g, out_rows, out_columns)
     g.units = g.images * g.parts * g.tile_rows
     in_block = max(<ptrdiff_t> 1, target // max(<ptrdiff_t> 1, ceil_div(g.tile_columns, g.parts)))
     g.blocks = max(<ptrdiff_t> 1, ceil_div(g.units, in_block))
@@ -137,63 +162,129 @@ cdef ptrdiff_t scratch_bytes(const Geometry *g) noexcept nogil:
 ctypedef void (*strip_fn)(const fr_winograd *) noexcept nogil
 
 
-cdef ptrdiff_t transform_block(const Geometry *g, ptrdiff_t block, strip_fn transform, fr_winograd *strip, const Maps *maps,
-                               ptrdiff_t top, ptrdiff_t left) noexcept nogil:
-    """Transform the tiles of a block, from or to `maps`, one run of rows of one image after the other. Returns how many."""
-    cdef ptrdiff_t unit = first_of(g.units, <int> block, <int> g.blocks), end = first_of(g.units, <int> block + 1, <int> g.blocks)
-    cdef ptrdiff_t tiles = 0, row, part, image, column
-    cdef char *to = <char *> strip.tiles
+cdef struct Census:
+    # Tiles of a block by class: edge tiles along the row, none, along the column, both. They lie in this order, so that every
+    # point has one range of tiles.
+    ptrdiff_t first, end  # units
+    ptrdiff_t full_rows, edge_rows
+    ptrdiff_t start[5]
+
+
+cdef Census census_of(const Geometry *g, ptrdiff_t block) noexcept nogil:
+    cdef Census c
+    cdef ptrdiff_t unit, full_columns = ceil_div(g.tile_columns, g.parts) - g.edge_columns
+    c.first, c.end = first_of(g.units, <int> block, <int> g.blocks), first_of(g.units, <int> block + 1, <int> g.blocks)
+    c.edge_rows = 0
+    if g.edge_rows:
+        for unit in range(c.first, c.end):
+            c.edge_rows += unit % g.tile_rows >= g.tile_rows - g.edge_rows
+    c.full_rows = c.end - c.first - c.edge_rows
+    c.start[0], c.start[1] = 0, c.full_rows * g.edge_columns
+    c.start[2] = c.start[1] + c.full_rows * full_columns
+    if g.parts > 1:  # parts are of different widths
+        c.start[2] = 0
+        for unit in range(c.first, c.end):
+            c.start[2] += part_of(g, unit).count
+    c.start[3] = c.start[2] + c.edge_rows * full_columns
+    c.start[4] = c.start[3] + c.edge_rows * g.edge_columns
+    return c
+
+
+cdef Range part_of(const Geometry *g, ptrdiff_t unit) noexcept nogil:
+    """The columns of tiles of a unit."""
+    cdef Range r
+    cdef ptrdiff_t part = unit // g.tile_rows % g.parts
+    r.first = first_column(g, part)
+    r.count = first_column(g, part + 1) - r.first
+    return r
+
+
+cdef void transform_block(const Geometry *g, ptrdiff_t block, strip_fn transform, fr_winograd *strip, const Maps *maps,
+                          ptrdiff_t top, ptrdiff_t left) noexcept nogil:
+    """Transform the tiles of a block, from or to `maps`, one run of rows of one image and one class after the other."""
+    cdef Census c = census_of(g, block)
+    cdef ptrdiff_t unit = c.first, full = g.tile_rows - g.edge_rows, row, rows, tile = strip.tile_stride * g.itemsize
+    cdef char *data = <char *> strip.maps
+    cdef char *tiles = <char *> strip.tiles
+    cdef char *at[4]
+    cdef Range columns
+    cdef int edge
+    for edge in range(4):
+        at[edge] = tiles + c.start[edge] * tile
     strip.map_rows, strip.map_columns = maps.rows, maps.columns
     strip.channel_stride, strip.row_stride, strip.column_stride = maps.channel_stride, maps.row_stride, maps.column_stride
     strip.points[0], strip.points[1] = g.algorithm.points[0], g.algorithm.points[1]
     strip.outputs[0], strip.outputs[1] = g.algorithm.outputs[0], g.algorithm.outputs[1]
-    cdef char *data = <char *> strip.maps
-    while unit < end:
-        row = unit % g.tile_rows
-        part = unit // g.tile_rows % g.parts
-        image = unit // (g.tile_rows * g.parts)
-        column = first_column(g, part)
-        strip.maps = data + image * maps.image_stride * g.itemsize
-        strip.tile_rows = min(g.tile_rows - row, end - unit)
-        strip.tile_columns = first_column(g, part + 1) - column
-        strip.top, strip.left = top + row * g.algorithm.outputs[0], left + column * g.algorithm.outputs[1]
-        strip.tiles = to + tiles * strip.tile_stride * g.itemsize
+    while unit < c.end:
+        row, columns = unit % g.tile_rows, part_of(g, unit)
+        edge = row >= full
+        rows = min((g.tile_rows if edge else full) - row, c.end - unit)
+        strip.maps = data + unit // (g.tile_rows * g.parts) * maps.image_stride * g.itemsize
+        strip.tile_rows, strip.edge_rows = rows, edge
+        strip.tile_columns, strip.edge_columns = columns.count - g.edge_columns, g.edge_columns
+        strip.top, strip.left = top + row * g.algorithm.outputs[0] - edge * (row - full), left + columns.first * g.algorithm.outputs[1]
+        strip.tiles, strip.edge_tiles = at[2 if edge else 1], at[3 if edge else 0]
         transform(strip)
-        tiles += strip.tile_rows * strip.tile_columns
-        unit += strip.tile_rows
-    strip.maps, strip.tiles = data, to
-    return tiles
+        at[2 if edge else 1] += rows * strip.tile_columns * tile
+        at[3 if edge else 0] += rows * strip.edge_columns * tile
+        unit += rows
+    strip.maps, strip.tiles = data, tiles
 
 
-cdef void run_panel(const Layer *l, ptrdiff_t tiles, ptrdiff_t panel, const char *v, char *m, ptrdiff_t v_point,
+cdef struct PointSet:
+    # Points first, first + step, ... that all have the tiles `tile` to `end`.
+    ptrdiff_t first, step, count, tile, end
+
+
+cdef int point_sets(const Geometry *g, const Census *c, PointSet *sets) noexcept nogil:
+    """Sets of all points, at most 8. The last point of an axis is none of edge tiles."""
+    cdef int i
+    if g.edge_rows + g.edge_columns == 0:
+        sets[0].first, sets[0].step, sets[0].count, sets[0].tile, sets[0].end = 0, 1, g.points, 0, c.start[4]
+        return 1
+    for i in range(5):
+        sets[i].first, sets[i].step, sets[i].count, sets[i].tile, sets[i].end = 6 * i, 1, 5, 0, c.start[4]
+    sets[5].first, sets[5].step, sets[5].count, sets[5].tile, sets[5].end = 5, 6, 5, c.start[1], c.start[3]
+    sets[6].first, sets[6].step, sets[6].count, sets[6].tile, sets[6].end = 30, 1, 5, 0, c.start[2]
+    sets[7].first, sets[7].step, sets[7].count, sets[7].tile, sets[7].end = 35, 1, 1, c.start[1], c.start[2]
+    return 8
+
+
+cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const char *v, char *m, ptrdiff_t v_point,
                     ptrdiff_t m_point, char *u, char *scratch) noexcept nogil:
     """M = V U for one panel of units, at all points."""
     cdef const Geometry *g = &l.g
     cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, pieces = g.algorithm.pieces, chunks, chunk, c, n, piece
+    cdef const char *b
+    cdef PointSet sets[8]
+    cdef int i, count = point_sets(g, census, sets)
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
-    product.rows, product.panels, product.runs = tiles, g.points, 1
+    product.runs = product.run[0].segments = product.run[0].k_stride = 1
     product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(l.y.channels - panel * width, <ptrdiff_t> g.kernels.width))
-    product.columns = g.points * product.slots * g.kernels.width
     product.far = l.transformed != NULL and g.points * l.k * round_up(l.y.channels, width) * g.itemsize > FAR_BYTES
-    product.run[0].row_stride, product.run[0].k_stride = pieces * l.k_padded, 1
-    product.run[0].a_panel_stride = v_point
-    product.run[0].b_stride, product.run[0].panel_stride = width, l.u_point
+    product.run[0].row_stride, product.run[0].b_stride, product.c_row_stride = pieces * l.k_padded, width, width
     product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
-    product.run[0].segments = 1
-    product.c, product.c_row_stride, product.c_panel_stride = m, width, m_point
     chunks = chunks_of(l.x.channels)
     for piece in range(pieces):
         for chunk in range(chunks):
             c = first_of(l.x.channels, <int> chunk, <int> chunks)
             n = first_of(l.x.channels, <int> chunk + 1, <int> chunks) - c
-            product.run[0].length, product.run[0].a = n, v + (piece * l.k_padded + c) * g.itemsize
             if l.transformed == NULL:
                 transform_part(&l.weights, panel, piece, c, n, u, l.u_point, scratch)
-                product.run[0].b = u
+                b = u
             else:
-                product.run[0].b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + c) * width) * g.itemsize
-            g.kernels.gemm(&product)
+                b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + c) * width) * g.itemsize
+            product.run[0].length = n
+            for i in range(count):
+                product.rows, product.panels = sets[i].end - sets[i].tile, sets[i].count
+                product.columns = sets[i].count * product.slots * g.kernels.width
+                product.run[0].a = v + (sets[i].first * v_point + sets[i].tile * pieces * l.k_padded + piece * l.k_padded + c) * g.itemsize
+                product.run[0].b = b + sets[i].first * l.u_point * g.itemsize
+                product.c = m + (sets[i].first * m_point + sets[i].tile * width) * g.itemsize
+                product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * v_point, sets[i].step * l.u_point
+                product.c_panel_stride = sets[i].step * m_point
+                g.kernels.gemm(&product)
             product.add = 1
 
 
@@ -201,12 +292,13 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
     """Blocks are shared out; where there are fewer than members, panels, and every member transforms all tiles."""
     cdef Layer *l = <Layer *> work
     cdef Geometry *g = &l.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, panels = ceil_div(l.y.channels, width), panel, piece, tiles
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, panels = ceil_div(l.y.channels, width), panel, piece
     cdef ptrdiff_t block = 0, last_block = g.blocks, first_panel = 0, last_panel = panels
     cdef ptrdiff_t v_point = g.most_tiles * g.algorithm.pieces * l.k_padded + LINE, m_point = g.most_tiles * width + LINE
     cdef char *v = l.workspace + member * l.workspace_bytes
     cdef char *m = v + l.v_bytes
     cdef char *u = m + l.m_bytes
+    cdef Census census
     cdef fr_winograd strip
     memset(&strip, 0, sizeof(strip))
     strip.scratch = u + l.u_bytes
@@ -217,15 +309,15 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
     if first_panel == last_panel:
         return
     while block < last_block:
-        tiles = 0
+        census = census_of(g, block)
         for piece in range(g.algorithm.pieces):
             strip.maps, strip.channels = l.x.data, l.x.channels
             strip.tiles, strip.point_stride = v + piece * l.k_padded * g.itemsize, v_point
             strip.tile_stride, strip.panel_stride = g.algorithm.pieces * l.k_padded, width
-            tiles = transform_block(g, block, g.kernels.winograd_input, &strip, &l.x, g.top,
-                                    g.left + piece * g.algorithm.taps[1])
+            transform_block(g, block, g.kernels.winograd_input, &strip, &l.x, g.top,
+                            g.left + piece * g.algorithm.taps[1])
         for panel in range(first_panel, last_panel):
-            run_panel(l, tiles, panel, v, m, v_point, m_point, u, <char *> strip.scratch)
+            run_panel(l, &census, panel, v, m, v_point, m_point, u, <char *> strip.scratch)
             strip.maps = l.y.data + panel * width * l.y.channel_stride * g.itemsize
             strip.channels = min(width, l.y.channels - panel * width)
             strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = m, m_point, width, width
@@ -300,10 +392,6 @@ cdef struct Gradient:
     ptrdiff_t tiles_bytes, v_bytes, sum_bytes, member_bytes
 
 
-cdef struct Range:
-    ptrdiff_t first, count
-
-
 cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
     """One of `parts` even ranges of 0..n-1 that begin at multiples of `unit`."""
     cdef Range r
@@ -313,45 +401,49 @@ cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts
     return r
 
 
-cdef ptrdiff_t transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Range channels, Range units, char *v, char *t,
-                              char *scratch) noexcept nogil:
+cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Range channels, Range units, char *v, char *t,
+                         char *scratch) noexcept nogil:
     """V and T of a block, from some channels and units; v and t are where the first of them go."""
     cdef const Geometry *g = &d.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, tiles = 0
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width
     cdef fr_winograd strip
     memset(&strip, 0, sizeof(strip))
     strip.scratch = scratch
     strip.maps, strip.channels = d.x.data + channels.first * d.x.channel_stride * g.itemsize, channels.count
     strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = v, d.v_point, d.v_channels, width
     if channels.count:
-        tiles = transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
+        transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
     strip.maps, strip.channels = d.dy.data + units.first * d.dy.channel_stride * g.itemsize, units.count
     strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = t, d.t_point, width, g.points * d.t_point
     if units.count:
-        tiles = transform_block(g, block, g.kernels.winograd_spread, &strip, &d.dy, 0, 0)
-    return tiles
+        transform_block(g, block, g.kernels.winograd_spread, &strip, &d.dy, 0, 0)
 
 
-cdef void sum_gradient(const Gradient *d, ptrdiff_t tiles, ptrdiff_t channels, ptrdiff_t units, const char *v, const char *t,
-                       char *sums, int add) noexcept nogil:
-    """sums [panel][point][channel][4 W] (+)= V^T T over the tiles of a block."""
+cdef void sum_gradient(const Gradient *d, ptrdiff_t block, ptrdiff_t channels, ptrdiff_t units, const char *v, const char *t,
+                       char *sums) noexcept nogil:
+    """sums [panel][point][channel][4 W] += V^T T over the tiles of a block; the first block begins the sums."""
     cdef const Geometry *g = &d.g
-    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel, sum_point = d.most_channels * width
+    cdef Census census = census_of(g, block)
+    cdef PointSet sets[8]
+    cdef int i, count = point_sets(g, &census, sets)
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
-    product.rows, product.panels, product.runs, product.add, product.far = channels, g.points, 1, add, d.whole
-    product.run[0].row_stride, product.run[0].k_stride = 1, d.v_channels
-    product.run[0].a, product.run[0].a_panel_stride = v, d.v_point
-    product.run[0].segments, product.run[0].length = 1, tiles
-    product.run[0].b_stride, product.run[0].panel_stride = width, d.t_point
-    product.c_row_stride, product.c_panel_stride = width, d.most_channels * width
+    product.rows, product.runs, product.add, product.far = channels, 1, block > 0, d.whole
+    product.run[0].row_stride, product.run[0].k_stride, product.run[0].segments = 1, d.v_channels, 1
+    product.run[0].b_stride = product.c_row_stride = width
     for panel in range(ceil_div(units, width)):
         product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(units - panel * width, lanes))
-        product.columns = g.points * product.slots * lanes
         product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
-        product.run[0].b = t + panel * g.points * d.t_point * g.itemsize
-        product.c = sums + panel * g.points * d.most_channels * width * g.itemsize
-        g.kernels.gemm(&product)
+        for i in range(count):
+            product.panels, product.columns = sets[i].count, sets[i].count * product.slots * lanes
+            product.run[0].length = sets[i].end - sets[i].tile
+            product.run[0].a = v + (sets[i].first * d.v_point + sets[i].tile * d.v_channels) * g.itemsize
+            product.run[0].b = t + ((panel * g.points + sets[i].first) * d.t_point + sets[i].tile * width) * g.itemsize
+            product.c = sums + (panel * g.points + sets[i].first) * sum_point * g.itemsize
+            product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * d.v_point, sets[i].step * d.t_point
+            product.c_panel_stride = sets[i].step * sum_point
+            g.kernels.gemm(&product)
 
 
 cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Range units, char *sums,
@@ -376,7 +468,7 @@ cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Ra
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef Gradient *d = <Gradient *> work
     cdef Geometry *g = &d.g
-    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, piece, block, task, tiles
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, piece, block, task
     cdef ptrdiff_t tasks = d.channel_ranges * d.panel_ranges
     cdef char *v = d.workspace if d.whole else d.workspace + member * (d.tiles_bytes + d.member_bytes)
     cdef char *t = v + d.v_bytes
@@ -396,12 +488,12 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             channels = range_of(d.x.channels, lanes, task // d.panel_ranges, d.channel_ranges)
             units = range_of(d.dy.channels, width, task % d.panel_ranges, d.panel_ranges)
             if d.whole:
-                sum_gradient(d, g.units * g.tile_columns, channels.count, units.count, v + channels.first * g.itemsize,
-                             t + units.first // width * g.points * d.t_point * g.itemsize, sums, 0)
+                sum_gradient(d, 0, channels.count, units.count, v + channels.first * g.itemsize,
+                             t + units.first // width * g.points * d.t_point * g.itemsize, sums)
             else:
                 for block in range(g.blocks):
-                    tiles = transform_both(d, block, piece, channels, units, v, t, scratch)
-                    sum_gradient(d, tiles, channels.count, units.count, v, t, sums, block > 0)
+                    transform_both(d, block, piece, channels, units, v, t, scratch)
+                    sum_gradient(d, block, channels.count, units.count, v, t, sums)
             finish_gradient(d, piece, channels, units, sums, scratch)
         if d.whole:
             wait_for_team(team)
@@ -422,6 +514,7 @@ cdef void plan_gradient(Gradient *d) noexcept nogil:
         points * g.units * g.tile_columns * (padded + panels * width) * g.itemsize <= WHOLE_BYTES)
     if d.whole:
         g.blocks, g.parts, g.units = 1, 1, g.images * g.tile_rows
+        choose_edges(g, d.dy.rows, d.dy.columns)
         g.most_tiles = g.units * g.tile_columns
         d.panel_ranges, d.channel_ranges = panels, ceil_div(padded, <ptrdiff_t> WHOLE_CHANNELS)
     d.most_panels, d.most_channels = ceil_div(panels, d.panel_ranges), ceil_div(padded // lanes, d.channel_ranges) * lanes

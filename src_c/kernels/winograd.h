@@ -115,35 +115,54 @@ static void clear_margins(const winograd_strip *s) {
     }
 }
 
+// The tiles of a row that have one width: points and outputs along the row, and where they begin.
+typedef struct winograd_segment {
+    ptrdiff_t count, place;  // first output, counted from the first of the row
+    int points, outputs;
+    real *tiles;
+} winograd_segment;
+
+FR_INLINE winograd_segment segment_of(const fr_winograd *w, int edge) {
+    if (!edge) return (winograd_segment){w->tile_columns, 0, w->points[1], w->outputs[1], (real *)w->tiles};
+    return (winograd_segment){w->edge_columns, w->tile_columns * w->outputs[1], w->points[1] - 1, w->outputs[1] - 1,
+                              (real *)w->edge_tiles};
+}
+
+FR_INLINE ptrdiff_t group_at(const fr_winograd *w, ptrdiff_t group) {
+    return group / FR_SLOTS * w->panel_stride + group % FR_SLOTS * FR_WIDTH;
+}
+
 // Maps to tiles: the input, or (reaching over its outputs only) the gradient of the output.
 FR_INLINE void transform_maps(const fr_winograd *w, const int op) {
-    const int input = op == WINOGRAD_INPUT, *points = w->points, *outputs = w->outputs;
-    const ptrdiff_t ring = input ? points[0] : outputs[0], reach = input ? points[1] : outputs[1];
-    const ptrdiff_t pitch = (w->tile_columns - 1) * outputs[1] + reach;
-    real *band = (real *)w->scratch, *half = points[0] == 1 ? band : band + ring * pitch * FR_WIDTH;
-    winograd_pass_fn *down = points[0] == 1 ? NULL : winograd_pass_for(op, points[0], outputs[0]);
-    winograd_pass_fn *along = winograd_pass_for(op, points[1], outputs[1]);
+    const int input = op == WINOGRAD_INPUT, points = w->points[0] - w->edge_rows, outputs = w->outputs[0] - w->edge_rows;
+    const winograd_segment last = segment_of(w, w->edge_columns > 0);
+    const ptrdiff_t ring = input ? points : outputs, over = input ? w->points[1] - w->outputs[1] : 0;
+    const ptrdiff_t pitch = last.place + last.count * last.outputs + over;
+    real *band = (real *)w->scratch, *half = points == 1 ? band : band + ring * pitch * FR_WIDTH;
+    winograd_pass_fn *down = points == 1 ? NULL : winograd_pass_for(op, points, outputs);
     winograd_pass first = {.in_step = FR_WIDTH, .out = half, .out_stride = pitch * FR_WIDTH, .out_step = FR_WIDTH,
                            .rows = 1, .count = pitch};
-    winograd_pass second = {.in_row = pitch * FR_WIDTH, .in_step = outputs[1] * FR_WIDTH, .out_stride = w->point_stride,
-                            .out_row = points[1] * w->point_stride, .out_step = w->tile_stride, .rows = points[0],
-                            .count = w->tile_columns};
-    for (ptrdiff_t j = 0; j < reach; ++j) second.in[j] = half + j * FR_WIDTH;
+    winograd_pass second = {.in_row = pitch * FR_WIDTH, .out_stride = w->point_stride,
+                            .out_row = w->points[1] * w->point_stride, .out_step = w->tile_stride, .rows = points};
     for (ptrdiff_t group = 0; group * FR_WIDTH < w->channels; ++group) {
         const winograd_strip s = strip_of(w, group, band, ring, pitch);
         ptrdiff_t filled = w->top;
-        second.out = (real *)w->tiles + group / FR_SLOTS * w->panel_stride + group % FR_SLOTS * FR_WIDTH;
         clear_margins(&s);
         for (ptrdiff_t i = 0; i < w->tile_rows; ++i) {
-            const ptrdiff_t row = w->top + i * outputs[0];
+            const ptrdiff_t row = w->top + i * outputs;
             fill_rows(&s, filled, row + ring);
             filled = row + ring;
             if (down != NULL) {
-                for (ptrdiff_t j = 0; j < ring; ++j) first.in[j] = band + (i * outputs[0] + j) % ring * pitch * FR_WIDTH;
+                for (ptrdiff_t j = 0; j < ring; ++j) first.in[j] = band + (i * outputs + j) % ring * pitch * FR_WIDTH;
                 down(&first);
             }
-            along(&second);
-            second.out += w->tile_columns * w->tile_stride;
+            for (int edge = 0; edge <= (w->edge_columns > 0); ++edge) {
+                const winograd_segment t = segment_of(w, edge);
+                for (ptrdiff_t j = 0; j < (input ? t.points : t.outputs); ++j) second.in[j] = half + (t.place + j) * FR_WIDTH;
+                second.in_step = t.outputs * FR_WIDTH, second.count = t.count;
+                second.out = t.tiles + i * t.count * w->tile_stride + group_at(w, group);
+                winograd_pass_for(op, t.points, t.outputs)(&second);
+            }
         }
     }
 }
@@ -213,31 +232,40 @@ static winograd_finish activate(const fr_winograd *w, vec bias, real *band, ptrd
     return (winograd_finish){vset1((real)-0.0), none};
 }
 
+// One row of the tiles of a segment, to its columns of the band.
+static void gather_row(const fr_winograd *w, const winograd_segment t, const real *tiles, real *band, ptrdiff_t pitch, real *half) {
+    const int points = w->points[0] - w->edge_rows, outputs = w->outputs[0] - w->edge_rows;
+    const ptrdiff_t half_row = t.points * t.count * FR_WIDTH;
+    winograd_pass first = {.in_row = w->point_stride, .in_step = w->tile_stride, .out = half, .out_stride = half_row,
+                           .out_row = FR_WIDTH, .out_step = t.points * FR_WIDTH, .rows = t.points, .count = t.count};
+    winograd_pass second = {.in_row = half_row, .in_step = t.points * FR_WIDTH, .out = band + t.place * FR_WIDTH,
+                            .out_stride = FR_WIDTH, .out_row = pitch * FR_WIDTH, .out_step = t.outputs * FR_WIDTH,
+                            .rows = outputs, .count = t.count};
+    if (points == 1) {
+        second.in_step = w->tile_stride;
+        for (ptrdiff_t j = 0; j < t.points; ++j) second.in[j] = tiles + j * w->point_stride;
+    } else {
+        for (ptrdiff_t j = 0; j < points; ++j) first.in[j] = tiles + j * w->points[1] * w->point_stride;
+        for (ptrdiff_t j = 0; j < t.points; ++j) second.in[j] = half + j * FR_WIDTH;
+        winograd_pass_for(WINOGRAD_GATHER, points, outputs)(&first);
+    }
+    winograd_pass_for(WINOGRAD_GATHER, t.points, t.outputs)(&second);
+}
+
 // Tiles to maps.
 static void FR_NAME(winograd_output)(const fr_winograd *w) {
-    const int *points = w->points, *outputs = w->outputs;
-    const ptrdiff_t pitch = w->tile_columns * outputs[1], ring = outputs[0];
-    const ptrdiff_t half_row = points[1] * w->tile_columns * FR_WIDTH;
+    const winograd_segment last = segment_of(w, w->edge_columns > 0);
+    const ptrdiff_t pitch = last.place + last.count * last.outputs, ring = w->outputs[0] - w->edge_rows;
     real *band = (real *)w->scratch, *half = band + ring * pitch * FR_WIDTH;
-    winograd_pass_fn *down = points[0] == 1 ? NULL : winograd_pass_for(WINOGRAD_GATHER, points[0], outputs[0]);
-    winograd_pass_fn *along = winograd_pass_for(WINOGRAD_GATHER, points[1], outputs[1]);
-    winograd_pass first = {.in_row = w->point_stride, .in_step = w->tile_stride, .out = half, .out_stride = half_row,
-                           .out_row = FR_WIDTH, .out_step = points[1] * FR_WIDTH, .rows = points[1], .count = w->tile_columns};
-    winograd_pass second = {.in_row = half_row, .in_step = points[1] * FR_WIDTH, .out = band, .out_stride = FR_WIDTH,
-                            .out_row = pitch * FR_WIDTH, .out_step = outputs[1] * FR_WIDTH, .rows = ring,
-                            .count = w->tile_columns};
-    if (down == NULL) second.in_step = w->tile_stride;
     for (ptrdiff_t group = 0; group * FR_WIDTH < w->channels; ++group) {
         const winograd_strip s = strip_of(w, group, band, ring, pitch);
-        const real *tiles = (const real *)w->tiles + group / FR_SLOTS * w->panel_stride + group % FR_SLOTS * FR_WIDTH;
         const vec bias = w->bias == NULL ? vset1((real)-0.0) : vload_lanes((const real *)w->bias + group * FR_WIDTH, s.lanes);
-        for (ptrdiff_t i = 0; i < w->tile_rows; ++i, tiles += w->tile_columns * w->tile_stride) {
+        for (ptrdiff_t i = 0; i < w->tile_rows; ++i) {
             const ptrdiff_t row = w->top + i * ring;
-            for (ptrdiff_t j = 0; j < points[0]; ++j) first.in[j] = tiles + j * points[1] * w->point_stride;
-            for (ptrdiff_t j = 0; j < points[1]; ++j)
-                second.in[j] = down == NULL ? tiles + j * w->point_stride : half + j * FR_WIDTH;
-            if (down != NULL) down(&first);
-            along(&second);
+            for (int edge = 0; edge <= (w->edge_columns > 0); ++edge) {
+                const winograd_segment t = segment_of(w, edge);
+                gather_row(w, t, t.tiles + i * t.count * w->tile_stride + group_at(w, group), band, pitch, half);
+            }
             const winograd_finish f = activate(w, bias, band, ring * pitch);
             drain_rows(&s, f, row, row + ring < w->map_rows ? row + ring : w->map_rows);
         }
