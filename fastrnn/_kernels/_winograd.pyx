@@ -222,7 +222,8 @@ cdef void transform_block(const Geometry *g, ptrdiff_t block, strip_fn transform
         strip.maps = data + unit // (g.tile_rows * g.parts) * maps.image_stride * g.itemsize
         strip.tile_rows, strip.edge_rows = rows, edge
         strip.tile_columns, strip.edge_columns = columns.count - g.edge_columns, g.edge_columns
-        strip.top, strip.left = top + row * g.algorithm.outputs[0] - edge * (row - full), left + columns.first * g.algorithm.outputs[1]
+        strip.top = top + row * g.algorithm.outputs[0] - edge * (row - full)
+        strip.left = left + columns.first * g.algorithm.outputs[1]
         strip.tiles, strip.edge_tiles = at[2 if edge else 1], at[3 if edge else 0]
         transform(strip)
         at[2 if edge else 1] += rows * strip.tile_columns * tile
@@ -279,7 +280,7 @@ cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const
             for i in range(count):
                 product.rows, product.panels = sets[i].end - sets[i].tile, sets[i].count
                 product.columns = sets[i].count * product.slots * g.kernels.width
-                product.run[0].a = v + (sets[i].first * v_point + sets[i].tile * pieces * l.k_padded + piece * l.k_padded + c) * g.itemsize
+                product.run[0].a = v + (sets[i].first * v_point + (sets[i].tile * pieces + piece) * l.k_padded + c) * g.itemsize
                 product.run[0].b = b + sets[i].first * l.u_point * g.itemsize
                 product.c = m + (sets[i].first * m_point + sets[i].tile * width) * g.itemsize
                 product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * v_point, sets[i].step * l.u_point
@@ -290,18 +291,18 @@ cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const
 
 cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
     """Blocks are shared out; where there are fewer than members, panels, and every member transforms all tiles."""
-    cdef Layer *l = <Layer *> work
-    cdef Geometry *g = &l.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, panels = ceil_div(l.y.channels, width), panel, piece
+    cdef Layer *layer = <Layer *> work
+    cdef Geometry *g = &layer.g
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, panels = ceil_div(layer.y.channels, width), panel, piece
     cdef ptrdiff_t block = 0, last_block = g.blocks, first_panel = 0, last_panel = panels
-    cdef ptrdiff_t v_point = g.most_tiles * g.algorithm.pieces * l.k_padded + LINE, m_point = g.most_tiles * width + LINE
-    cdef char *v = l.workspace + member * l.workspace_bytes
-    cdef char *m = v + l.v_bytes
-    cdef char *u = m + l.m_bytes
+    cdef ptrdiff_t v_point = g.most_tiles * g.algorithm.pieces * layer.k_padded + LINE, m_point = g.most_tiles * width + LINE
+    cdef char *v = layer.workspace + member * layer.workspace_bytes
+    cdef char *m = v + layer.v_bytes
+    cdef char *u = m + layer.m_bytes
     cdef Census census
     cdef fr_winograd strip
     memset(&strip, 0, sizeof(strip))
-    strip.scratch = u + l.u_bytes
+    strip.scratch = u + layer.u_bytes
     if g.blocks >= team.size:
         block, last_block = first_of(g.blocks, member, team.size), first_of(g.blocks, member + 1, team.size)
     else:
@@ -311,20 +312,20 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
     while block < last_block:
         census = census_of(g, block)
         for piece in range(g.algorithm.pieces):
-            strip.maps, strip.channels = l.x.data, l.x.channels
-            strip.tiles, strip.point_stride = v + piece * l.k_padded * g.itemsize, v_point
-            strip.tile_stride, strip.panel_stride = g.algorithm.pieces * l.k_padded, width
-            transform_block(g, block, g.kernels.winograd_input, &strip, &l.x, g.top,
+            strip.maps, strip.channels = layer.x.data, layer.x.channels
+            strip.tiles, strip.point_stride = v + piece * layer.k_padded * g.itemsize, v_point
+            strip.tile_stride, strip.panel_stride = g.algorithm.pieces * layer.k_padded, width
+            transform_block(g, block, g.kernels.winograd_input, &strip, &layer.x, g.top,
                             g.left + piece * g.algorithm.taps[1])
         for panel in range(first_panel, last_panel):
-            run_panel(l, &census, panel, v, m, v_point, m_point, u, <char *> strip.scratch)
-            strip.maps = l.y.data + panel * width * l.y.channel_stride * g.itemsize
-            strip.channels = min(width, l.y.channels - panel * width)
+            run_panel(layer, &census, panel, v, m, v_point, m_point, u, <char *> strip.scratch)
+            strip.maps = layer.y.data + panel * width * layer.y.channel_stride * g.itemsize
+            strip.channels = min(width, layer.y.channels - panel * width)
             strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = m, m_point, width, width
-            if l.bias != NULL:
-                strip.bias = l.bias + panel * width * g.itemsize
-            strip.activation = l.activation
-            transform_block(g, block, g.kernels.winograd_output, &strip, &l.y, 0, 0)
+            if layer.bias != NULL:
+                strip.bias = layer.bias + panel * width * g.itemsize
+            strip.activation = layer.activation
+            transform_block(g, block, g.kernels.winograd_output, &strip, &layer.y, 0, 0)
         block += 1
 
 

@@ -12,17 +12,18 @@ Array = NDArray[Any]
 Pairs = tuple[tuple[int, int], ...]
 
 ACTIVATIONS = ("none", "relu", "tanh", "sigmoid")
-# Kernel size -> (points, outputs) of the tiles along one axis.
-TILES_2D = {3: (6, 4), 4: (6, 3), 5: (6, 2)}
-TILES_1D = {3: (8, 6), 4: (8, 5), 5: (8, 4)}
+# Points of the tiles along one axis, and the longest kernel of one axis that is cut into pieces.
+POINTS_2D, POINTS_1D, LONGEST_1D = 6, 8, 16
 
 
 def _tiles(kernel: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
-    if len(kernel) == 2:
-        if all(size in TILES_2D for size in kernel):
-            return tuple(TILES_2D[size] for size in kernel)
-    elif len(kernel) == 1 and 3 <= kernel[0] <= 16:
-        return (TILES_1D.get(kernel[0], TILES_1D[3 if kernel[0] % 3 == 0 else 4 if kernel[0] % 4 == 0 else 5]),)
+    """Return points and outputs of a tile for each axis, or None."""
+    if len(kernel) == 2 and all(3 <= size <= 5 for size in kernel):
+        return tuple((POINTS_2D, POINTS_2D + 1 - size) for size in kernel)
+    if len(kernel) == 1 and 3 <= kernel[0] <= LONGEST_1D:
+        pieces = {taps: -(-kernel[0] // taps) for taps in (3, 4, 5)}
+        taps = min(pieces, key=lambda taps: pieces[taps] / (POINTS_1D + 1 - taps))  # products for one output
+        return ((POINTS_1D, POINTS_1D + 1 - taps),)
     return None
 
 
