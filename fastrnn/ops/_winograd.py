@@ -22,7 +22,8 @@ def _tiles(kernel: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
         return tuple((POINTS_2D, POINTS_2D + 1 - size) for size in kernel)
     if len(kernel) == 1 and 3 <= kernel[0] <= LONGEST_1D:
         pieces = {taps: -(-kernel[0] // taps) for taps in (3, 4, 5)}
-        taps = min(pieces, key=lambda taps: pieces[taps] / (POINTS_1D + 1 - taps))  # products for one output
+        # The fewest products for one output; if equal, the fewest pieces.
+        taps = min(pieces, key=lambda taps: (pieces[taps] / (POINTS_1D + 1 - taps), pieces[taps]))
         return ((POINTS_1D, POINTS_1D + 1 - taps),)
     return None
 
