@@ -236,10 +236,9 @@ cdef class WinogradKernel:
         d.g.kernels, d.g.itemsize, d.g.algorithm, d.g.top, d.g.left = self.kernels, self.itemsize, self.algorithm, -top, -left
         d.x, d.dy, d.g.images = maps_of(x, channels_last), maps_of(dy, channels_last), x.shape[0]
         d.grad = <char *> cnp.PyArray_DATA(grad)
-        plan_gradient(&d)
+        cdef int size = plan_gradient(&d)
         if d.g.units == 0:
             return
-        cdef int size = team_for(&d.g, d.x.channels, d.dy.channels, d.channel_ranges * d.panel_ranges)
         cdef Block workspace = new_block(d.tiles_bytes * (1 if d.whole else size) + d.member_bytes * size)
         d.workspace = workspace.data
         with nogil:

@@ -17,5 +17,5 @@ cdef struct Gradient:
     char *workspace  # V and T, then the sums and scratch; of each member, but V and T only once if they are whole
     ptrdiff_t tiles_bytes, v_bytes, sum_bytes, member_bytes
 
-cdef void plan_gradient(Gradient *d) noexcept nogil
+cdef int plan_gradient(Gradient *d) noexcept nogil
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil

@@ -11,7 +11,7 @@ from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._threads cimport Team, first_of, wait_for_team
 from fastrnn._kernels._winograd_tiles cimport (
     LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, point_sets, round_up, scratch_bytes, set_geometry,
-    transform_block,
+    team_for, transform_block,
 )
 
 cdef enum:
@@ -128,8 +128,11 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             wait_for_team(team)
 
 
-cdef void plan_gradient(Gradient *d) noexcept nogil:
-    """Choose ranges and blocks, and lay out the workspace."""
+cdef int plan_gradient(Gradient *d) noexcept nogil:
+    """Choose ranges and blocks, lay out the workspace, and return the size of the team.
+
+    Blocks decide the order of sums, so they are chosen before the team is known; ranges may then be split for it.
+    """
     cdef Geometry *g = &d.g
     cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panels = ceil_div(d.dy.channels, width)
     cdef ptrdiff_t points = g.algorithm.points[0] * g.algorithm.points[1], padded = round_up(d.x.channels, lanes), most
@@ -146,6 +149,9 @@ cdef void plan_gradient(Gradient *d) noexcept nogil:
         choose_edges(g, d.dy.rows, d.dy.columns)
         g.most_tiles = g.units * g.tile_columns
         d.panel_ranges, d.channel_ranges = panels, ceil_div(padded, <ptrdiff_t> WHOLE_CHANNELS)
+    cdef int size = team_for(g, d.x.channels, d.dy.channels, padded // lanes * panels)
+    if d.channel_ranges * d.panel_ranges < 4 * size and d.channel_ranges * d.panel_ranges % size:
+        d.channel_ranges = min(padded // lanes, round_up(d.channel_ranges, size))
     d.most_panels, d.most_channels = ceil_div(panels, d.panel_ranges), ceil_div(padded // lanes, d.channel_ranges) * lanes
     d.v_channels = padded if d.whole else d.most_channels
     d.t_panels = panels if d.whole else d.most_panels
@@ -154,3 +160,4 @@ cdef void plan_gradient(Gradient *d) noexcept nogil:
     d.tiles_bytes = d.v_bytes + round_up(d.t_panels * points * d.t_point * g.itemsize, 64)
     d.sum_bytes = d.most_panels * points * d.most_channels * width * g.itemsize
     d.member_bytes = d.sum_bytes + max(scratch_bytes(g), FR_WINOGRAD_WEIGHT_SCRATCH * lanes * g.itemsize)
+    return min(size, <int> (d.channel_ranges * d.panel_ranges))
