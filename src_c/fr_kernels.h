@@ -27,6 +27,8 @@ typedef struct fr_run {
     int vectors;       // 1..slots
     int last;          // vectors-1, or 3 when vectors is 3
     ptrdiff_t b_skip;  // elements of B that are left out after each segment
+    // 0: one A for all panels. Else each panel is a product of its own (run 0 of a single run).
+    ptrdiff_t a_panel_stride;
 } fr_run;
 
 // C = init + A0 B0 + A1 B1, each element summed in exactly that order of k, one rounding per multiply-add, so that an
@@ -233,6 +235,44 @@ typedef struct fr_time_pool {
     void *dx;
 } fr_time_pool;
 
+// Winograd convolution of stride 1 over two spatial axes, rows and columns; one spatial axis is the columns of one row. Equations
+// in kernels/winograd_transform.h. An axis has `points` points, `outputs` outputs of a tile and points - outputs + 1 taps; an axis
+// that is not transformed has one of each. Some rows of tiles of one image:
+//   maps    [channels][map_rows][map_columns], place (channel, row, column) at the strides; channel_stride or column_stride is 1
+//   tiles   point p of tile t, vector v of channels: at p*point_stride + t*tile_stride + v/4*panel_stride + v%4*W; tiles row by
+//           row; whole vectors, zeros past `channels`
+// Tile (0, 0) begins at place (top, left) of the map, which may lie outside; places outside are zero, and not written.
+// scratch: W * (2*8*(columns*outputs[1] + 8) + outputs[0]*points[1]*columns) reals, columns of all tiles of a row.
+enum { FR_ACTIVATION_NONE, FR_ACTIVATION_RELU, FR_ACTIVATION_TANH, FR_ACTIVATION_SIGMOID };
+typedef struct fr_winograd {
+    void *maps;
+    ptrdiff_t channels, map_rows, map_columns;
+    ptrdiff_t channel_stride, row_stride, column_stride;
+    int points[2], outputs[2];  // points 1, 6 or 8
+    ptrdiff_t tile_rows, tile_columns, top, left;
+    int edge_rows;           // these are rows of edge tiles: 5 points, 3 outputs, of 6 points and 4 outputs
+    ptrdiff_t edge_columns;  // so many tiles of each row, after tile_columns others, are edge tiles along it
+    void *tiles, *edge_tiles;
+    ptrdiff_t point_stride, tile_stride, panel_stride;
+    void *scratch;
+    const void *bias;  // of the output: [channels], NULL: none
+    int activation;
+} fr_winograd;
+
+// The same for weights of up to 4*W units (outputs, or inputs for the gradient of the input) and some channels.
+//   weight       tap t of (unit, channel): at unit*unit_stride + channel*channel_stride + t, t < valid; taps past it are zero.
+//                `flipped`: the first `valid` taps in reverse
+//   transformed  point p of (unit, channel): at p*point_stride + channel*4*W + unit
+enum { FR_WINOGRAD_WEIGHT_SCRATCH = 512 };  // vectors
+typedef struct fr_winograd_weights {
+    void *weight;
+    ptrdiff_t units, channels, unit_stride, channel_stride, valid;
+    int points[2], taps[2], flipped;
+    void *transformed;
+    ptrdiff_t point_stride;
+    void *scratch;
+} fr_winograd_weights;
+
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_pool_fn)(const fr_pool *);
@@ -292,4 +332,9 @@ typedef struct fr_kernels {
     fr_pool_fn pool, pool_backward, pool_last, pool_last_backward;
     void (*time_pool)(const fr_time_pool *);
     void (*time_pool_backward)(const fr_time_pool *);
+    void (*winograd_input)(const fr_winograd *);                    // tiles = B^T maps B
+    void (*winograd_spread)(const fr_winograd *);                   // tiles = A maps A^T
+    void (*winograd_output)(const fr_winograd *);                   // maps = activation(A^T tiles A + bias)
+    void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
+    void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
 } fr_kernels;

@@ -5,6 +5,7 @@ cdef extern from "fr_kernels.h" nogil:
         FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES
     cdef enum:
         FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID
+        FR_WINOGRAD_WEIGHT_SCRATCH
 
     ctypedef struct fr_run:
         const void *a
@@ -14,6 +15,7 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t b_stride, panel_stride
         int vectors, last
         ptrdiff_t b_skip
+        ptrdiff_t a_panel_stride
 
     ctypedef struct fr_gemm:
         ptrdiff_t rows, panels, columns
@@ -159,6 +161,32 @@ cdef extern from "fr_kernels.h" nogil:
         void *dx
 
     ctypedef void (*fr_pool_fn)(const fr_pool *) noexcept nogil
+    ctypedef struct fr_winograd:
+        void *maps
+        ptrdiff_t channels, map_rows, map_columns
+        ptrdiff_t channel_stride, row_stride, column_stride
+        int points[2]
+        int outputs[2]
+        ptrdiff_t tile_rows, tile_columns, top, left
+        int edge_rows
+        ptrdiff_t edge_columns
+        void *tiles
+        void *edge_tiles
+        ptrdiff_t point_stride, tile_stride, panel_stride
+        void *scratch
+        const void *bias
+        int activation
+
+    ctypedef struct fr_winograd_weights:
+        void *weight
+        ptrdiff_t units, channels, unit_stride, channel_stride, valid
+        int points[2]
+        int taps[2]
+        int flipped
+        void *transformed
+        ptrdiff_t point_stride
+        void *scratch
+
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -202,6 +230,11 @@ cdef extern from "fr_kernels.h" nogil:
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
         void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
         void (*pixel_conv_weight)(const fr_pixel_conv *) noexcept nogil
+        void (*winograd_input)(const fr_winograd *) noexcept nogil
+        void (*winograd_spread)(const fr_winograd *) noexcept nogil
+        void (*winograd_output)(const fr_winograd *) noexcept nogil
+        void (*winograd_weights)(const fr_winograd_weights *) noexcept nogil
+        void (*winograd_weight_gradient)(const fr_winograd_weights *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -69,7 +69,7 @@ FR_INLINE void accumulate_pair(tile acc, const int nv, const int last, const rea
 
 FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last, const fr_run *run,
                             ptrdiff_t row, ptrdiff_t panel, const int fetch, ahead far) {
-    const real *a = (const real *)run->a + row * run->row_stride;
+    const real *a = (const real *)run->a + row * run->row_stride + panel * run->a_panel_stride;
     const real *b = (const real *)run->b + panel * run->panel_stride;
     const ptrdiff_t next_k = fetch ? (run->b_stride + far.tiles - 1) / far.tiles : 0;
     const real *next = b + far.panels * run->panel_stride + far.tile * next_k * run->segments * run->length;
@@ -210,7 +210,7 @@ FR_INLINE void gemm_one_row(const fr_gemm *g, const int slots, tile_fn *single) 
 }
 
 FR_INLINE void gemm_slots(const fr_gemm *g, const int slots, tile_fn *const *plain, tile_fn *const *fetching) {
-    if (g->rows == 1) gemm_one_row(g, slots, plain[0]);
+    if (g->rows == 1 && g->run[0].a_panel_stride == 0) gemm_one_row(g, slots, plain[0]);
     else gemm_panels(g, plain, fetching);
 }
 

@@ -15,6 +15,8 @@
 #include "depthwise.h"
 #include "turn.h"
 #include "time_pool.h"
+#include "winograd.h"
+#include "winograd_weights.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -63,4 +65,9 @@ const fr_kernels FR_NAME(table) = {
     .pool_last_backward = FR_NAME(pool_last_backward),
     .time_pool = FR_NAME(time_pool),
     .time_pool_backward = FR_NAME(time_pool_backward),
+    .winograd_input = FR_NAME(winograd_input),
+    .winograd_spread = FR_NAME(winograd_spread),
+    .winograd_output = FR_NAME(winograd_output),
+    .winograd_weights = FR_NAME(winograd_weights),
+    .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
 };

@@ -430,6 +430,97 @@ static void check_pools(void) {
             if (mode != FR_POOL_MIN) check_time_pool(n, 3, mode, 1), check_time_pool(20, n, mode, 0);
 }
 
+// A whole Winograd convolution with its weight gradient, `count` channels and units, one image of 7 rows (1 if rows are not
+// transformed) and 9 columns with one zero around it; products by plain loops.
+static void check_winograd(fr_winograd w, ptrdiff_t count) {
+    const ptrdiff_t wide = 4 * K->width, padded = (count + K->width - 1) / K->width * K->width, pad = w.points[0] > 1;
+    const ptrdiff_t rows = pad ? 7 : 1, columns = 9, points = (ptrdiff_t)w.points[0] * w.points[1];
+    const ptrdiff_t taps0 = w.points[0] - w.outputs[0] + 1, taps1 = w.points[1] - w.outputs[1] + 1,
+                    taps = taps0 * taps1;
+    const ptrdiff_t rows_out = rows + 2 * pad - taps0 + 1, columns_out = columns + 2 - taps1 + 1;
+    w.tile_rows = (rows_out + w.outputs[0] - 1) / w.outputs[0],
+    w.tile_columns = (columns_out + w.outputs[1] - 1) / w.outputs[1];
+    const ptrdiff_t tiles = w.tile_rows * w.tile_columns, places = rows * columns, places_out = rows_out * columns_out;
+    void *x = filled(count * places), *y = filled(count * places_out), *dy = filled(count * places_out),
+         *bias = filled(count);
+    void *weight = filled(count * count * taps), *grad = filled(count * count * taps),
+         *grad0 = copied(grad, count * count * taps);
+    void *u = filled(points * count * wide), *v = filled(points * tiles * padded), *t = filled(points * tiles * wide);
+    void *m = filled(points * tiles * wide), *scratch = filled(FR_WINOGRAD_WEIGHT_SCRATCH * K->width);
+    fr_winograd_weights g = {.weight = weight,
+                             .units = count,
+                             .channels = count,
+                             .unit_stride = count * taps,
+                             .channel_stride = taps,
+                             .valid = taps,
+                             .points = {w.points[0], w.points[1]},
+                             .taps = {(int)taps0, (int)taps1},
+                             .transformed = u,
+                             .point_stride = count * wide,
+                             .scratch = scratch};
+    K->winograd_weights(&g);
+    w.channels = count,
+    w.scratch =
+        filled(K->width * (16 * (w.tile_columns * w.outputs[1] + 8) + w.outputs[0] * w.points[1] * w.tile_columns));
+    w.maps = x, w.map_rows = rows, w.map_columns = columns, w.channel_stride = places, w.row_stride = columns,
+    w.column_stride = 1;
+    w.top = -pad, w.left = -1, w.tiles = v, w.point_stride = tiles * padded, w.tile_stride = padded,
+    w.panel_stride = wide;
+    K->winograd_input(&w);
+    w.maps = y, w.map_rows = rows_out, w.map_columns = columns_out, w.channel_stride = places_out,
+    w.row_stride = columns_out;
+    w.top = w.left = 0, w.tiles = m, w.point_stride = tiles * wide, w.tile_stride = wide, w.bias = bias;
+    for (ptrdiff_t p = 0; p < points; ++p) {
+        for (ptrdiff_t i = 0; i < tiles; ++i) {
+            for (ptrdiff_t k = 0; k < count; ++k) {
+                double sum = 0;
+                for (ptrdiff_t c = 0; c < count; ++c)
+                    sum += get(v, (p * tiles + i) * padded + c) * get(u, (p * count + c) * wide + k);
+                put(m, (p * tiles + i) * wide + k, sum);
+            }
+        }
+    }
+    K->winograd_output(&w);
+    w.maps = dy, w.tiles = t;
+    K->winograd_spread(&w);
+    for (ptrdiff_t p = 0; p < points; ++p) {
+        for (ptrdiff_t c = 0; c < count; ++c) {
+            for (ptrdiff_t k = 0; k < count; ++k) {
+                double sum = 0;
+                for (ptrdiff_t i = 0; i < tiles; ++i)
+                    sum += get(v, (p * tiles + i) * padded + c) * get(t, (p * tiles + i) * wide + k);
+                put(u, (p * count + c) * wide + k, sum);
+            }
+        }
+    }
+    g.weight = grad;
+    K->winograd_weight_gradient(&g);
+    const double direct = tolerance;
+    tolerance *= 10;
+    double *dw = calloc(count * count * taps, sizeof *dw);
+    for (ptrdiff_t k = 0; k < count; ++k) {
+        for (ptrdiff_t o = 0; o < places_out; ++o) {
+            double sum = get(bias, k);
+            for (ptrdiff_t c = 0; c < count; ++c) {
+                for (ptrdiff_t tap = 0; tap < taps; ++tap) {
+                    const ptrdiff_t r = o / columns_out + tap / taps1 - pad, q = o % columns_out + tap % taps1 - 1;
+                    if (r < 0 || r >= rows || q < 0 || q >= columns) continue;
+                    const double value = get(x, c * places + r * columns + q);
+                    sum += value * get(weight, (k * count + c) * taps + tap);
+                    dw[(k * count + c) * taps + tap] += value * get(dy, k * places_out + o);
+                }
+            }
+            expect("winograd", get(y, k * places_out + o), sum);
+        }
+    }
+    for (ptrdiff_t i = 0; i < count * count * taps; ++i)
+        expect("winograd gradient", get(grad, i) - get(grad0, i), dw[i]);
+    tolerance = direct;
+    free(x), free(y), free(dy), free(bias), free(weight), free(grad), free(grad0), free(u), free(v), free(t), free(m),
+        free(dw);
+    free(scratch), free(w.scratch);
+}
+
 static void check_table(void) {
     width = K->width;
     check_convolution();
@@ -446,6 +537,14 @@ static void check_table(void) {
     }
     check_pools();
     for (rows = 2, units = 5 * width - 1, panels = 5; units <= 5 * width; ++units) check_rnn(0), check_rnn(1);
+    for (int m = 2; m <= 4; ++m) {
+        for (ptrdiff_t count = 1; count <= 2 * width + 1; count += width - 1) {
+            check_winograd((fr_winograd){.points = {6, 6}, .outputs = {m, 4}}, count);
+            check_winograd((fr_winograd){.points = {6, 6}, .outputs = {4, m}}, count);
+            check_winograd((fr_winograd){.points = {1, 6}, .outputs = {1, m}}, count);
+            check_winograd((fr_winograd){.points = {1, 8}, .outputs = {1, m + 2}}, count);
+        }
+    }
 }
 
 int main(void) {

@@ -36,6 +36,7 @@ from shapes import (
 from tolerances import assert_same_bits
 
 from fastrnn import ops
+from fastrnn.ops._winograd import WinogradWeights
 
 PAGE = mmap.PAGESIZE
 NO_ACCESS = 0
@@ -162,6 +163,27 @@ def check_conv(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
                 assert_same_bits(got, problem.results(ops, grads=zeros))
 
 
+def check_winograd(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    for n in (1, 3, 7, 8, 9, 16, 17, 33):
+        for kernel in ((3, 3), (5, 4), (3,), (9,)):
+            for channels_last in (False, True):
+                print("winograd", n, kernel, channels_last, flush=True)
+                spatial = (n, 11) if len(kernel) == 2 else (n + 9,)
+                out = tuple(size + 4 - k + 1 for size, k in zip(spatial, kernel, strict=True))
+                x = rng.standard_normal((2, *spatial, n) if channels_last else (2, n, *spatial)).astype(dtype)
+                dy = rng.standard_normal((2, *out, 5) if channels_last else (2, 5, *out)).astype(dtype)
+                weight, bias = rng.standard_normal((5, n, *kernel)).astype(dtype), np.ones(5, dtype)
+                given = (x, dy, weight, bias, np.zeros_like(dy), np.zeros_like(x), np.zeros_like(weight))
+                fenced = guard.copy(given)
+                for x, dy, weight, bias, y, dx, grad in (given, fenced):
+                    weights = WinogradWeights(weight, backward=True)
+                    pad = ((2, 2),) * len(kernel)
+                    weights.forward(x, y, pad, bias, "relu", channels_last)
+                    weights.backward_input(dy, dx, pad, channels_last)
+                    weights.add_weight_gradient(x, dy, grad, pad, channels_last)
+                assert_same_bits(fenced, given)
+
+
 def check_the_rest(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
     for n in (*TAILS, 9001):  # the last for a team
         print("flat", n, flush=True)
@@ -229,7 +251,7 @@ def main() -> None:
     for dtype in (np.float32, np.float64):
         for at_end in (True, False):
             print(np.dtype(dtype), "at the end" if at_end else "at the start", flush=True)
-            for check in (check_recurrent, check_linear, check_conv, check_pools, check_the_rest):
+            for check in (check_recurrent, check_linear, check_conv, check_winograd, check_pools, check_the_rest):
                 check(Guard(at_end), dtype, np.random.default_rng(1))
 
 

@@ -1,0 +1,245 @@
+"""Winograd convolution: blocks of transformed tiles that stay in the second-level cache, and one product per point.
+
+A block holds whole rows of tiles, or pieces of them where maps are wide. Its tiles V [point][tile][channel] meet the transformed
+weights U [panel of 4 W units][point][channel][4 W]; each panel's products M [point][tile][4 W] go back to maps at once. One call of
+the GEMM kernel makes the products of all points: to it the points are panels. The gradient of the input is the same with the
+kernels flipped and units and channels exchanged. Sums over channels are cut into pieces, added in order: that
+order depends on nothing else, so that a tile's bits depend neither on its block nor on the team.
+"""
+
+cimport cython
+cimport numpy as cnp
+from libc.string cimport memset
+
+from fastrnn._kernels._dispatch cimport (
+    FR_FAR_BYTES, FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_gemm, fr_kernels, fr_winograd, kernels_for,
+)
+from fastrnn._kernels._gemm cimport ceil_div
+from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._threads cimport Team, first_of, run_team
+from fastrnn._kernels._winograd_gradient cimport Gradient, plan_gradient, share_of_gradient
+from fastrnn._kernels._winograd_tiles cimport (
+    LINE, Algorithm, Census, Geometry, Maps, PointSet, census_of, maps_of, point_sets, round_up, scratch_bytes, set_geometry,
+    team_for, transform_block,
+)
+from fastrnn._kernels._winograd_weights cimport Transform, point_distance, transform_part, transformed_weights
+
+cnp.import_array()
+
+cdef enum:
+    CHUNK = 96               # channels of one sum, if there are more than LONGEST: bounds the rounding error
+    LONGEST = 128
+    BLOCK_BYTES = 600 << 10  # V and M of a block: with the U of 64 channels and units they stay in the second-level cache
+    LEAST_FAR_TILES = 64     # of a block, if U is larger than LARGE_BYTES: what it reads of U must be worth it
+    LARGE_BYTES = 4 << 20
+    AHEAD_BYTES = 3 << 20    # of U: less is transformed once for all blocks
+    AHEAD_BLOCKS = 4         # and so is U for more blocks than this
+
+cdef ptrdiff_t FAR_BYTES = FR_FAR_BYTES
+
+
+cdef struct Layer:
+    # y = activation(x * weight + bias), or dx from dy.
+    Geometry g
+    Maps x, y
+    const char *bias
+    int activation
+    const char *transformed  # U; NULL: each block transforms the weights again, as it needs them
+    Transform weights
+    ptrdiff_t k, k_padded, u_point
+    char *workspace
+    ptrdiff_t workspace_bytes, v_bytes, m_bytes, u_bytes
+
+
+cdef ptrdiff_t chunks_of(ptrdiff_t channels) noexcept nogil:
+    return 1 if channels <= LONGEST else ceil_div(channels, <ptrdiff_t> CHUNK)
+
+
+cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const char *v, char *m, ptrdiff_t v_point,
+                    ptrdiff_t m_point, char *u, char *scratch) noexcept nogil:
+    """M = V U for one panel of units, at all points."""
+    cdef const Geometry *g = &l.g
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, pieces = g.algorithm.pieces, chunks, chunk, c, n, piece
+    cdef const char *b
+    cdef PointSet sets[8]
+    cdef int i, count = point_sets(g, census, sets)
+    cdef fr_gemm product
+    memset(&product, 0, sizeof(product))
+    product.runs = product.run[0].segments = product.run[0].k_stride = 1
+    product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(l.y.channels - panel * width, <ptrdiff_t> g.kernels.width))
+    product.far = l.transformed != NULL and g.points * l.k * round_up(l.y.channels, width) * g.itemsize > FAR_BYTES
+    product.run[0].row_stride, product.run[0].b_stride, product.c_row_stride = pieces * l.k_padded, width, width
+    product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
+    chunks = chunks_of(l.x.channels)
+    for piece in range(pieces):
+        for chunk in range(chunks):
+            c = first_of(l.x.channels, <int> chunk, <int> chunks)
+            n = first_of(l.x.channels, <int> chunk + 1, <int> chunks) - c
+            if l.transformed == NULL:
+                transform_part(&l.weights, panel, piece, c, n, u, l.u_point, scratch)
+                b = u
+            else:
+                b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + c) * width) * g.itemsize
+            product.run[0].length = n
+            for i in range(count):
+                product.rows, product.panels = sets[i].end - sets[i].tile, sets[i].count
+                product.columns = sets[i].count * product.slots * g.kernels.width
+                product.run[0].a = v + (sets[i].first * v_point + (sets[i].tile * pieces + piece) * l.k_padded + c) * g.itemsize
+                product.run[0].b = b + sets[i].first * l.u_point * g.itemsize
+                product.c = m + (sets[i].first * m_point + sets[i].tile * width) * g.itemsize
+                product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * v_point, sets[i].step * l.u_point
+                product.c_panel_stride = sets[i].step * m_point
+                g.kernels.gemm(&product)
+            product.add = 1
+
+
+cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
+    """Blocks are shared out; where there are fewer than members, panels, and every member transforms all tiles."""
+    cdef Layer *layer = <Layer *> work
+    cdef Geometry *g = &layer.g
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, panels = ceil_div(layer.y.channels, width), panel, piece
+    cdef ptrdiff_t block = 0, last_block = g.blocks, first_panel = 0, last_panel = panels
+    cdef ptrdiff_t v_point = g.most_tiles * g.algorithm.pieces * layer.k_padded + LINE, m_point = g.most_tiles * width + LINE
+    cdef char *v = layer.workspace + member * layer.workspace_bytes
+    cdef char *m = v + layer.v_bytes
+    cdef char *u = m + layer.m_bytes
+    cdef Census census
+    cdef fr_winograd strip
+    memset(&strip, 0, sizeof(strip))
+    strip.scratch = u + layer.u_bytes
+    if g.blocks >= team.size:
+        block, last_block = first_of(g.blocks, member, team.size), first_of(g.blocks, member + 1, team.size)
+    else:
+        first_panel, last_panel = first_of(panels, member, team.size), first_of(panels, member + 1, team.size)
+    if first_panel == last_panel:
+        return
+    while block < last_block:
+        census = census_of(g, block)
+        for piece in range(g.algorithm.pieces):
+            strip.maps, strip.channels = layer.x.data, layer.x.channels
+            strip.tiles, strip.point_stride = v + piece * layer.k_padded * g.itemsize, v_point
+            strip.tile_stride, strip.panel_stride = g.algorithm.pieces * layer.k_padded, width
+            transform_block(g, block, g.kernels.winograd_input, &strip, &layer.x, g.top,
+                            g.left + piece * g.algorithm.taps[1])
+        for panel in range(first_panel, last_panel):
+            run_panel(layer, &census, panel, v, m, v_point, m_point, u, <char *> strip.scratch)
+            strip.maps = layer.y.data + panel * width * layer.y.channel_stride * g.itemsize
+            strip.channels = min(width, layer.y.channels - panel * width)
+            strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = m, m_point, width, width
+            if layer.bias != NULL:
+                strip.bias = layer.bias + panel * width * g.itemsize
+            strip.activation = layer.activation
+            transform_block(g, block, g.kernels.winograd_output, &strip, &layer.y, 0, 0)
+        block += 1
+
+
+@cython.final
+cdef class WinogradKernel:
+    """Transformed weights (K, C, *kernel): an immutable snapshot, for one instruction set."""
+
+    cdef const fr_kernels *kernels
+    cdef int itemsize
+    cdef readonly ptrdiff_t inputs, outputs
+    cdef Algorithm algorithm
+    cdef cnp.ndarray weight  # if it is large, and not transformed ahead
+    cdef Transform forward_weights, backward_weights
+    cdef Block forward_block, backward_block
+
+    def __init__(self, cnp.ndarray weight not None, points, outputs, bint backward):
+        """`points` and `outputs` of a tile for each spatial axis of `weight`."""
+        cdef int axis, axes = weight.ndim - 2
+        self.itemsize = weight.itemsize
+        self.kernels = kernels_for(self.itemsize)
+        self.outputs, self.inputs = weight.shape[0], weight.shape[1]
+        self.algorithm.points[0] = self.algorithm.outputs[0] = self.algorithm.taps[0] = self.algorithm.kernel[0] = 1
+        for axis in range(axes):
+            self.algorithm.points[2 - axes + axis], self.algorithm.outputs[2 - axes + axis] = points[axis], outputs[axis]
+            self.algorithm.taps[2 - axes + axis] = points[axis] - outputs[axis] + 1
+            self.algorithm.kernel[2 - axes + axis] = <int> weight.shape[2 + axis]
+        self.algorithm.pieces = <int> ceil_div(self.algorithm.kernel[1], self.algorithm.taps[1])
+        cdef ptrdiff_t taps = self.algorithm.kernel[0] * self.algorithm.kernel[1], reals = self.inputs * self.outputs
+        reals *= self.algorithm.points[0] * self.algorithm.points[1]
+        self.set_weight(&self.forward_weights, self.outputs, self.inputs, self.inputs * taps, taps)
+        self.set_weight(&self.backward_weights, self.inputs, self.outputs, taps, self.inputs * taps)
+        self.backward_weights.flipped = 1
+        if backward and reals * self.itemsize > AHEAD_BYTES:
+            self.weight = weight.copy()
+            self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(self.weight)
+            return
+        self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(weight)
+        self.forward_block = transformed_weights(&self.forward_weights)
+        if backward:
+            self.backward_block = transformed_weights(&self.backward_weights)
+
+    cdef void set_weight(self, Transform *t, ptrdiff_t units, ptrdiff_t channels, ptrdiff_t unit_stride, ptrdiff_t channel_stride):
+        t.kernels, t.itemsize, t.algorithm, t.flipped = self.kernels, self.itemsize, self.algorithm, 0
+        t.units, t.channels, t.unit_stride, t.channel_stride = units, channels, unit_stride, channel_stride
+
+    def forward(self, cnp.ndarray x not None, cnp.ndarray y not None, ptrdiff_t top, ptrdiff_t left, cnp.ndarray bias,
+                int activation, bint channels_last):
+        """y = activation(x * weight + bias); `top` and `left` are zeros before the first row and column of x."""
+        self.run(x, y, -top, -left, False, bias, activation, channels_last)
+
+    def backward_input(self, cnp.ndarray dy not None, cnp.ndarray dx not None, ptrdiff_t top, ptrdiff_t left, bint channels_last):
+        """dx from dy, with the padding of `forward`."""
+        self.run(dy, dx, top + 1 - self.algorithm.kernel[0], left + 1 - self.algorithm.kernel[1], True, None, 0, channels_last)
+
+    cdef Block ahead(self, bint backward, ptrdiff_t blocks):
+        """U, if it is or should be transformed for all blocks at once."""
+        if backward:
+            if self.backward_block is None and blocks > AHEAD_BLOCKS:
+                self.backward_block = transformed_weights(&self.backward_weights)
+            return self.backward_block
+        if self.forward_block is None and blocks > AHEAD_BLOCKS:
+            self.forward_block = transformed_weights(&self.forward_weights)
+        return self.forward_block
+
+    cdef run(self, cnp.ndarray x, cnp.ndarray y, ptrdiff_t top, ptrdiff_t left, bint backward, cnp.ndarray bias, int activation,
+             bint channels_last):
+        cdef Layer l
+        cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, pieces = self.algorithm.pieces, points, tiles
+        l.g.kernels, l.g.itemsize, l.g.algorithm, l.g.top, l.g.left = self.kernels, self.itemsize, self.algorithm, top, left
+        l.x, l.y = maps_of(x, channels_last), maps_of(y, channels_last)
+        l.bias = NULL
+        if bias is not None:
+            l.bias = <const char *> cnp.PyArray_DATA(bias)
+        l.activation, l.weights = activation, self.backward_weights if backward else self.forward_weights
+        l.k, l.k_padded = pieces * l.x.channels, round_up(l.x.channels, self.kernels.width)
+        l.g.images = x.shape[0]
+        points = self.algorithm.points[0] * self.algorithm.points[1]
+        tiles = BLOCK_BYTES // (points * (pieces * l.k_padded + width) * self.itemsize)
+        if points * l.k * l.y.channels * self.itemsize > LARGE_BYTES:
+            tiles = max(tiles, <ptrdiff_t> LEAST_FAR_TILES)
+        set_geometry(&l.g, l.y.rows, l.y.columns, tiles)
+        if l.g.units == 0:
+            return
+        l.v_bytes = round_up(points * (l.g.most_tiles * pieces * l.k_padded + LINE) * self.itemsize, 64)
+        l.m_bytes = round_up(points * (l.g.most_tiles * width + LINE) * self.itemsize, 64)
+        cdef Block transformed = self.ahead(backward, l.g.blocks)
+        l.transformed, l.u_point, l.u_bytes = NULL, ceil_div(l.x.channels, chunks_of(l.x.channels)) * width + LINE, 0
+        if transformed is not None:
+            l.transformed, l.u_point = transformed.data, point_distance(&l.weights)
+        else:
+            l.u_bytes = round_up(points * l.u_point * self.itemsize, 64)
+        l.workspace_bytes = l.v_bytes + l.m_bytes + l.u_bytes
+        l.workspace_bytes += max(scratch_bytes(&l.g), FR_WINOGRAD_WEIGHT_SCRATCH * self.kernels.width * self.itemsize)
+        cdef int size = team_for(&l.g, l.x.channels, l.y.channels, max(l.g.blocks, ceil_div(l.y.channels, width)))
+        cdef Block workspace = new_block(size * l.workspace_bytes)
+        l.workspace = workspace.data
+        with nogil:
+            run_team(share_of_layer, &l, size)
+
+    def add_weight_gradient(self, cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndarray grad not None, ptrdiff_t top,
+                            ptrdiff_t left, bint channels_last):
+        """grad (K, C, *kernel) += the gradient of the weights."""
+        cdef Gradient d
+        d.g.kernels, d.g.itemsize, d.g.algorithm, d.g.top, d.g.left = self.kernels, self.itemsize, self.algorithm, -top, -left
+        d.x, d.dy, d.g.images = maps_of(x, channels_last), maps_of(dy, channels_last), x.shape[0]
+        d.grad = <char *> cnp.PyArray_DATA(grad)
+        cdef int size = plan_gradient(&d)
+        if d.g.units == 0:
+            return
+        cdef Block workspace = new_block(d.tiles_bytes * (1 if d.whole else size) + d.member_bytes * size)
+        d.workspace = workspace.data
+        with nogil:
+            run_team(share_of_gradient, &d, size)

@@ -1,0 +1,163 @@
+"""The weight gradient of a Winograd convolution.
+
+Tiles of the input V and of the output's gradient T [panel][point][tile][4 W] meet point by point; the sums V^T T stay in cache for
+a range of channels and units until all tiles are in, and then become gradients of weights.
+"""
+
+from libc.string cimport memset
+
+from fastrnn._kernels._dispatch cimport FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_gemm, fr_winograd, fr_winograd_weights
+from fastrnn._kernels._gemm cimport ceil_div
+from fastrnn._kernels._threads cimport Team, first_of, wait_for_team
+from fastrnn._kernels._winograd_tiles cimport (
+    LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, point_sets, round_up, scratch_bytes, set_geometry,
+    team_for, transform_block,
+)
+
+cdef enum:
+    BLOCK_BYTES = 900 << 10  # V and T of a block
+    SUM_BYTES = 1200 << 10   # of the transformed weight gradient that a task sums up
+    WHOLE_BYTES = 12 << 20   # V and T of all tiles: with less, they are kept whole and each range is one sum
+    WHOLE_CHANNELS = 64      # of such a sum
+
+
+cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
+    """One of `parts` even ranges of 0..n-1 that begin at multiples of `unit`."""
+    cdef Range r
+    cdef ptrdiff_t units = ceil_div(n, unit)
+    r.first = min(n, units * part // parts * unit)
+    r.count = min(n, units * (part + 1) // parts * unit) - r.first
+    return r
+
+
+cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Range channels, Range units, char *v, char *t,
+                         char *scratch) noexcept nogil:
+    """V and T of a block, from some channels and units; v and t are where the first of them go."""
+    cdef const Geometry *g = &d.g
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width
+    cdef fr_winograd strip
+    memset(&strip, 0, sizeof(strip))
+    strip.scratch = scratch
+    strip.maps, strip.channels = d.x.data + channels.first * d.x.channel_stride * g.itemsize, channels.count
+    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = v, d.v_point, d.v_channels, width
+    if channels.count:
+        transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
+    strip.maps, strip.channels = d.dy.data + units.first * d.dy.channel_stride * g.itemsize, units.count
+    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = t, d.t_point, width, g.points * d.t_point
+    if units.count:
+        transform_block(g, block, g.kernels.winograd_spread, &strip, &d.dy, 0, 0)
+
+
+cdef void sum_gradient(const Gradient *d, ptrdiff_t block, ptrdiff_t channels, ptrdiff_t units, const char *v, const char *t,
+                       char *sums) noexcept nogil:
+    """sums [panel][point][channel][4 W] += V^T T over the tiles of a block; the first block begins the sums."""
+    cdef const Geometry *g = &d.g
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel, sum_point = d.most_channels * width
+    cdef Census census = census_of(g, block)
+    cdef PointSet sets[8]
+    cdef int i, count = point_sets(g, &census, sets)
+    cdef fr_gemm product
+    memset(&product, 0, sizeof(product))
+    product.rows, product.runs, product.add, product.far = channels, 1, block > 0, d.whole
+    product.run[0].row_stride, product.run[0].k_stride, product.run[0].segments = 1, d.v_channels, 1
+    product.run[0].b_stride = product.c_row_stride = width
+    for panel in range(ceil_div(units, width)):
+        product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(units - panel * width, lanes))
+        product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
+        for i in range(count):
+            product.panels, product.columns = sets[i].count, sets[i].count * product.slots * lanes
+            product.run[0].length = sets[i].end - sets[i].tile
+            product.run[0].a = v + (sets[i].first * d.v_point + sets[i].tile * d.v_channels) * g.itemsize
+            product.run[0].b = t + ((panel * g.points + sets[i].first) * d.t_point + sets[i].tile * width) * g.itemsize
+            product.c = sums + (panel * g.points + sets[i].first) * sum_point * g.itemsize
+            product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * d.v_point, sets[i].step * d.t_point
+            product.c_panel_stride = sets[i].step * sum_point
+            g.kernels.gemm(&product)
+
+
+cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Range units, char *sums,
+                          char *scratch) noexcept nogil:
+    cdef const Geometry *g = &d.g
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, taps = g.algorithm.kernel[0] * g.algorithm.kernel[1], panel
+    cdef ptrdiff_t first = piece * g.algorithm.taps[1]
+    cdef fr_winograd_weights w
+    memset(&w, 0, sizeof(w))
+    w.channels, w.unit_stride, w.channel_stride = channels.count, d.x.channels * taps, taps
+    w.valid = taps if g.algorithm.pieces == 1 else min(<ptrdiff_t> g.algorithm.taps[1], taps - first)
+    w.points[0], w.points[1] = g.algorithm.points[0], g.algorithm.points[1]
+    w.taps[0], w.taps[1] = g.algorithm.taps[0], g.algorithm.taps[1]
+    w.point_stride, w.scratch = d.most_channels * width, scratch
+    for panel in range(ceil_div(units.count, width)):
+        w.units = min(width, units.count - panel * width)
+        w.weight = d.grad + (((units.first + panel * width) * d.x.channels + channels.first) * taps + first) * g.itemsize
+        w.transformed = sums + panel * g.points * d.most_channels * width * g.itemsize
+        g.kernels.winograd_weight_gradient(&w)
+
+
+cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
+    cdef Gradient *d = <Gradient *> work
+    cdef Geometry *g = &d.g
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, piece, block, task
+    cdef ptrdiff_t tasks = d.channel_ranges * d.panel_ranges
+    cdef char *v = d.workspace if d.whole else d.workspace + member * (d.tiles_bytes + d.member_bytes)
+    cdef char *t = v + d.v_bytes
+    cdef char *sums = v + d.tiles_bytes + (member * d.member_bytes if d.whole else 0)
+    cdef char *scratch = sums + d.sum_bytes
+    cdef Range channels, units
+    for piece in range(g.algorithm.pieces):
+        if d.whole:
+            channels = range_of(d.x.channels, lanes, member, team.size)
+            units = range_of(d.dy.channels, width, member, team.size)
+            if piece:
+                units.count = 0
+            transform_both(d, 0, piece, channels, units, v + channels.first * g.itemsize,
+                           t + units.first // width * g.points * d.t_point * g.itemsize, scratch)
+            wait_for_team(team)
+        for task in range(first_of(tasks, member, team.size), first_of(tasks, member + 1, team.size)):
+            channels = range_of(d.x.channels, lanes, task // d.panel_ranges, d.channel_ranges)
+            units = range_of(d.dy.channels, width, task % d.panel_ranges, d.panel_ranges)
+            if d.whole:
+                sum_gradient(d, 0, channels.count, units.count, v + channels.first * g.itemsize,
+                             t + units.first // width * g.points * d.t_point * g.itemsize, sums)
+            else:
+                for block in range(g.blocks):
+                    transform_both(d, block, piece, channels, units, v, t, scratch)
+                    sum_gradient(d, block, channels.count, units.count, v, t, sums)
+            finish_gradient(d, piece, channels, units, sums, scratch)
+        if d.whole:
+            wait_for_team(team)
+
+
+cdef int plan_gradient(Gradient *d) noexcept nogil:
+    """Choose ranges and blocks, lay out the workspace, and return the size of the team.
+
+    Blocks decide the order of sums, so they are chosen before the team is known; ranges may then be split for it.
+    """
+    cdef Geometry *g = &d.g
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panels = ceil_div(d.dy.channels, width)
+    cdef ptrdiff_t points = g.algorithm.points[0] * g.algorithm.points[1], padded = round_up(d.x.channels, lanes), most
+    most = max(lanes, SUM_BYTES // (points * width * g.itemsize) // lanes * lanes)  # channels, if it is of one panel
+    d.panel_ranges = ceil_div(panels, max(<ptrdiff_t> 1, most // min(padded, <ptrdiff_t> 64)))
+    d.most_panels = ceil_div(panels, d.panel_ranges)
+    d.channel_ranges = ceil_div(padded, max(lanes, most // d.most_panels // lanes * lanes))
+    set_geometry(g, d.dy.rows, d.dy.columns,
+                 BLOCK_BYTES // (points * (ceil_div(padded, d.channel_ranges) + d.most_panels * width) * g.itemsize))
+    d.whole = d.panel_ranges * d.channel_ranges > 2 and (
+        points * g.units * g.tile_columns * (padded + panels * width) * g.itemsize <= WHOLE_BYTES)
+    if d.whole:
+        g.blocks, g.parts, g.units = 1, 1, g.images * g.tile_rows
+        choose_edges(g, d.dy.rows, d.dy.columns)
+        g.most_tiles = g.units * g.tile_columns
+        d.panel_ranges, d.channel_ranges = panels, ceil_div(padded, <ptrdiff_t> WHOLE_CHANNELS)
+    cdef int size = team_for(g, d.x.channels, d.dy.channels, padded // lanes * panels)
+    if d.channel_ranges * d.panel_ranges < 4 * size and d.channel_ranges * d.panel_ranges % size:
+        d.channel_ranges = min(padded // lanes, round_up(d.channel_ranges, size))
+    d.most_panels, d.most_channels = ceil_div(panels, d.panel_ranges), ceil_div(padded // lanes, d.channel_ranges) * lanes
+    d.v_channels = padded if d.whole else d.most_channels
+    d.t_panels = panels if d.whole else d.most_panels
+    d.v_point, d.t_point = g.most_tiles * d.v_channels + LINE, g.most_tiles * width + LINE
+    d.v_bytes = round_up(points * d.v_point * g.itemsize, 64)
+    d.tiles_bytes = d.v_bytes + round_up(d.t_panels * points * d.t_point * g.itemsize, 64)
+    d.sum_bytes = d.most_panels * points * d.most_channels * width * g.itemsize
+    d.member_bytes = d.sum_bytes + max(scratch_bytes(g), FR_WINOGRAD_WEIGHT_SCRATCH * lanes * g.itemsize)
+    return min(size, <int> (d.channel_ranges * d.panel_ranges))

@@ -1,0 +1,21 @@
+# Transformed weights of a Winograd convolution.
+
+from fastrnn._kernels._dispatch cimport fr_kernels
+from fastrnn._kernels._memory cimport Block
+from fastrnn._kernels._winograd_tiles cimport Algorithm
+
+cdef struct Transform:
+    # Weights [units, channels, taps] at these strides, and U, of all panels or of a part of one.
+    const fr_kernels *kernels
+    int itemsize
+    Algorithm algorithm
+    const char *weight
+    ptrdiff_t units, channels, unit_stride, channel_stride
+    int flipped
+    char *transformed
+    char *scratch
+
+cdef void transform_part(const Transform *t, ptrdiff_t panel, ptrdiff_t piece, ptrdiff_t channel, ptrdiff_t channels, char *to,
+                         ptrdiff_t point_stride, char *scratch) noexcept nogil
+cdef ptrdiff_t point_distance(const Transform *t) noexcept nogil
+cdef Block transformed_weights(Transform *t)
