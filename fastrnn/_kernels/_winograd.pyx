@@ -146,7 +146,7 @@ cdef class WinogradKernel:
     cdef Block forward_block, backward_block
 
     def __init__(self, cnp.ndarray weight not None, points, outputs, bint backward):
-        """`points` and `outputs` of a tile for each spatial axis of `weight`."""
+        """`points` and `outputs` of a tile for each spatial axis of `weight`, which must not change any more."""
         cdef int axis, axes = weight.ndim - 2
         self.itemsize = weight.itemsize
         self.kernels = kernels_for(self.itemsize)
@@ -163,7 +163,7 @@ cdef class WinogradKernel:
         self.set_weight(&self.backward_weights, self.inputs, self.outputs, taps, self.inputs * taps)
         self.backward_weights.flipped = 1
         if backward and reals * self.itemsize > AHEAD_BYTES:
-            self.weight = weight.copy()
+            self.weight = weight
             self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(self.weight)
             return
         self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(weight)

@@ -40,7 +40,7 @@ class ConvStream:
         if not geometry.channels_last or packed.algorithm != "direct":
             raise ArgumentError(f"{name}: 'weight' must be packed with layout 'NLC' and algorithm 'direct'")
         C, K = packed.channels
-        self._name, self._packed, self._span = name, packed, span
+        self._name, self._kernels, self._span = name, packed.direct(False), span
         self._activation = activation_number(name, activation)
         windows = max(ROOM, span)
         self._buffer = np.zeros((N, windows + span - 1, C), packed.dtype)
@@ -56,10 +56,10 @@ class ConvStream:
         """Return y (N, K) at the time of x (N, C), which comes after all that came before."""
         newest = self._newest[self._at]
         if type(x) is not np.ndarray or x.shape != newest.shape or x.dtype is not newest.dtype:
-            x = as_array(self._name, "x", x, self._packed.dtype)
+            x = as_array(self._name, "x", x, self._kernels.dtype)
             check_shape(self._name, "x", x, "(N, C)", N=newest.shape[0], C=newest.shape[1])
         newest[...] = x
-        self._packed.forward.run(self._views[self._at], self._y, self._windows, True, self._activation, True)
+        self._kernels.run(self._views[self._at], self._y, self._windows, True, self._activation, True)
         self._at += 1
         if self._at == len(self._views):
             past = self._span - 1
@@ -70,7 +70,7 @@ class ConvStream:
     def reset(self, state: Any = None) -> None:
         """Start again from a past (N, span - 1, C), the latest last; zeros if None."""
         if state is not None:
-            state = as_fitting(self._name, "state", state, self.state.shape, self._packed.dtype)
+            state = as_fitting(self._name, "state", state, self.state.shape, self._kernels.dtype)
         self._at = 0
         self._buffer[:, : self._span - 1] = 0 if state is None else state
 

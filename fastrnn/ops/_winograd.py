@@ -11,7 +11,6 @@ from fastrnn._kernels._winograd import WinogradKernel
 Array = NDArray[Any]
 Pairs = tuple[tuple[int, int], ...]
 
-ACTIVATIONS = ("none", "relu", "tanh", "sigmoid")
 # Points of the tiles along one axis, and the longest kernel of one axis that is cut into pieces.
 POINTS_2D, POINTS_1D, LONGEST_1D = 6, 8, 16
 
@@ -40,30 +39,28 @@ class WinogradWeights:
     Parameters
     ----------
     weight : ndarray (K, C, *kernel), C-contiguous, float32 or float64; `supported`
-    backward : bool. Whether `backward_input` will be called.
+    pad : pairs (before, after) of zeros around x, one for each axis
+    backward : bool. Whether `run_backward` will be called.
     """
 
-    __slots__ = ("kernel",)
+    __slots__ = ("kernel", "pad", "tiles")
 
-    def __init__(self, weight: Array, *, backward: bool) -> None:
+    def __init__(self, weight: Array, pad: Pairs, *, backward: bool) -> None:
         tiles = _tiles(weight.shape[2:])
         assert tiles is not None
+        self.pad = (pad[0][0] if len(pad) == 2 else 0), pad[-1][0]
         self.kernel = WinogradKernel(
             weight, [points for points, _ in tiles], [outputs for _, outputs in tiles], backward
         )
 
-    def forward(self, x: Array, y: Array, pad: Pairs, bias: Array | None, activation: str, channels_last: bool) -> None:
+    def run(self, x: Array, y: Array, bias: Array | None, activation: int, channels_last: bool) -> None:
         """Write y (N, K, *counts) = activation(x (N, C, *sizes) * weight + bias), x padded with zeros."""
-        self.kernel.forward(x, y, *_before(pad), bias, ACTIVATIONS.index(activation), channels_last)
+        self.kernel.forward(x, y, *self.pad, bias, activation, channels_last)
 
-    def backward_input(self, dy: Array, dx: Array, pad: Pairs, channels_last: bool) -> None:
+    def run_backward(self, dy: Array, dx: Array, channels_last: bool) -> None:
         """Write dx (N, C, *sizes), the gradient of x, from dy (N, K, *counts)."""
-        self.kernel.backward_input(dy, dx, *_before(pad), channels_last)
+        self.kernel.backward_input(dy, dx, *self.pad, channels_last)
 
-    def add_weight_gradient(self, x: Array, dy: Array, grad: Array, pad: Pairs, channels_last: bool) -> None:
-        """Add the gradient of the weights to grad (K, C, *kernel)."""
-        self.kernel.add_weight_gradient(x, dy, grad, *_before(pad), channels_last)
-
-
-def _before(pad: Pairs) -> tuple[int, int]:
-    return (pad[0][0] if len(pad) == 2 else 0), pad[-1][0]
+    def add_weight_gradient(self, x: Array, dy: Array, grad: Array, channels_last: bool) -> None:
+        """Add the gradient of the weights to grad (K, C, *kernel), C-contiguous."""
+        self.kernel.add_weight_gradient(x, dy, grad, *self.pad, channels_last)

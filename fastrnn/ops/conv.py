@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape, flag
-from fastrnn._kernels._conv import ACTIVATIONS, Kernels
-from fastrnn._kernels._conv_few import FewChannelsKernels
+from fastrnn._kernels._conv import ACTIVATIONS
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
-from fastrnn._kernels._depthwise import DepthwiseKernels, add_depthwise_gradient
+from fastrnn._kernels._depthwise import add_depthwise_gradient
 from fastrnn._kernels._memory import empty
-from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops._conv_algorithm import choose
-from fastrnn.ops._recurrent import check_grads, once, shapes_of
+from fastrnn.ops._conv_algorithm import check_algorithm
+from fastrnn.ops._packed_conv import PackedConv, backward_windows, is_depthwise
+from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,
     Geometry,
@@ -32,15 +31,10 @@ from fastrnn.ops._spatial import (
     without_axes,
 )
 
-AnyKernels: TypeAlias = Kernels | DepthwiseKernels | FewChannelsKernels
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]
 
 __all__ = ["PackedConv", "conv_forward", "conv_vjp", "pack_conv"]
-
-ONE: Three = (1, 1, 1)
-#: Sizes of maps that a packed convolution remembers.
-MOST_PLANS = 16
 
 
 def activation_number(name: str, activation: Any) -> int:
@@ -49,44 +43,6 @@ def activation_number(name: str, activation: Any) -> int:
         shown = ", ".join(map(repr, ACTIVATIONS))
         raise ArgumentError(f"{name}: 'activation' must be one of {shown}, got {activation!r}")
     return ACTIVATIONS.index(activation)
-
-
-@dataclass(frozen=True, eq=False)
-class PackedConv:
-    """The weights of a convolution as the kernels read them: a snapshot, accepted in place of `weight`.
-
-    It holds the options that the packing depends on; a call may not give others.
-    """
-
-    forward: AnyKernels
-    backward: AnyKernels | None
-    geometry: Geometry
-    algorithm: str
-    shapes: dict[str, tuple[int, ...]]
-    gain: Array | None
-    plans: dict[Three, tuple[Three, Windows]] = field(default_factory=dict)  # of the last sizes of x
-
-    def plan(self, name: str, sizes: Three) -> tuple[Three, Windows]:
-        """Return the number of windows over maps of these sizes, and the windows; refuse maps that are too small."""
-        plan = self.plans.get(sizes)
-        if plan is None:
-            counts = self.geometry.counts(name, sizes)
-            plan = counts, self.geometry.windows(sizes, counts)
-            if len(self.plans) >= MOST_PLANS:
-                self.plans.clear()
-            self.plans[sizes] = plan
-        return plan
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the element type."""
-        return self.forward.dtype
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Return C and K."""
-        K, per_group, *_ = self.shapes["weight"]
-        return per_group * self.geometry.groups, K
 
 
 def pack_conv(
@@ -121,7 +77,7 @@ def _pack(
             raise ArgumentError(f"{name}: 'bias' and 'gain' must be None beside a packed weight, which holds its own")
         if options != DEFAULTS:
             raise ArgumentError(f"{name}: a packed weight holds its options; others cannot be given beside it")
-        if backward and weight.backward is None:
+        if backward and not weight.backward:
             raise ArgumentError(f"{name}: 'weight' must be packed with backward=True, got backward=False")
         return weight
     weight = np.ascontiguousarray(as_float_array(name, "weight", weight))
@@ -138,38 +94,7 @@ def _pack(
         if vector is not None:
             arrays[arg] = np.array(as_array(name, arg, vector, weight.dtype), order="C")
             check_shape(name, arg, arrays[arg], "(K)", K=K)
-    five = weight.reshape(K, weight.shape[1], *geometry.kernel)
-    scale = arrays.get("gain")
-    way = choose(name, algorithm, geometry)
-    forward: AnyKernels
-    back: AnyKernels | None = None
-    if is_depthwise(weight.shape[1], groups, K, geometry.channels_last):
-        forward = DepthwiseKernels(five, arrays.get("bias"), scale, geometry.channels_last)
-        back = DepthwiseKernels(five, None, None, geometry.channels_last) if backward else None
-    else:
-        forward = Kernels(five, arrays.get("bias"), scale, groups, False, geometry.windows(geometry.kernel, ONE))
-        if backward:
-            back = _backward_kernels(five, geometry)
-    return PackedConv(forward, back, geometry, way, shapes_of(arrays), scale)
-
-
-#: As many input channels count as few: their gradient takes another way.
-FEW_CHANNELS = 4
-
-
-def _backward_kernels(five: Array, geometry: Geometry) -> AnyKernels:
-    """Return the weights packed for the gradient of x."""
-    few = five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS
-    if few and geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1:
-        low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
-        in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
-        return FewChannelsKernels(np.ascontiguousarray(in_order), geometry.stride, geometry.dilation, low)
-    return Kernels(five, None, None, geometry.groups, True, _backward_windows(geometry, ONE, ONE)[1])
-
-
-def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
-    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
-    return inputs == 1 and groups > 1 and (groups == K or not channels_last)
+    return PackedConv(arrays, geometry, check_algorithm(name, algorithm, geometry), backward)
 
 
 def add_weight(da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Three, counts: Three, outputs: int) -> None:
@@ -183,13 +108,6 @@ def add_weight(da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Thre
         add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
     if geometry.flip:
         five += target[:, :, ::-1, ::-1, ::-1]
-
-
-def _backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:
-    """Return the sizes of what the gradient of x is computed for, x with a border that is no zeros, and the windows."""
-    if geometry.border == "zeros":
-        return sizes, geometry.transposed(sizes, counts)
-    return geometry.over_padded(sizes, counts)
 
 
 #: Options of `conv_forward` that were not given.
@@ -247,14 +165,20 @@ def conv_forward(
     return without_axes(_run(name, x, packed, number, scaled=True)[0], packed.geometry)
 
 
-def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool) -> tuple[Array, Array, Three]:
-    """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and the number of windows."""
+def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool) -> tuple[Array, Array, Three, bool]:
+    """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and counts and way of the plan."""
     geometry, (C, K) = packed.geometry, packed.channels
+    last = geometry.channels_last
     maps = as_maps(name, "x", x, packed.dtype, geometry, C)
-    counts, windows = packed.plan(name, sizes_of(maps, geometry.channels_last))
-    y = empty(maps_shape(len(maps), K, counts, geometry.channels_last), packed.dtype)
-    packed.forward.run(maps, y, windows, geometry.channels_last, activation, scaled)
-    return y, maps, counts
+    counts, windows, winograd = packed.plan(name, sizes_of(maps, last))
+    y = empty(maps_shape(len(maps), K, counts, last), packed.dtype)
+    if winograd:
+        packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
+        if scaled and packed.gain is not None:
+            y *= _per_map(packed.gain, last)
+    else:
+        packed.direct(False).run(maps, y, windows, last, activation, scaled)
+    return y, maps, counts, winograd
 
 
 def conv_vjp(
@@ -294,9 +218,9 @@ def conv_vjp(
     packed = _pack(name, weight, bias, gain, options, True)
     number = activation_number(name, activation)
     geometry = packed.geometry
-    h, maps, counts = _run(name, x, packed, number, scaled=packed.gain is None)
+    h, maps, counts, winograd = _run(name, x, packed, number, scaled=packed.gain is None)
     y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
-    saved = _Saved(packed, maps.copy(), counts, _kept(h, number, packed), number)
+    saved = _Saved(packed, maps.copy(), counts, winograd, _kept(h, number, packed), number)
     shape = without_axes(y, geometry).shape
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
@@ -323,6 +247,7 @@ class _Saved:
     packed: PackedConv
     x: Array
     counts: Three
+    winograd: bool
     h: Array | None
     activation: int
 
@@ -345,19 +270,33 @@ def _pull_back(saved: _Saved, dy: Array, sums: Grads) -> Array:
         da = target
     if "bias" in sums:
         add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
-    sizes = sizes_of(saved.x, last)
-    add_into(sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, sizes, saved.counts, len(grad)))
-    return _input_gradient(saved, da, sizes)
+    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
+    return _input_gradient(saved, da)
 
 
-def _input_gradient(saved: _Saved, da: Array, sizes: Three) -> Array:
+def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
+    """Add the gradient of the weight, from that of the sums, to a contiguous array."""
+    packed, geometry = saved.packed, saved.packed.geometry
+    if not saved.winograd:
+        add_weight(da, saved.x, grad, geometry, sizes_of(saved.x, geometry.channels_last), saved.counts, len(grad))
+        return
+    target = np.zeros_like(grad) if geometry.flip else grad
+    x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
+    packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last)
+    if geometry.flip:
+        grad += np.flip(target, tuple(range(2, grad.ndim)))
+
+
+def _input_gradient(saved: _Saved, da: Array) -> Array:
     """Return dx: the transposed convolution of da, its borders folded back."""
     packed, geometry = saved.packed, saved.packed.geometry
-    assert packed.backward is not None
     last, C = geometry.channels_last, packed.channels[0]
-    whole, windows = _backward_windows(geometry, sizes, saved.counts)
+    whole, windows = backward_windows(geometry, sizes_of(saved.x, last), saved.counts)
     dx = empty(maps_shape(len(da), C, whole, last), packed.dtype)
-    packed.backward.run(da, dx, windows, last, 0, False)
+    if saved.winograd:
+        packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
+    else:
+        packed.direct(True).run(da, dx, windows, last, 0, False)
     if geometry.border != "zeros":
         dx = fold_border(dx, geometry.pads, geometry.border, last)
     return without_axes(dx, geometry)

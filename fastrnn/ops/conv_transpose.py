@@ -14,6 +14,7 @@ from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn.ops._packed_conv import ONE, AnyKernels, is_depthwise
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
 from fastrnn.ops._spatial import (
     Array,
@@ -28,7 +29,7 @@ from fastrnn.ops._spatial import (
     with_axes,
     without_axes,
 )
-from fastrnn.ops.conv import ONE, AnyKernels, activation_number, add_into, add_weight, is_depthwise
+from fastrnn.ops.conv import activation_number, add_into, add_weight
 
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]

@@ -176,11 +176,10 @@ def check_winograd(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
                 given = (x, dy, weight, bias, np.zeros_like(dy), np.zeros_like(x), np.zeros_like(weight))
                 fenced = guard.copy(given)
                 for x, dy, weight, bias, y, dx, grad in (given, fenced):
-                    weights = WinogradWeights(weight, backward=True)
-                    pad = ((2, 2),) * len(kernel)
-                    weights.forward(x, y, pad, bias, "relu", channels_last)
-                    weights.backward_input(dy, dx, pad, channels_last)
-                    weights.add_weight_gradient(x, dy, grad, pad, channels_last)
+                    weights = WinogradWeights(weight, ((2, 2),) * len(kernel), backward=True)
+                    weights.run(x, y, bias, 1, channels_last)
+                    weights.run_backward(dy, dx, channels_last)
+                    weights.add_weight_gradient(x, dy, grad, channels_last)
                 assert_same_bits(fenced, given)
 
 

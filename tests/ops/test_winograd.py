@@ -10,7 +10,8 @@ from numeric import Array, random_arrays
 from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops, reference
-from fastrnn.ops._winograd import ACTIVATIONS, WinogradWeights, supported
+from fastrnn._kernels._conv import ACTIVATIONS
+from fastrnn.ops._winograd import WinogradWeights, supported
 
 # Relative rms error for up to 512 channels, random normal, against float64: what docs/performance.md states.
 RMS_BOUND = 1.2e-6
@@ -64,11 +65,10 @@ def data(rng: np.random.Generator, sizes: Sizes, dtype: Any) -> dict[str, Array]
     return random_arrays(rng, shapes, dtype)
 
 
-def wanted(arrays: dict[str, Array], sizes: Sizes, activation: str = "none") -> dict[str, Array]:
+def wanted(arrays: dict[str, Array], sizes: Sizes, activation: str | None = None) -> dict[str, Array]:
     """Return y, dx and dweight in float64; the gradients are of the convolution alone."""
     x, weight, bias, dy = (value.astype(np.float64) for value in arrays.values())
-    function = None if activation == "none" else activation
-    y = reference.conv_forward(x, weight, bias, padding=sizes.pad, activation=function)
+    y = reference.conv_forward(x, weight, bias, padding=sizes.pad, activation=activation)
     dx, grads = reference.conv_vjp(x, weight, padding=sizes.pad)[1](dy)
     return {"y": y, "dx": dx, "dweight": grads["weight"]}
 
@@ -79,17 +79,17 @@ def last(array: Array) -> Array:
 
 
 def results(
-    arrays: dict[str, Array], sizes: Sizes, activation: str = "none", channels_last: bool = False
+    arrays: dict[str, Array], sizes: Sizes, activation: str | None = None, channels_last: bool = False
 ) -> dict[str, Array]:
     """Return y, dx and dweight, channels first."""
-    weights = WinogradWeights(arrays["weight"], backward=True)
+    weights = WinogradWeights(arrays["weight"], sizes.pad, backward=True)
     x, dy = arrays["x"], arrays["dy"]
     if channels_last:
         x, dy = last(x), last(dy)
     y, dx, dweight = np.full_like(dy, np.nan), np.full_like(x, np.nan), np.zeros_like(arrays["weight"])
-    weights.forward(x, y, sizes.pad, arrays["bias"], activation, channels_last)
-    weights.backward_input(dy, dx, sizes.pad, channels_last)
-    weights.add_weight_gradient(x, dy, dweight, sizes.pad, channels_last)
+    weights.run(x, y, arrays["bias"], ACTIVATIONS.index(activation), channels_last)
+    weights.run_backward(dy, dx, channels_last)
+    weights.add_weight_gradient(x, dy, dweight, channels_last)
     if channels_last:
         y, dx = np.moveaxis(y, -1, 1), np.moveaxis(dx, -1, 1)
     return {"y": np.ascontiguousarray(y), "dx": np.ascontiguousarray(dx), "dweight": dweight}
@@ -108,15 +108,17 @@ def test_large_weights(sizes: Sizes, isa: str, rng: np.random.Generator) -> None
     arrays = data(rng, sizes, np.float32)
     got = results(arrays, sizes)
     assert_close("winograd", got, wanted(arrays, sizes))
-    ahead = WinogradWeights(arrays["weight"], backward=False)  # inference transforms the weights ahead
+    ahead = WinogradWeights(arrays["weight"], sizes.pad, backward=False)  # inference transforms the weights ahead
     y = np.empty_like(got["y"])
-    ahead.forward(arrays["x"], y, sizes.pad, arrays["bias"], "none", False)
+    ahead.run(arrays["x"], y, arrays["bias"], 0, False)
     assert_same_bits(y, got["y"])
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 @pytest.mark.parametrize("channels_last", [False, True], ids=["first", "last"])
-def test_activations(activation: str, channels_last: bool, isa: str, dtype: type, rng: np.random.Generator) -> None:
+def test_activations(
+    activation: str | None, channels_last: bool, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
     sizes = Sizes(2, 6, 19, (9, 7), (3, 3), ((1, 1), (1, 1)))
     arrays = data(rng, sizes, dtype)
     arrays["weight"] /= 8  # sums of order 1, as an activation is meant for
@@ -183,20 +185,60 @@ def test_gradient_is_added(isa: str, dtype: type, rng: np.random.Generator) -> N
     arrays = data(rng, sizes, dtype)
     once = results(arrays, sizes)["dweight"]
     grad = np.ones_like(once)
-    weights = WinogradWeights(arrays["weight"], backward=True)
-    weights.add_weight_gradient(arrays["x"], arrays["dy"], grad, sizes.pad, False)
+    weights = WinogradWeights(arrays["weight"], sizes.pad, backward=True)
+    weights.add_weight_gradient(arrays["x"], arrays["dy"], grad, False)
     assert_same_bits(grad, 1 + once)
 
 
-def test_weights_are_a_snapshot(isa: str, rng: np.random.Generator) -> None:
+def test_packed_weights_are_a_snapshot(isa: str, rng: np.random.Generator) -> None:
     for sizes in (CASES[1], LARGE[0]):
         arrays = data(rng, sizes, np.float32)
-        weights = WinogradWeights(arrays["weight"], backward=True)
-        before = results(arrays, sizes)["y"]
+        packed = ops.pack_conv(arrays["weight"], arrays["bias"], padding=sizes.pad, algorithm="winograd")
+        before = ops.conv_forward(arrays["x"], packed)
+        assert_same_bits(before, results(arrays, sizes)["y"])
+        packed = ops.pack_conv(arrays["weight"], arrays["bias"], padding=sizes.pad, algorithm="winograd")
         arrays["weight"][:] = np.nan
-        y = np.empty_like(before)
-        weights.forward(arrays["x"], y, sizes.pad, arrays["bias"], "none", False)
-        assert_same_bits(y, before)
+        arrays["bias"][:] = np.nan
+        assert_same_bits(ops.conv_forward(arrays["x"], packed), before)
+
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"activation": "tanh"},
+    {"layout": "NHWC", "activation": "relu", "flip": True},
+    {"flip": True, "padding": ((2, 0), (1, 3))},
+)
+
+
+@pytest.mark.parametrize("gain", [False, True], ids=["", "gain"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_convolution_by_winograd(
+    options: dict[str, Any], gain: bool, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
+    """The operation with every option that the algorithm does not see, and all gradients."""
+    last = options.get("layout") == "NHWC"
+    shapes = {"x": (2, 9, 11, 5) if last else (2, 5, 9, 11), "weight": (7, 5, 3, 4), "bias": (7,), "gain": (7,)}
+    arrays = random_arrays(rng, shapes, dtype)
+    if not gain:
+        del arrays["gain"]
+    arrays["weight"] /= 8
+    exact = {name: array.astype(np.float64) for name, array in arrays.items()}
+    y, pull_exactly = reference.conv_vjp(**exact, **options)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    got, pull = ops.conv_vjp(**arrays, **options, algorithm="winograd")
+    assert_close("winograd", got, y)
+    dx, grads = pull(dy)
+    exact_dx, exact_grads = pull_exactly(dy.astype(np.float64))
+    assert_close("winograd", {"dx": dx, **grads}, {"dx": exact_dx, **exact_grads})
+
+
+def test_small_maps_run_directly_by_themselves(isa: str, rng: np.random.Generator) -> None:
+    """What "auto" does depends on channels and sizes, not on the batch."""
+    arrays = random_arrays(rng, {"weight": (32, 32, 3, 3), "small": (2, 32, 2, 9), "large": (2, 32, 8, 9)}, np.float32)
+    packed = ops.pack_conv(arrays["weight"], padding=1)
+    for name, algorithm in (("small", "direct"), ("large", "winograd")):
+        for x in (arrays[name], arrays[name][:1]):
+            wanted = ops.conv_forward(x, arrays["weight"], padding=1, algorithm=algorithm)
+            assert_same_bits(ops.conv_forward(x, packed), wanted)
 
 
 def test_supported() -> None:

@@ -1,0 +1,144 @@
+"""The weights of a convolution in the kernels' layouts, one for each algorithm and direction that is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn._kernels._conv import Kernels
+from fastrnn._kernels._conv_few import FewChannelsKernels
+from fastrnn._kernels._depthwise import DepthwiseKernels
+from fastrnn._kernels._windows import Windows
+from fastrnn.ops._conv_algorithm import prefers_winograd
+from fastrnn.ops._recurrent import shapes_of
+from fastrnn.ops._spatial import Geometry, Three
+from fastrnn.ops._winograd import WinogradWeights
+
+Array = NDArray[Any]
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels | FewChannelsKernels
+
+__all__ = ["ONE", "AnyKernels", "PackedConv", "backward_windows", "is_depthwise"]
+
+ONE: Three = (1, 1, 1)
+#: Sizes of maps that a packed convolution remembers.
+MOST_PLANS = 16
+#: As many input channels count as few: their gradient takes another way.
+FEW_CHANNELS = 4
+
+#: Number of windows, the windows, and whether Winograd's algorithm runs over them.
+Plan: TypeAlias = tuple[Three, Windows, bool]
+
+
+class PackedConv:
+    """The weights of a convolution as the kernels read them: a snapshot, accepted in place of `weight`.
+
+    It holds the options that the packing depends on; a call may not give others. Where the sizes of the maps decide between
+    algorithms, the weights are packed at the first call.
+
+    Parameters
+    ----------
+    arrays : weight (K, C/groups, *kernel), bias and gain (K,), those that there are; C-contiguous
+    algorithm : of `check_algorithm`
+    backward : bool. Whether gradients will be asked for.
+    """
+
+    __slots__ = ("_arrays", "_direct", "_dtype", "_plans", "_winograd", "algorithm", "backward", "geometry", "shapes")
+
+    def __init__(self, arrays: dict[str, Array], geometry: Geometry, algorithm: str, backward: bool) -> None:
+        self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
+        self.shapes, self._dtype = shapes_of(arrays), arrays["weight"].dtype
+        self._arrays = dict(arrays)
+        self._plans: dict[Three, Plan] = {}
+        self._direct: dict[bool, AnyKernels] = {}
+        self._winograd: WinogradWeights | None = None
+        if algorithm != "direct":
+            self._arrays["weight"] = arrays["weight"].copy()
+            return
+        self.direct(False)
+        if backward:
+            self.direct(True)
+        del self._arrays["weight"]  # the caller's, who may change it
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the element type."""
+        return self._dtype
+
+    @property
+    def gain(self) -> Array | None:
+        """Return the factor of each map, if there is one."""
+        return self._arrays.get("gain")
+
+    @property
+    def bias(self) -> Array | None:
+        """Return the bias, if there is one."""
+        return self._arrays.get("bias")
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Return C and K."""
+        K, per_group, *_ = self.shapes["weight"]
+        return per_group * self.geometry.groups, K
+
+    def plan(self, name: str, sizes: Three) -> Plan:
+        """Return how to run over maps of these sizes; refuse maps that are too small."""
+        plan = self._plans.get(sizes)
+        if plan is None:
+            counts = self.geometry.counts(name, sizes)
+            winograd = prefers_winograd(self.algorithm, self.geometry, *self.channels, counts)
+            plan = counts, self.geometry.windows(sizes, counts), winograd
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
+            self._plans[sizes] = plan
+        return plan
+
+    def direct(self, backward: bool) -> AnyKernels:
+        """Return the kernels of the direct algorithm, for y or for dx."""
+        kernels = self._direct.get(backward)
+        if kernels is None:
+            geometry, weight = self.geometry, self._arrays["weight"]
+            five = weight.reshape(*weight.shape[:2], *geometry.kernel)
+            make = _backward_kernels if backward else _forward_kernels
+            kernels = self._direct[backward] = make(five, self.bias, self.gain, geometry)
+        return kernels
+
+    def winograd(self) -> WinogradWeights:
+        """Return the weights for Winograd's algorithm, for y and for dx."""
+        if self._winograd is None:
+            weight, S = self._arrays["weight"], self.geometry.S
+            if self.geometry.flip:
+                weight = np.ascontiguousarray(np.flip(weight, tuple(range(2, 2 + S))))
+            self._winograd = WinogradWeights(weight, self.geometry.pads[3 - S :], backward=self.backward)
+        return self._winograd
+
+
+def _forward_kernels(five: Array, bias: Array | None, gain: Array | None, geometry: Geometry) -> AnyKernels:
+    if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
+        return DepthwiseKernels(five, bias, gain, geometry.channels_last)
+    return Kernels(five, bias, gain, geometry.groups, False, geometry.windows(geometry.kernel, ONE))
+
+
+def _backward_kernels(five: Array, bias: Array | None, gain: Array | None, geometry: Geometry) -> AnyKernels:
+    """Return the weights packed for the gradient of x; bias and gain have no part in it."""
+    if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
+        return DepthwiseKernels(five, None, None, geometry.channels_last)
+    few = five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS
+    if few and geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1:
+        low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
+        in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
+        return FewChannelsKernels(np.ascontiguousarray(in_order), geometry.stride, geometry.dilation, low)
+    return Kernels(five, None, None, geometry.groups, True, backward_windows(geometry, ONE, ONE)[1])
+
+
+def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
+    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
+    return inputs == 1 and groups > 1 and (groups == K or not channels_last)
+
+
+def backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:
+    """Return the sizes of what the gradient of x is computed for, x with a border that is no zeros, and the windows."""
+    if geometry.border == "zeros":
+        return sizes, geometry.transposed(sizes, counts)
+    return geometry.over_padded(sizes, counts)
