@@ -11,13 +11,14 @@ import math
 from fastrnn._checks import choice
 from fastrnn.errors import ArgumentError
 from fastrnn.ops._spatial import Geometry, Three
-from fastrnn.ops._winograd import supported
+from fastrnn.ops._winograd import supported, tiles_and_products
 
 __all__ = ["ALGORITHMS", "check_algorithm", "prefers_winograd"]
 
 ALGORITHMS = ("auto", "direct", "winograd")
-#: Below these a transform is not paid for; docs/performance.md has the measurements.
-LEAST_CHANNELS, LEAST_UNITS, LEAST_OUTPUTS = 16, 16, 3
+#: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
+#: maps, on two axes each with the tiles of a map.
+LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
 
 
 def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
@@ -50,5 +51,8 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     """Return whether C maps go to K of these sizes by Winograd's algorithm; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
-    least = min(counts[3 - geometry.S :])
-    return C >= LEAST_CHANNELS and K >= LEAST_UNITS and least >= LEAST_OUTPUTS and math.prod(counts) >= 9
+    S = geometry.S
+    tiles, products = tiles_and_products(geometry.kernel[3 - S :], counts[3 - S :])
+    saving = math.prod(counts) * math.prod(geometry.kernel) / max(products, 1)
+    pairs = C * K * (tiles if S == 2 else 1)
+    return saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS and pairs >= LEAST_PAIRS

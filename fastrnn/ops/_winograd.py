@@ -33,6 +33,20 @@ def supported(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[
     return plain and _tiles(kernel) is not None
 
 
+def tiles_and_products(kernel: tuple[int, ...], counts: tuple[int, ...]) -> tuple[int, int]:
+    """Return the number of tiles over so many outputs, and their products of one channel and one unit."""
+    tiles, products = 1, 1
+    axes = _tiles(kernel)
+    assert axes is not None
+    for taps, count, (points, outputs) in zip(kernel, counts, axes, strict=True):
+        here = -(-count // outputs)
+        edges = -count % 4 if kernel == (3, 3) else 0  # tiles of 3 outputs and 5 points, if only such make up the rest
+        tiles *= here
+        pieces = -(-taps // (points + 1 - outputs))
+        products *= pieces * (points * here - (edges if 3 * edges <= count else 0))
+    return tiles, products
+
+
 class WinogradWeights:
     """Transformed weights: a snapshot, for the instruction set in use.
 
