@@ -140,6 +140,24 @@ typedef struct fr_conv {
     const ptrdiff_t *c_row;
 } fr_conv;
 
+// With the pixels in the lanes, for vectors v of pixels and maps u of tiles first_tile..end_tile-1:
+//   y[u*y_stride + to[v] + lane] = gain[u] * act(bias[u] + sum over k, in order, of weight(u, k) * x[offset[k] + from[v] + lane])
+// Maps are spread evenly over tiles of at most `tile_rows`, larger ones first; weights lie [tile][k][map of the tile]. `lanes` of
+// each vector are pixels: x is read in all lanes, y written in those. Vectors may overlap.
+typedef struct fr_plane_conv {
+    ptrdiff_t units, first_tile, end_tile;
+    ptrdiff_t taps, vectors, lanes;
+    const void *x;
+    const ptrdiff_t *offset;     // [taps]
+    const ptrdiff_t *from, *to;  // [vectors]
+    const void *weight;
+    const void *bias;  // [units], NULL: zeros
+    const void *gain;  // [units], NULL: none
+    int activation;
+    void *y;
+    ptrdiff_t y_stride;
+} fr_plane_conv;
+
 // A matrix on its way to another place, past an activation and a factor for each column; gain NULL: none.
 typedef struct fr_turn {
     ptrdiff_t rows, columns;
@@ -337,4 +355,5 @@ typedef struct fr_kernels {
     void (*winograd_output)(const fr_winograd *);                   // maps = activation(A^T tiles A + bias)
     void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
     void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
+    void (*plane_conv)(const fr_plane_conv *);
 } fr_kernels;

@@ -8,13 +8,14 @@ for the results of phases, and 24 bytes a tap.
 
 cimport cython
 cimport numpy as cnp
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastrnn._kernels._band cimport Maps
 from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_kernels, fr_map_conv, fr_pixel_conv, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._padding cimport pad_row
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 from fastrnn._kernels._windows cimport (ZEROS, Axis, Blocks, Range, Taps, Windows, box_of, cut, extent, inputs_of,
                                         outputs_in_phase, phases_of, place_of, taps_of)
@@ -49,48 +50,9 @@ cdef struct Copy:
     ptrdiff_t part  # length of a row's part
 
 
-cdef void copy_row(const Call *s, const char *row, Range places, ptrdiff_t part, char *to) noexcept nogil:
-    cdef const Axis *axis = &s.axis[2]
-    cdef ptrdiff_t first = min(max(places.first, <ptrdiff_t> 0), places.end), end = max(min(places.end, axis.source), first)
-    cdef ptrdiff_t place, source, at
-    if axis.step == 1:
-        memcpy(to + (first - places.first) * s.itemsize, row + first * s.itemsize, (end - first) * s.itemsize)
-    elif s.itemsize == 4:
-        split_row(<const float *> row, places.first, first, end, axis.step, part, <float *> to)
-    else:
-        split_row(<const double *> row, places.first, first, end, axis.step, part, <double *> to)
-    place = places.first
-    while place < places.end:
-        if place == first and end > first:
-            place = end
-            continue
-        at = (place - places.first) % axis.step * part + (place - places.first) // axis.step
-        source = place_of(axis, place)
-        if source < 0:
-            memset(to + at * s.itemsize, 0, s.itemsize)
-        else:
-            memcpy(to + at * s.itemsize, row + source * s.itemsize, s.itemsize)
-        place += 1
-
-
 ctypedef fused real:
     float
     double
-
-
-cdef void split_row(const real *row, ptrdiff_t start, ptrdiff_t first, ptrdiff_t end, ptrdiff_t step, ptrdiff_t part,
-                    real *to) noexcept nogil:
-    """Places first..end-1, those that lie a step apart side by side."""
-    cdef ptrdiff_t phase, place, at
-    for phase in range(step):
-        place = first + (start + phase - first) % step
-        if place < first:
-            place += step
-        at = (place - start) % step * part + (place - start) // step
-        while place < end:
-            to[at] = row[place]
-            at += 1
-            place += step
 
 
 cdef void copy_map(const Call *s, const char *map, const Range *box, char *memory, Copy *copy) noexcept nogil:
@@ -130,7 +92,7 @@ cdef void copy_map(const Call *s, const char *map, const Range *box, char *memor
                                                         + places[2].first + left) * s.itemsize,
                                    s.x.place_stride[1], to, copy.place_stride[1], left, right)
             else:
-                copy_row(s, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize, places[2],
+                pad_row(s.axis + 2, s.itemsize, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize, places[2],
                          copy.part, to)
             h += rows
 

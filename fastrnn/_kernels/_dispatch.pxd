@@ -187,6 +187,20 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t point_stride
         void *scratch
 
+    ctypedef struct fr_plane_conv:
+        ptrdiff_t units, first_tile, end_tile
+        ptrdiff_t taps, vectors, lanes
+        const void *x
+        const ptrdiff_t *offset
+        const ptrdiff_t *from_ "from"
+        const ptrdiff_t *to
+        const void *weight
+        const void *bias
+        const void *gain
+        int activation
+        void *y
+        ptrdiff_t y_stride
+
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -235,6 +249,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*winograd_output)(const fr_winograd *) noexcept nogil
         void (*winograd_weights)(const fr_winograd_weights *) noexcept nogil
         void (*winograd_weight_gradient)(const fr_winograd_weights *) noexcept nogil
+        void (*plane_conv)(const fr_plane_conv *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from fastrnn._kernels._conv import Kernels
 from fastrnn._kernels._conv_few import FewChannelsKernels
 from fastrnn._kernels._depthwise import DepthwiseKernels
+from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn._kernels._windows import Windows
-from fastrnn.ops._conv_algorithm import prefers_winograd
+from fastrnn.ops._conv_algorithm import prefers_planes, prefers_winograd
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
 
 Array = NDArray[Any]
-AnyKernels: TypeAlias = Kernels | DepthwiseKernels | FewChannelsKernels
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels | FewChannelsKernels | PlaneKernels
 
 __all__ = ["ONE", "AnyKernels", "PackedConv", "backward_windows", "is_depthwise"]
 
@@ -27,8 +28,15 @@ MOST_PLANS = 16
 #: As many input channels count as few: their gradient takes another way.
 FEW_CHANNELS = 4
 
-#: Number of windows, the windows, and whether Winograd's algorithm runs over them.
-Plan: TypeAlias = tuple[Three, Windows, bool]
+
+class Plan(NamedTuple):
+    """How to run over maps of one size: the number of windows, the windows, and which kernels for y and for dx."""
+
+    counts: Three
+    windows: Windows
+    winograd: bool
+    planes: bool
+    planes_back: bool
 
 
 class PackedConv:
@@ -44,21 +52,34 @@ class PackedConv:
     backward : bool. Whether gradients will be asked for.
     """
 
-    __slots__ = ("_arrays", "_direct", "_dtype", "_plans", "_winograd", "algorithm", "backward", "geometry", "shapes")
+    __slots__ = (
+        "_arrays",
+        "_depthwise",
+        "_direct",
+        "_dtype",
+        "_plans",
+        "_winograd",
+        "algorithm",
+        "backward",
+        "geometry",
+        "shapes",
+    )
 
     def __init__(self, arrays: dict[str, Array], geometry: Geometry, algorithm: str, backward: bool) -> None:
         self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
         self.shapes, self._dtype = shapes_of(arrays), arrays["weight"].dtype
         self._arrays = dict(arrays)
         self._plans: dict[Three, Plan] = {}
-        self._direct: dict[bool, AnyKernels] = {}
+        self._direct: dict[tuple[bool, bool], AnyKernels] = {}
         self._winograd: WinogradWeights | None = None
-        if algorithm != "direct":
+        K, inputs = arrays["weight"].shape[:2]
+        self._depthwise = is_depthwise(inputs, geometry.groups, K, geometry.channels_last)
+        if algorithm != "direct" or not (self._depthwise or geometry.channels_last):
             self._arrays["weight"] = arrays["weight"].copy()
             return
-        self.direct(False)
+        self.direct(False, False)
         if backward:
-            self.direct(True)
+            self.direct(True, False)
         del self._arrays["weight"]  # the caller's, who may change it
 
     @property
@@ -86,22 +107,31 @@ class PackedConv:
         """Return how to run over maps of these sizes; refuse maps that are too small."""
         plan = self._plans.get(sizes)
         if plan is None:
-            counts = self.geometry.counts(name, sizes)
-            winograd = prefers_winograd(self.algorithm, self.geometry, *self.channels, counts)
-            plan = counts, self.geometry.windows(sizes, counts), winograd
+            plan = self._make_plan(name, sizes)
             if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
             self._plans[sizes] = plan
         return plan
 
-    def direct(self, backward: bool) -> AnyKernels:
+    def _make_plan(self, name: str, sizes: Three) -> Plan:
+        geometry, (C, K) = self.geometry, self.channels
+        counts = geometry.counts(name, sizes)
+        winograd = prefers_winograd(self.algorithm, geometry, C, K, counts)
+        width = lanes(self.dtype.itemsize)
+        planes, planes_back = (
+            not winograd and not self._depthwise and prefers_planes(geometry, C, K, over, width, backward=backward)
+            for over, backward in ((counts, False), (sizes, True))
+        )
+        return Plan(counts, geometry.windows(sizes, counts), winograd, planes, planes_back)
+
+    def direct(self, backward: bool, planes: bool) -> AnyKernels:
         """Return the kernels of the direct algorithm, for y or for dx."""
-        kernels = self._direct.get(backward)
+        kernels = self._direct.get((backward, planes))
         if kernels is None:
             geometry, weight = self.geometry, self._arrays["weight"]
             five = weight.reshape(*weight.shape[:2], *geometry.kernel)
             make = _backward_kernels if backward else _forward_kernels
-            kernels = self._direct[backward] = make(five, self.bias, self.gain, geometry)
+            kernels = self._direct[backward, planes] = make(five, self.bias, self.gain, geometry, planes)
         return kernels
 
     def winograd(self) -> WinogradWeights:
@@ -114,22 +144,28 @@ class PackedConv:
         return self._winograd
 
 
-def _forward_kernels(five: Array, bias: Array | None, gain: Array | None, geometry: Geometry) -> AnyKernels:
+def _forward_kernels(
+    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, planes: bool
+) -> AnyKernels:
     if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
         return DepthwiseKernels(five, bias, gain, geometry.channels_last)
-    return Kernels(five, bias, gain, geometry.groups, False, geometry.windows(geometry.kernel, ONE))
+    windows = geometry.windows(geometry.kernel, ONE)
+    return (PlaneKernels if planes else Kernels)(five, bias, gain, geometry.groups, False, windows)
 
 
-def _backward_kernels(five: Array, bias: Array | None, gain: Array | None, geometry: Geometry) -> AnyKernels:
+def _backward_kernels(
+    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, planes: bool
+) -> AnyKernels:
     """Return the weights packed for the gradient of x; bias and gain have no part in it."""
     if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
         return DepthwiseKernels(five, None, None, geometry.channels_last)
-    few = five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS
+    few = five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS and not planes
     if few and geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1:
         low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
         in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
         return FewChannelsKernels(np.ascontiguousarray(in_order), geometry.stride, geometry.dilation, low)
-    return Kernels(five, None, None, geometry.groups, True, backward_windows(geometry, ONE, ONE)[1])
+    windows = backward_windows(geometry, ONE, ONE)[1]
+    return (PlaneKernels if planes else Kernels)(five, None, None, geometry.groups, True, windows)
 
 
 def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:

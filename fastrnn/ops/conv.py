@@ -15,7 +15,7 @@ from fastrnn._kernels._depthwise import add_depthwise_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import check_algorithm
-from fastrnn.ops._packed_conv import PackedConv, backward_windows, is_depthwise
+from fastrnn.ops._packed_conv import PackedConv, Plan, backward_windows, is_depthwise
 from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,
@@ -165,20 +165,20 @@ def conv_forward(
     return without_axes(_run(name, x, packed, number, scaled=True)[0], packed.geometry)
 
 
-def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool) -> tuple[Array, Array, Three, bool]:
-    """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and counts and way of the plan."""
+def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool) -> tuple[Array, Array, Plan]:
+    """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and the plan."""
     geometry, (C, K) = packed.geometry, packed.channels
     last = geometry.channels_last
     maps = as_maps(name, "x", x, packed.dtype, geometry, C)
-    counts, windows, winograd = packed.plan(name, sizes_of(maps, last))
-    y = empty(maps_shape(len(maps), K, counts, last), packed.dtype)
-    if winograd:
+    plan = packed.plan(name, sizes_of(maps, last))
+    y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
+    if plan.winograd:
         packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
         if scaled and packed.gain is not None:
             y *= _per_map(packed.gain, last)
     else:
-        packed.direct(False).run(maps, y, windows, last, activation, scaled)
-    return y, maps, counts, winograd
+        packed.direct(False, plan.planes).run(maps, y, plan.windows, last, activation, scaled)
+    return y, maps, plan
 
 
 def conv_vjp(
@@ -218,9 +218,9 @@ def conv_vjp(
     packed = _pack(name, weight, bias, gain, options, True)
     number = activation_number(name, activation)
     geometry = packed.geometry
-    h, maps, counts, winograd = _run(name, x, packed, number, scaled=packed.gain is None)
+    h, maps, plan = _run(name, x, packed, number, scaled=packed.gain is None)
     y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
-    saved = _Saved(packed, maps.copy(), counts, winograd, _kept(h, number, packed), number)
+    saved = _Saved(packed, maps.copy(), plan, _kept(h, number, packed), number)
     shape = without_axes(y, geometry).shape
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
@@ -246,8 +246,7 @@ class _Saved:
 
     packed: PackedConv
     x: Array
-    counts: Three
-    winograd: bool
+    plan: Plan
     h: Array | None
     activation: int
 
@@ -277,8 +276,8 @@ def _pull_back(saved: _Saved, dy: Array, sums: Grads) -> Array:
 def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
     """Add the gradient of the weight, from that of the sums, to a contiguous array."""
     packed, geometry = saved.packed, saved.packed.geometry
-    if not saved.winograd:
-        add_weight(da, saved.x, grad, geometry, sizes_of(saved.x, geometry.channels_last), saved.counts, len(grad))
+    if not saved.plan.winograd:
+        add_weight(da, saved.x, grad, geometry, sizes_of(saved.x, geometry.channels_last), saved.plan.counts, len(grad))
         return
     target = np.zeros_like(grad) if geometry.flip else grad
     x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
@@ -291,12 +290,12 @@ def _input_gradient(saved: _Saved, da: Array) -> Array:
     """Return dx: the transposed convolution of da, its borders folded back."""
     packed, geometry = saved.packed, saved.packed.geometry
     last, C = geometry.channels_last, packed.channels[0]
-    whole, windows = backward_windows(geometry, sizes_of(saved.x, last), saved.counts)
+    whole, windows = backward_windows(geometry, sizes_of(saved.x, last), saved.plan.counts)
     dx = empty(maps_shape(len(da), C, whole, last), packed.dtype)
-    if saved.winograd:
+    if saved.plan.winograd:
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
-        packed.direct(True).run(da, dx, windows, last, 0, False)
+        packed.direct(True, saved.plan.planes_back).run(da, dx, windows, last, 0, False)
     if geometry.border != "zeros":
         dx = fold_border(dx, geometry.pads, geometry.border, last)
     return without_axes(dx, geometry)

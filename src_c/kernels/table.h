@@ -17,6 +17,7 @@
 #include "time_pool.h"
 #include "winograd.h"
 #include "winograd_weights.h"
+#include "plane_conv.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -70,4 +71,5 @@ const fr_kernels FR_NAME(table) = {
     .winograd_output = FR_NAME(winograd_output),
     .winograd_weights = FR_NAME(winograd_weights),
     .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
+    .plane_conv = FR_NAME(plane_conv),
 };

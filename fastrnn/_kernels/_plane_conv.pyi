@@ -1,0 +1,26 @@
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn._kernels._windows import Windows
+
+_Array = NDArray[Any]
+
+def lanes(itemsize: int) -> int: ...
+
+@final
+class PlaneKernels:
+    dtype: np.dtype[Any]
+    def __init__(
+        self,
+        weight: _Array,
+        bias: _Array | None,
+        gain: _Array | None,
+        groups: int,
+        turned: bool,
+        windows: Windows,
+    ) -> None: ...
+    def run(
+        self, x: _Array, y: _Array, windows: Windows, channels_last: bool, activation: int, scaled: bool
+    ) -> None: ...

@@ -1,0 +1,79 @@
+// A convolution with the channels first and the pixels in the lanes: a tile of outputs is a few maps by a few vectors of pixels,
+// and nothing is transposed.
+#pragma once
+
+#include "depthwise.h"
+
+// clang-format off
+// Maps unit..unit+mr-1 of the vectors v..v+nv-1.
+FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, const int mr, const int nv) {
+    tile acc;
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+        const vec start = g->bias ? vbroadcast((const real *)g->bias + unit + i) : vzero();
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = start;
+    }
+    const real *a = (const real *)g->weight + unit * g->taps, *x = g->x;
+    const real *from[FR_SLOTS];
+    FR_UNROLL(4) for (int j = 0; j < nv; ++j) from[j] = x + g->from[v + j];
+    for (ptrdiff_t k = 0; k < g->taps; ++k, a += mr) {
+        const ptrdiff_t at = g->offset[k];
+        vec b[FR_SLOTS];
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
+            b[j] = vload(from[j] + at);
+            if (mr > 1) vpin(&b[j]);
+        }
+        FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+            vec w = vbroadcast(a + i);
+            if (nv > 1) vpin(&w);
+            FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = vfma(w, b[j], acc[i][j]);
+        }
+    }
+    if (g->activation || g->gain) {
+        FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+            const real *gain = g->gain ? (const real *)g->gain + unit + i : NULL;
+            FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = finished(acc[i][j], g->activation, gain);
+        }
+    }
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+        real *y = (real *)g->y + (unit + i) * g->y_stride;
+        FR_UNROLL(4) for (int j = 0; j < nv; ++j) vstore_lanes(y + g->to[v + j], acc[i][j], g->lanes);
+    }
+}
+// clang-format on
+
+typedef void plane_tile_fn(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v);
+
+#define FR_PLANE_TILE(mr, nv)                                                                              \
+    static FR_NOINLINE void plane_tile_##mr##_##nv(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v) { \
+        if (mr <= FR_MAX_ROWS) plane_tile(g, unit, v, mr, nv);                                             \
+    }
+#define FR_PLANE_TILES(nv) \
+    FR_PLANE_TILE(1, nv)   \
+    FR_PLANE_TILE(2, nv)   \
+    FR_PLANE_TILE(3, nv)   \
+    FR_PLANE_TILE(4, nv)   \
+    FR_PLANE_TILE(5, nv)   \
+    FR_PLANE_TILE(6, nv)
+FR_PLANE_TILES(1)
+FR_PLANE_TILES(2)
+FR_PLANE_TILES(3)
+FR_PLANE_TILES(4)
+
+#define FR_PLANE_ROW(nv)                                                                                  \
+    {                                                                                                     \
+        plane_tile_1_##nv, plane_tile_2_##nv, plane_tile_3_##nv, plane_tile_4_##nv, plane_tile_5_##nv,    \
+            plane_tile_6_##nv                                                                             \
+    }
+static plane_tile_fn *const plane_tiles[FR_SLOTS][6] = {FR_PLANE_ROW(1), FR_PLANE_ROW(2), FR_PLANE_ROW(3), FR_PLANE_ROW(4)};
+
+// The tiles of one group of vectors follow each other: what they read of x is then in the first-level cache.
+static void FR_NAME(plane_conv)(const fr_plane_conv *g) {
+    const ptrdiff_t tiles = (g->units + FR_MAX_ROWS - 1) / FR_MAX_ROWS, height = g->units / tiles, taller = g->units % tiles;
+    const ptrdiff_t groups = (g->vectors + FR_SLOTS - 1) / FR_SLOTS;
+    for (ptrdiff_t group = 0; group < groups; ++group) {
+        const ptrdiff_t v = g->vectors * group / groups, nv = g->vectors * (group + 1) / groups - v;
+        plane_tile_fn *const *shapes = plane_tiles[nv - 1];
+        for (ptrdiff_t t = g->first_tile; t < g->end_tile; ++t)
+            shapes[height + (t < taller) - 1](g, t * height + (t < taller ? t : taller), v);
+    }
+}
