@@ -75,7 +75,8 @@ cdef ptrdiff_t taps_of(const Axis *axis) noexcept nogil:
 
 cdef ptrdiff_t extent(const Axis *axis, ptrdiff_t outputs) noexcept nogil:
     """No `outputs` neighbours read more places of the input than this."""
-    return ((outputs - 1) // axis.spread + 1) * axis.step + axis.reach
+    # Outputs of several phases may start in the middle of them, one step apart.
+    return ((outputs - 1) // axis.spread + (axis.spread > 1)) * axis.step + axis.reach
 
 
 cdef Range outputs_in_phase(const Axis *axis, Range outputs, ptrdiff_t phase) noexcept nogil:
