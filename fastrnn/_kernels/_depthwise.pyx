@@ -92,8 +92,8 @@ cdef void copy_map(const Call *s, const char *map, const Range *box, char *memor
                                                         + places[2].first + left) * s.itemsize,
                                    s.x.place_stride[1], to, copy.place_stride[1], left, right)
             else:
-                pad_row(s.axis + 2, s.itemsize, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize, places[2],
-                         copy.part, to)
+                pad_row(s.axis + 2, s.itemsize, map + (from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize,
+                        places[2], copy.part, to)
             h += rows
 
 

@@ -2,8 +2,8 @@
 
 For a few rows of outputs, what they read of all channels is copied to a band [row][channel][place], padded, with places a stride
 apart side by side; where nothing is outside and nothing skipped, the maps themselves serve. Then tiles of a few maps by four
-vectors of pixels are summed in the order (tap, channel) of `_conv`, so that both give the same bits. It serves windows whose outputs
-do not lie apart along a row: every forward pass, and gradients of the input of stride 1.
+vectors of pixels are summed in the order (tap, channel) of `_conv`, so that both give the same bits. It serves windows whose
+outputs do not lie apart along a row: every forward pass, and gradients of the input of stride 1.
 
 Workspace of a thread: a band of at most BAND_BYTES, or what one output row reads if that is more, and tables of 8 bytes a product
 of one output and 16 a vector.
@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn._kernels._band cimport Maps
 from fastrnn._kernels._conv cimport describe_maps
-from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_kernels, fr_plane_conv, kernels_for
+from fastrnn._kernels._dispatch cimport fr_kernels, fr_plane_conv, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._padding cimport pad_row
@@ -54,11 +54,11 @@ cdef void fill_offsets(const Planes *s, ptrdiff_t *offset) noexcept nogil:
     cdef const Taps *d = s.axis[0].taps
     cdef const Taps *h = s.axis[1].taps
     cdef const Taps *w = s.axis[2].taps
-    cdef ptrdiff_t i, j, l, c, place, count = 0
+    cdef ptrdiff_t i, j, t, c, place, count = 0
     for i in range(d.count):
         for j in range(h.count):
-            for l in range(w.count):
-                place = l * w.pace
+            for t in range(w.count):
+                place = t * w.pace
                 for c in range(s.inputs):
                     if s.borrowed:
                         offset[count] = c * s.x.channel_stride
@@ -95,7 +95,8 @@ cdef void fill_rows(const Planes *s, ptrdiff_t n, ptrdiff_t depth, Range rows, c
                 pad_row(&axis[2], s.itemsize, row + c * s.x.channel_stride * s.itemsize, places, s.part, to + c * size)
 
 
-cdef void fill_vectors(const Planes *s, ptrdiff_t row, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *from_, ptrdiff_t *to) noexcept nogil:
+cdef void fill_vectors(const Planes *s, ptrdiff_t row, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *from_,
+                       ptrdiff_t *to) noexcept nogil:
     """Where vectors first..end-1 of the rows from number `row` on start in the band and in the maps of y; the last of a row may
     overlap the one before."""
     cdef ptrdiff_t width = s.kernels.width, across = ceil_div(s.columns, width), last = max(<ptrdiff_t> 0, s.columns - width), v, at

@@ -99,9 +99,9 @@ FR_INLINE void gather_some(const fr_pool *s, const pool_sources *from, const int
 // Up to three sources; a single one, where windows do not overlap, has code of its own.
 FR_INLINE void gather_sources(const fr_pool *s, const pool_sources *from, real *dx, int add, const int stride,
                               const int kernel, const int kind) {
-    if (kind == GATHER_WIDE || stride == 0) gather_some(s, from, 0, dx, add, stride, kernel, kind);
-    else if (from->count == 1) gather_some(s, from, 1, dx, add, stride, kernel, kind);
-    else if (from->count == 2 && stride == 2) gather_some(s, from, 2, dx, add, stride, kernel, kind);
+    const int narrow = kind != GATHER_WIDE && stride != 0;
+    if (narrow && from->count == 1) gather_some(s, from, 1, dx, add, stride, kernel, kind);
+    else if (narrow && from->count == 2 && stride == 2) gather_some(s, from, 2, dx, add, stride, kernel, kind);
     else gather_some(s, from, 0, dx, add, stride, kernel, kind);
 }
 

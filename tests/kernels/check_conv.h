@@ -42,6 +42,46 @@ static void check_conv(ptrdiff_t count, int vectors, ptrdiff_t length, int resum
     free(a), free(b), free(bias), free(c), free(before);
 }
 
+// `units` maps, `vectors` vectors with their last ones overlapping, four taps.
+static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
+    enum { TAPS = 4, MOST = 8 };
+    const ptrdiff_t tiles = (units + K->tile_rows - 1) / K->tile_rows, height = units / tiles, taller = units % tiles;
+    const ptrdiff_t offset[TAPS] = {0, 5, 1, 3}, size = vectors * K->width;
+    ptrdiff_t from[MOST], to[MOST];
+    for (ptrdiff_t v = 0; v < vectors; ++v) from[v] = to[v] = v * K->width - (v == vectors - 1 && v > 0);
+    void *x = filled(size + 5), *weight = filled(units * TAPS), *bias = filled(units), *gain = filled(units),
+         *y = filled((units - 1) * (size + 1) + to[vectors - 1] + lanes);
+    K->plane_conv(&(fr_plane_conv){.units = units,
+                                   .end_tile = tiles,
+                                   .taps = TAPS,
+                                   .vectors = vectors,
+                                   .lanes = lanes,
+                                   .x = x,
+                                   .offset = offset,
+                                   .from = from,
+                                   .to = to,
+                                   .weight = weight,
+                                   .bias = units % 2 ? bias : NULL,
+                                   .gain = units % 3 ? gain : NULL,
+                                   .activation = FR_RELU,
+                                   .y = y,
+                                   .y_stride = size + 1});
+    for (ptrdiff_t t = 0, u = 0; t < tiles; ++t) {
+        const ptrdiff_t mr = height + (t < taller), first = u;
+        for (; u < first + mr; ++u) {
+            for (ptrdiff_t at = 0; at < vectors * lanes; ++at) {
+                const ptrdiff_t v = at / lanes, lane = at % lanes;
+                double sum = units % 2 ? get(bias, u) : 0;
+                for (ptrdiff_t k = 0; k < TAPS; ++k)
+                    sum += get(weight, first * TAPS + k * mr + u - first) * get(x, offset[k] + from[v] + lane);
+                expect("plane_conv", get(y, u * (size + 1) + to[v] + lane),
+                       relu_of(sum) * (units % 3 ? get(gain, u) : 1));
+            }
+        }
+    }
+    free(x), free(weight), free(bias), free(gain), free(y);
+}
+
 static void check_turn(ptrdiff_t m, ptrdiff_t n, int activation) {
     void *src = filled((m - 1) * (n + 1) + n), *gain = filled(n), *turned = filled((n - 1) * (m + 2) + m),
          *kept = filled(m * n);
@@ -165,6 +205,10 @@ static void check_convolution(void) {
     const ptrdiff_t W = K->width;
     for (ptrdiff_t r = 1; r <= 14; ++r)
         for (int vectors = 1; vectors <= 4; ++vectors) check_conv(r, vectors, 1 + r, vectors % 2);
+    for (ptrdiff_t units = 1; units <= 14; ++units) {
+        for (ptrdiff_t vectors = 1; vectors <= 7; ++vectors)
+            check_planes(units, vectors, vectors > 1 ? W : 1 + units % W);
+    }
     for (ptrdiff_t m = 1; m <= 2 * W + 1; m += W / 4 + 1)
         for (ptrdiff_t n = 1; n <= 2 * W + 1; n += W / 4 + 1) check_turn(m, n, (int)((m + n) % 4));
     for (ptrdiff_t n = 1; n <= 2 * W + 1; ++n) {

@@ -1,0 +1,68 @@
+"""Convolution with the pixels in the lanes has the bits of the kernels that turn the maps, at every size and option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conv_problem import ConvProblem
+from shapes import ConvSizes
+from tolerances import assert_close, assert_same_bits
+
+from fastrnn import ops
+from fastrnn.ops._packed_conv import PackedConv
+from fastrnn.ops._spatial import maps_shape, sizes_of, with_axes
+
+# Rows shorter than a vector and of several, one with more vectors than a table holds; bands of one row and of several.
+SIZES = (
+    ConvSizes(2, 3, 5, (9, 11), (3, 3), {"padding": 1}),
+    ConvSizes(1, 4, 6, (7,), (3,), {"padding": ((2, 0),)}),
+    ConvSizes(2, 6, 7, (5, 33), (3, 2), {"stride": (3, 2), "padding": ((1, 2), (0, 3))}),
+    ConvSizes(2, 8, 4, (4, 5, 19), (3, 2, 3), {"padding": 1, "groups": 2}),
+    ConvSizes(3, 4, 9, (8, 8), (1, 1), {}),
+    ConvSizes(2, 20, 13, (30, 8), (1, 1), {}),
+    ConvSizes(1, 6, 9, (17, 40), (1, 1), {"stride": 2}),
+    ConvSizes(1, 2, 3, (6, 40), (3, 3), {"dilation": (1, 2), "padding": 2, "flip": True}),
+    ConvSizes(2, 3, 4, (9, 30), (3, 3), {"padding": 2, "padding_mode": "reflect"}),
+    ConvSizes(2, 3, 4, (9, 30), (3, 3), {"padding": 1, "padding_mode": "circular", "stride": 2}),
+    ConvSizes(1, 64, 2, (40, 90), (3, 3), {"padding": 1}),
+    ConvSizes(1, 2, 3, (9000,), (5,), {"padding": 2}),
+)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_same_bits_as_turned_maps(
+    sizes: ConvSizes, threads: int, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
+    problem = ConvProblem.random(rng, sizes, dtype, params=("bias", "gain"), activation="relu")
+    options: dict[str, Any] = {k: v for k, v in problem.options.items() if k != "activation"}
+    packed = ops.pack_conv(**problem.params, **options)
+    geometry = packed.geometry
+    x = with_axes(problem.x, geometry)
+    counts, windows, *_ = packed.plan("test", sizes_of(x, False))
+    wanted = problem.exact()
+    for backward in (False, True):
+        if backward and (geometry.stride != (1, 1, 1) or geometry.border != "zeros"):
+            continue
+        maps = with_axes(problem.dy, geometry) if backward else x
+        over = geometry.transposed(sizes_of(x, False), counts) if backward else windows
+        shape = x.shape if backward else maps_shape(len(x), packed.channels[1], counts, False)
+        results = {planes: np.full(shape, np.nan, dtype) for planes in (False, True)}
+        for planes, result in results.items():
+            packed.direct(backward, planes).run(maps, result, over, False, 0 if backward else 1, not backward)
+        assert_same_bits(results[True], results[False])
+        if not backward:
+            assert_close("conv_forward", results[True].reshape(wanted["y"].shape), wanted["y"])
+
+
+def test_small_problems_take_it(rng: np.random.Generator) -> None:
+    """Few channels and long rows: nothing is turned. Short rows, or channels last: the other way."""
+    for sizes, layout, planes in (
+        (ConvSizes(1, 1, 6, (32, 32), (5, 5), {}), None, True),
+        (ConvSizes(1, 64, 64, (5, 5), (5, 5), {"padding": 2}), None, False),
+        (ConvSizes(1, 1, 6, (32, 32), (5, 5), {}), "NHWC", False),
+    ):
+        problem = ConvProblem.random(rng, sizes, np.float32)
+        packed: PackedConv = ops.pack_conv(problem.params["weight"], layout=layout, algorithm="direct")
+        assert packed.plan("test", (1, *sizes[3])).planes == planes
