@@ -12,6 +12,7 @@ from fastrnn.layers.adaptive_pool import (
     GlobalAvgPool,
     GlobalMaxPool,
 )
+from fastrnn.layers.bidirectional import Bidirectional
 from fastrnn.layers.conv import Conv1d, Conv2d, Conv3d
 from fastrnn.layers.conv_stream import ConvStream
 from fastrnn.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -20,6 +21,7 @@ from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
 from fastrnn.layers.lstm import LSTM
+from fastrnn.layers.parallel import Parallel
 from fastrnn.layers.parameter import Parameter
 from fastrnn.layers.pool import (
     AvgPool1d,
@@ -35,9 +37,11 @@ from fastrnn.layers.pool import (
     MinPool2d,
     MinPool3d,
 )
+from fastrnn.layers.residual import Residual
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.sequential import Sequential
 from fastrnn.layers.stream import Stream
+from fastrnn.layers.time_distributed import TimeDistributed
 from fastrnn.layers.time_pool import TimePool
 from fastrnn.layers.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
@@ -54,6 +58,7 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "Bidirectional",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -78,8 +83,11 @@ __all__ = [
     "MinPool1d",
     "MinPool2d",
     "MinPool3d",
+    "Parallel",
     "Parameter",
+    "Residual",
     "Sequential",
     "Stream",
+    "TimeDistributed",
     "TimePool",
 ]

@@ -14,6 +14,7 @@ from fastrnn._checks import FloatArray, as_array, as_dtype, as_fitting, as_gener
 from fastrnn.errors import ArgumentError, DTypeError, ShapeError
 from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.layer import Layer
+from fastrnn.layers.lengths import forward_within, predict_within
 from fastrnn.layers.packing import PackCache
 from fastrnn.layers.pullback import simple_pullback
 from fastrnn.ops._spatial import is_channels_last, maps_spec, per_axis
@@ -33,8 +34,12 @@ def as_tuple(value: Any) -> Any:
 class Convolution(Layer):
     """Base class of convolutions and transposed ones over `S` spatial axes."""
 
+    takes_lengths = True
+
     #: Number of spatial axes.
     S: ClassVar[int]
+    #: What stands for steps past a length.
+    _past_lengths = 0.0
 
     weight: FloatArray
     bias: FloatArray | None
@@ -116,18 +121,28 @@ class Convolution(Layer):
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
         raise NotImplementedError
 
-    def __call__(self, x: FloatArray) -> FloatArray:
+    def __call__(self, x: FloatArray, *, lengths: Any = None) -> FloatArray:
         """Return the output maps, (N, K, *counts) for x (N, C, *sizes), or without N for both; or as the layout says.
+
+        Parameters
+        ----------
+        x : ndarray
+        lengths : int array (N,), optional
+            Number of valid places of each sample along the last spatial axis. Each sample gives what it would give
+            alone: x counts as zero past them, and y is zero past ``out_lengths(lengths)``.
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
+        if lengths is not None:
+            y_within: FloatArray = predict_within(self, x, lengths, self.S)
+            return y_within
         maps, batched = self._input(x)
         y = self._run_forward(maps, self._cache.get(self._parameters, self._pack, training=False))
         return y if batched else y[0]
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
+    def forward(self, x: FloatArray, *, lengths: Any = None) -> tuple[FloatArray, Pullback]:
         """Return what calling returns, and the pullback.
 
         Returns
@@ -138,8 +153,10 @@ class Convolution(Layer):
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
+        if lengths is not None:
+            return forward_within(self, x, lengths, self.S)
         own = dict(self._parameters)
         maps, batched = self._input(x)
         y, pull = self._run_vjp(maps, self._cache.get(own, self._pack, training=True))

@@ -43,6 +43,14 @@ class Layer:
         """Return ``(result, pullback)``."""
         raise NotImplementedError(f"{self._name}: a layer must define forward")
 
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return the lengths of the results for sequences of these `lengths`, or None if the result has no time axis.
+
+        Containers call it to know the lengths for the next layer. Layers that keep the time axis, as this default
+        says, return `lengths` itself.
+        """
+        return lengths
+
     @property
     def _name(self) -> str:
         """Who complains in messages."""

@@ -162,6 +162,88 @@ POOLS = (
     Case("sentence", _sentence_model, options={"lengths": LENGTHS}),
 )
 
+
+def _maps(**common: Any) -> fr.Layer:
+    """A block with a projection around it, in two widths side by side."""
+    conv = fr.Conv2d(C, 3, 3, 2, padding=1, activation="tanh", **common)
+    block = fr.Residual(conv, fr.Conv2d(3, 3, 1, **common), shortcut=fr.Conv2d(C, 3, 1, 2, **common), activation="relu")
+    return fr.Parallel(block, fr.Sequential(fr.Conv2d(C, 2, 3, 2, padding=1, **common)), axis=1)
+
+
+def _sentence(**common: Any) -> fr.Layer:
+    """Kim's network in small: every branch shortens the sentences in its own way, and ends their time."""
+
+    def branch(width: int) -> fr.Layer:
+        return fr.Sequential(fr.Conv1d(C, 2, width, activation="relu", **common), fr.TimePool("max", layout="NCT"))
+
+    return fr.Sequential(fr.Parallel(branch(1), branch(2), branch(3)), fr.Linear(6, 2, **common))
+
+
+def _frames(**common: Any) -> fr.Layer:
+    """Convolutions and pooling that change the time axis before a recurrent layer."""
+    return fr.Sequential(
+        fr.Conv1d(C, 3, 3, padding=1, layout="NLC", **common),
+        fr.Residual(fr.Conv1d(3, 3, 3, padding="same", layout="NLC", activation="tanh", **common)),
+        fr.MaxPool1d(2, 2, 1, layout="NLC"),
+        fr.Bidirectional(fr.GRU(3, 2, batch_first=True, **common), merge="mean"),
+        fr.TimeDistributed(fr.Linear(2, 2, **common), batch_first=True),
+    )
+
+
+def _both(merge: str, **common: Any) -> fr.Layer:
+    return fr.Bidirectional(fr.LSTM(C, 3, **common), fr.GRU(C, 3, **common), merge)
+
+
+def _wrapped(merge: str) -> Callable[..., fr.Layer]:
+    def build(**common: Any) -> fr.Layer:
+        linear = fr.Linear(C, 3, **common)
+        return fr.Parallel(linear, fr.Sequential(fr.Linear(C, 3, **common)), linear, merge=merge)
+
+    return build
+
+
+def _stack(**common: Any) -> fr.Layer:
+    """Containers as the layers of a `Bidirectional`: no states."""
+    return fr.Bidirectional(fr.Sequential(fr.GRU(C, 2, **common)), fr.Sequential(fr.RNN(C, 3, **common)))
+
+
+def _twice(**common: Any) -> fr.Layer:
+    """One block at two depths: its parameters are shared."""
+    block = fr.Residual(fr.Linear(C, C, **common), activation="tanh")
+    return fr.Sequential(block, fr.Residual(block, fr.Linear(C, C, **common), activation="sigmoid"))
+
+
+FRAMES = (N, 7, C)
+CONTAINERS = (
+    Case("residual", _twice),
+    Case("residual_maps", _maps, x_shape=(2, C, 5, 4)),
+    Case("residual_lengths", lambda **common: fr.Residual(fr.GRU(C, C, **common)), options={"lengths": LENGTHS}),
+    *(Case(f"parallel_{merge}", _wrapped(merge)) for merge in ("concat", "sum", "mean", "mul")),
+    Case("parallel_sentence", _sentence, x_shape=(N, C, 7), options={"lengths": [3, 7, 5]}),
+    Case("time_distributed", lambda **c: fr.TimeDistributed(fr.Conv1d(C, 2, 2, **c)), x_shape=(T, N, C, 3)),
+    Case(
+        "time_distributed_lengths", lambda **c: fr.TimeDistributed(fr.Linear(C, 2, **c)), options={"lengths": LENGTHS}
+    ),
+    Case("time_distributed_tokens", lambda **c: fr.TimeDistributed(fr.Embedding(V, 2, **c)), (T, N), tokens=True),
+    Case("frames", _frames, x_shape=FRAMES, options={"lengths": [4, 7, 1]}),
+    Case("conv1d_lengths", _conv(fr.Conv1d, 3, 3, 2, padding=2), x_shape=(N, C, 8), options={"lengths": [8, 2, 5]}),
+    Case(
+        "conv_transpose1d_lengths",
+        _conv(fr.ConvTranspose1d, 3, 3, 2),
+        x_shape=(N, C, 4),
+        options={"lengths": [1, 4, 2]},
+    ),
+    Case("conv2d_lengths", _conv(fr.Conv2d, 3, 3, padding=1, layout="NHWC"), (2, 3, 5, C), options={"lengths": [2, 5]}),
+    Case("avg_pool_1d_lengths", _pool(fr.AvgPool1d, 3, 2, 1), x_shape=(2, 3, 8), options={"lengths": [3, 8]}),
+    Case("min_pool_1d_lengths", _pool(fr.MinPool1d, 3, 2, 1, ceil_mode=True), (2, 3, 8), options={"lengths": [3, 8]}),
+    Case("global_max_pool_lengths", _pool(fr.GlobalMaxPool), x_shape=(2, 3, 8), options={"lengths": [3, 8]}),
+    Case("bidirectional", lambda **common: fr.Bidirectional(fr.LSTM(C, 3, 2, **common))),
+    Case("bidirectional_sum", lambda **common: _both("sum", **common), options={"lengths": LENGTHS}),
+    Case("bidirectional_mul", lambda **common: _both("mul", **common), options={"lengths": LENGTHS}),
+    Case("bidirectional_unbatched", lambda **common: fr.Bidirectional(fr.RNN(C, 3, **common), merge="mean"), (T, C)),
+    Case("bidirectional_stack", _stack, options={"lengths": LENGTHS}),
+)
+
 CASES = (
     Case("rnn", _recurrent(fr.RNN)),
     Case("rnn_relu", _recurrent(fr.RNN, nonlinearity="relu")),
@@ -198,4 +280,5 @@ CASES = (
     Case("sequential_lengths", _with_lengths, options={"lengths": LENGTHS}),
     Case("composite", Tagger),
     *POOLS,
+    *CONTAINERS,
 )
