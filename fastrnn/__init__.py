@@ -11,6 +11,7 @@ dx, dstate = backward(dy)                           # adds to the gradients of l
 from __future__ import annotations
 
 from fastrnn import errors, init, io, layers, losses, ops, optim, reference
+from fastrnn.gradcheck import gradcheck
 from fastrnn.io import load, save
 from fastrnn.layers import (
     GRU,
@@ -114,6 +115,7 @@ __all__ = [
     "errors",
     "get_isa",
     "get_num_threads",
+    "gradcheck",
     "init",
     "io",
     "layers",
