@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
@@ -150,6 +151,9 @@ class _Conv(Convolution):
             return (given + missing) // stride[-1] + 1
 
         return slid_lengths(self, lengths, count)
+
+    def _places(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        return math.prod(y_shape)
 
     def _values(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
@@ -132,6 +133,9 @@ class _ConvTranspose(Convolution):
             return (given - 1) * stride[-1] + more
 
         return slid_lengths(self, lengths, count)
+
+    def _places(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        return math.prod(x_shape)
 
     def _values(self) -> dict[str, Any]:
         return {

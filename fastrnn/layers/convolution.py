@@ -179,6 +179,14 @@ class Convolution(Layer):
             raise ShapeError(f"{self._name}: 'x' must have shape {spec} or without N, got {array.shape}")
         return (array if batched else array[None]), batched
 
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return those of the sums as they are defined, without what an algorithm saves."""
+        return self._places(x_shape, y_shape) * math.prod(self.weight.shape[1:])
+
+    def _places(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return how often one row of the weight is used."""
+        raise NotImplementedError
+
     def _values(self) -> dict[str, Any]:
         """Return all options by name, without how the weights were initialised."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from fastrnn._checks import FloatArray
 from fastrnn.errors import ArgumentError, ShapeError, StateDictError
 from fastrnn.layers.parameter import Parameter
+
+if TYPE_CHECKING:
+    from fastrnn.layers.summary import Summary
 
 __all__ = ["Layer", "layer_from_config", "registered"]
 
@@ -50,6 +53,30 @@ class Layer:
         says, return `lengths` itself.
         """
         return lengths
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return the multiply-adds of the layer's own products in one call, for `summary`; those of layers inside it add up."""
+        return 0
+
+    def summary(self, x: Any, **options: Any) -> Summary:
+        """Return shapes, parameters, multiply-adds and memory, layer by layer; ``print`` it to see a table.
+
+        Parameters
+        ----------
+        x : array, or tuple of int
+            What the model is called with, or the shape of that with its batch: zeros are then used, and tokens if the
+            model wants whole numbers.
+        **options
+            Passed on to the call, such as ``lengths=``. Products are counted for padded steps too.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ArgumentError
+            From the layer that cannot take what comes to it.
+        """
+        from fastrnn.layers.summary import summarize
+
+        return summarize(self, x, options)
 
     @property
     def _name(self) -> str:
