@@ -11,6 +11,7 @@ dx, dstate = backward(dy)                           # adds to the gradients of l
 from __future__ import annotations
 
 from fastrnn import errors, init, io, layers, losses, ops, optim, reference
+from fastrnn.diagnose import diagnose
 from fastrnn.gradcheck import gradcheck
 from fastrnn.io import load, save
 from fastrnn.layers import (
@@ -112,6 +113,7 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
+    "diagnose",
     "errors",
     "get_isa",
     "get_num_threads",

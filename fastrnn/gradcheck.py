@@ -317,8 +317,5 @@ def _like(state: Any, values: Iterator[Array]) -> Any:
 
 def _generators(layer: Layer) -> Iterator[np.random.Generator]:
     """Yield the sources of random numbers of a layer and of those inside it."""
-    for value in vars(layer).values():
-        if isinstance(value, np.random.Generator):
-            yield value
-    for _, child in layer._children():
-        yield from _generators(child)
+    for _, one in layer._walk():
+        yield from (value for value in vars(one).values() if isinstance(value, np.random.Generator))

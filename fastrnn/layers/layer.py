@@ -118,6 +118,13 @@ class Layer:
             if name != "_parameters":
                 yield from _layers_in(name, value)
 
+    def _walk(self, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Layer]]:
+        """Yield this layer and all inside it with their names; one that is shared comes several times."""
+        yield prefix.rstrip("."), self
+        for name, child in self._children():
+            if child is not self and all(child is not layer for layer in above):
+                yield from child._walk(f"{prefix}{name}.", (*above, self))
+
     def _all_names(self, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Parameter]]:
         """Yield every name of every parameter; a shared one has several. `above` are the layers on the way here."""
         for name, parameter in vars(self).get("_parameters", {}).items():

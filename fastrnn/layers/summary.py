@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +148,7 @@ class _Tracer:
         self._depth = 0
         self._counted: set[int] = set()
         self._names: dict[int, str] = {}
-        for name, layer in _layers(self.model):
+        for name, layer in self.model._walk():
             if id(layer) not in self._names:
                 self._names[id(layer)] = name
                 layer.__class__ = _traced(type(layer), self)
@@ -179,14 +179,6 @@ class _Tracer:
         size = sum(parameter.size for parameter in own)
         self.rows[place] = Row(self._names[id(layer)], kind.__name__, depth, shape, size, products, memory)
         return result
-
-
-def _layers(layer: Layer, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Layer]]:
-    """Yield a layer and all inside it, with their names."""
-    yield prefix.rstrip("."), layer
-    for name, child in layer._children():
-        if child is not layer and all(child is not one for one in above):
-            yield from _layers(child, f"{prefix}{name}.", (*above, layer))
 
 
 def _traced(kind: type[Layer], tracer: _Tracer) -> type[Layer]:
