@@ -52,7 +52,16 @@ from fastrnn.layers import (
     Sequential,
     TimePool,
 )
-from fastrnn.losses import cross_entropy, mse_loss
+from fastrnn.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
 from fastrnn.ops import available_isas, build_info, get_isa, get_num_threads, set_isa, set_num_threads
 from fastrnn.optim import SGD, Adam, clip_grad_norm, clip_grad_value
 
@@ -99,6 +108,8 @@ __all__ = [
     "TimePool",
     "__version__",
     "available_isas",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "build_info",
     "clip_grad_norm",
     "clip_grad_value",
@@ -106,18 +117,22 @@ __all__ = [
     "errors",
     "get_isa",
     "get_num_threads",
+    "huber_loss",
     "init",
     "io",
+    "l1_loss",
     "layers",
     "load",
     "losses",
     "mse_loss",
+    "nll_loss",
     "ops",
     "optim",
     "reference",
     "save",
     "set_isa",
     "set_num_threads",
+    "smooth_l1_loss",
 ]
 
 
