@@ -51,6 +51,7 @@ from fastrnn.layers import (
     Parameter,
     Sequential,
     TimePool,
+    arena,
 )
 from fastrnn.losses import (
     binary_cross_entropy,
@@ -63,14 +64,17 @@ from fastrnn.losses import (
     smooth_l1_loss,
 )
 from fastrnn.ops import available_isas, build_info, get_isa, get_num_threads, set_isa, set_num_threads
-from fastrnn.optim import SGD, Adam, clip_grad_norm, clip_grad_value
+from fastrnn.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm, clip_grad_value
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
@@ -104,9 +108,11 @@ __all__ = [
     "MinPool2d",
     "MinPool3d",
     "Parameter",
+    "RMSprop",
     "Sequential",
     "TimePool",
     "__version__",
+    "arena",
     "available_isas",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",

@@ -12,6 +12,7 @@ from fastrnn.layers.adaptive_pool import (
     GlobalAvgPool,
     GlobalMaxPool,
 )
+from fastrnn.layers.arenas import Arena, arena
 from fastrnn.layers.conv import Conv1d, Conv2d, Conv3d
 from fastrnn.layers.conv_stream import ConvStream
 from fastrnn.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -51,6 +52,7 @@ __all__ = [
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "Arena",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -82,4 +84,5 @@ __all__ = [
     "Sequential",
     "Stream",
     "TimePool",
+    "arena",
 ]
