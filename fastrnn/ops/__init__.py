@@ -21,6 +21,7 @@ from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
 from fastrnn.ops.losses import cross_entropy, nll_loss
+from fastrnn.ops.losses_ctc import ctc_loss
 from fastrnn.ops.losses_elementwise import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -90,6 +91,7 @@ __all__ = [
     "conv_transpose_vjp",
     "conv_vjp",
     "cross_entropy",
+    "ctc_loss",
     "embedding_forward",
     "embedding_vjp",
     "empty",

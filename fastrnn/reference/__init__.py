@@ -42,6 +42,7 @@ from .embedding import embedding_forward, embedding_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
 from .losses import cross_entropy, nll_loss
+from .losses_ctc import ctc_loss
 from .losses_elementwise import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -84,6 +85,7 @@ __all__ = [
     "conv_transpose_vjp",
     "conv_vjp",
     "cross_entropy",
+    "ctc_loss",
     "embedding_forward",
     "embedding_vjp",
     "exp",
