@@ -163,17 +163,32 @@ def as_lengths(name: str, lengths: object, N: int, T: int) -> IntArray:
     return array.astype(np.int64, copy=False)
 
 
-def as_tokens(name: str, arg: str, value: object, limit: int, besides: int | None = None) -> IntArray:
+def as_tokens(
+    name: str,
+    arg: str,
+    value: object,
+    limit: int,
+    besides: int | None = None,
+    counted: NDArray[np.bool_] | None = None,
+) -> IntArray:
     """Return `value` as a C-contiguous int64 array of numbers in 0..limit-1, or equal to `besides`.
+
+    With `counted`, a mask of its shape, only the numbers there are looked at; the others become 0.
 
     Raises
     ------
     DTypeError
         Not integers.
+    ShapeError
+        Not the shape of `counted`.
     TokenError
         Outside 0..limit-1.
     """
     array = _integers(name, arg, value)
+    if counted is not None:
+        if array.shape != counted.shape:
+            raise ShapeError(f"{name}: '{arg}' must have shape {counted.shape}, got {array.shape}")
+        array = np.where(counted, array, array.dtype.type(0))
     checked = array if besides is None else array[array != besides]
     if checked.size:
         low, high = int(checked.min()), int(checked.max())

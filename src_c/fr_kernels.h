@@ -90,23 +90,22 @@ typedef struct fr_cell_backward {
     ptrdiff_t drh_stride;
 } fr_cell_backward;
 
-// One optimiser step over n elements; equations in kernels/optim.h.
-typedef struct fr_adam {
+// One optimiser step over n elements, in place; equations in kernels/optim.h. Each reads the numbers that it knows:
+//   sgd       lr, beta1 (momentum), dampening, weight_decay, nesterov, first    slot 0: momentum buffer, NULL without momentum
+//   adam      lr, beta1, beta2, eps, weight_decay, correction1 and 2, decoupled    slots: m, v, largest v or NULL
+//   rmsprop   lr, beta1 (momentum), beta2 (alpha), eps, weight_decay    slots: mean square, mean or NULL, buffer or NULL
+//   adagrad   lr, eps, weight_decay    slot 0: sum of squares
+//   adadelta  lr, beta2 (rho), eps, weight_decay    slots: mean square of gradients, of steps
+typedef struct fr_optim {
     ptrdiff_t n;
-    void *param, *m, *v;
+    void *param;
     const void *grad;
-    double lr, beta1, beta2, eps, weight_decay;
+    void *slot[3];
+    double lr, beta1, beta2, eps, weight_decay, dampening;
     double correction1, correction2;  // 1 - beta1^step, 1 - beta2^step
     int decoupled;                    // AdamW's weight decay
-} fr_adam;
-
-typedef struct fr_sgd {
-    ptrdiff_t n;
-    void *param, *momentum_buffer;  // buffer NULL: plain gradient descent
-    const void *grad;
-    double lr, momentum, dampening, weight_decay;
-    int nesterov, first;  // first: the buffer starts as the gradient
-} fr_sgd;
+    int nesterov, first;              // first: the buffer starts as the gradient
+} fr_optim;
 
 // Softmax and cross entropy of `rows` rows of `classes` logits; equations in kernels/softmax.h.
 typedef struct fr_cross_entropy {
@@ -115,7 +114,9 @@ typedef struct fr_cross_entropy {
     const ptrdiff_t *targets;  // [rows]; a negative one ignores its row
     double scale;              // of the gradient: one over the number of rows that count
     void *dlogits;             // [rows, classes] out
-    double *losses;            // [rows] out, -log softmax(logits)[target], 0 for ignored rows
+    double *losses;            // [rows] out, 0 for ignored rows
+    const void *weight;        // [classes]; NULL: ones
+    double smoothing, total;   // the share of the target that all classes have alike; the sum of all weights
 } fr_cross_entropy;
 
 // Convolution. What becomes of a sum: y = gain * act(sum).
@@ -273,6 +274,26 @@ typedef struct fr_winograd_weights {
     void *scratch;
 } fr_winograd_weights;
 
+// Rows of a table [.., width] in bags: bag b holds the positions start[b]..start[b+1]-1, or position b alone if start is NULL.
+//   forward   y[b] = scale[b] * sum of factor[i] * table[token[i]];  max: the largest of each column, the last NaN before any number,
+//             and its place in the bag; zeros and place -1 where a bag is empty
+//   backward  table[token[i]] += scale[b] * factor[i] * y[b];  max: only the columns where position i was chosen
+// Sums run in order of the positions. Backward serves one member of a team: rows are dealt out to the members, so that each
+// row's sum is one member's. A row may span no more than 2^24 positions of one bag for max.
+typedef struct fr_bags {
+    ptrdiff_t bags, width;
+    const int64_t *tokens;
+    const ptrdiff_t *start;
+    const void *factors;  // [positions]; NULL: ones
+    const void *scale;    // [bags]; NULL: ones
+    void *table, *y;
+    int32_t *places;  // [bags, width]; NULL: sums
+    int member, members;
+} fr_bags;
+
+enum { FR_CHUNK = 1024 };  // elements whose squares are summed in their own type
+
+typedef void (*fr_optim_fn)(const fr_optim *);
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_pool_fn)(const fr_pool *);
@@ -294,8 +315,7 @@ typedef struct fr_kernels {
     fr_cell_backward_fn rnn_tanh_backward, rnn_relu_backward, lstm_backward, gru_backward;
     fr_cell_backward_fn gru_update_backward, gru_reset_backward;
     fr_map_fn exp, sigmoid, tanh;
-    void (*adam)(const fr_adam *);
-    void (*sgd)(const fr_sgd *);
+    fr_optim_fn adam, sgd;
     void (*cross_entropy)(const fr_cross_entropy *);
 
     // Convolution.
@@ -337,4 +357,14 @@ typedef struct fr_kernels {
     void (*winograd_output)(const fr_winograd *);                   // maps = activation(A^T tiles A + bias)
     void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
     void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
+
+    // Optimisers, losses, tables.
+    fr_optim_fn rmsprop, adagrad, adadelta;
+    void (*sum_squares)(ptrdiff_t n, const void *x, double *sums);  // of each FR_CHUNK elements
+    void (*scale)(ptrdiff_t n, double factor, void *x);             // x *= factor
+    void (*limit)(ptrdiff_t n, double limit, void *x);              // into -limit..limit; NaN stays
+    double (*softmax_row)(ptrdiff_t n, const void *x, void *y);     // y = softmax(x); returns log(sum(exp(x)))
+    void (*pick_rows)(ptrdiff_t n, ptrdiff_t width, const int64_t *tokens, const void *table, void *y);
+    void (*bags)(const fr_bags *);
+    void (*bags_backward)(const fr_bags *);
 } fr_kernels;

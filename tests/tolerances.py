@@ -86,6 +86,15 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("sgd_step", "float64"): Tolerance(4e-15, 2e-15),
     ("adam_step", "float32"): Tolerance(5e-6, 2e-6),
     ("adam_step", "float64"): Tolerance(1e-14, 4e-15),
+    # As Adam; a quotient of two roots, or a root of a difference, follows.
+    ("adamw_step", "float32"): Tolerance(5e-6, 2e-6),
+    ("adamw_step", "float64"): Tolerance(1e-14, 4e-15),
+    ("rmsprop_step", "float32"): Tolerance(5e-6, 5e-6),
+    ("rmsprop_step", "float64"): Tolerance(1e-14, 1e-14),
+    ("adagrad_step", "float32"): Tolerance(5e-6, 2e-6),
+    ("adagrad_step", "float64"): Tolerance(1e-14, 4e-15),
+    ("adadelta_step", "float32"): Tolerance(5e-6, 2e-6),
+    ("adadelta_step", "float64"): Tolerance(1e-14, 4e-15),
     # Central differences with step 6e-6: truncation about step**2 = 4e-11 and rounding about u / step = 2e-11, each times
     # derivatives and sums of order 10.
     ("finite_difference", "float64"): Tolerance(1e-8, 2e-9),

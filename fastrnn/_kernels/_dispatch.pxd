@@ -1,5 +1,7 @@
 # The only linker of src_c: owns the table of kernels in use.
 
+from libc.stdint cimport int32_t, int64_t
+
 cdef extern from "fr_kernels.h" nogil:
     cdef enum:
         FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES
@@ -60,22 +62,13 @@ cdef extern from "fr_kernels.h" nogil:
         const void *drh
         ptrdiff_t drh_stride
 
-    ctypedef struct fr_adam:
+    ctypedef struct fr_optim:
         ptrdiff_t n
         void *param
-        void *m
-        void *v
         const void *grad
-        double lr, beta1, beta2, eps, weight_decay, correction1, correction2
-        int decoupled
-
-    ctypedef struct fr_sgd:
-        ptrdiff_t n
-        void *param
-        void *momentum_buffer
-        const void *grad
-        double lr, momentum, dampening, weight_decay
-        int nesterov, first
+        void *slot[3]
+        double lr, beta1, beta2, eps, weight_decay, dampening, correction1, correction2
+        int decoupled, nesterov, first
 
     ctypedef struct fr_cross_entropy:
         ptrdiff_t rows, classes
@@ -84,6 +77,8 @@ cdef extern from "fr_kernels.h" nogil:
         double scale
         void *dlogits
         double *losses
+        const void *weight
+        double smoothing, total
 
     ctypedef struct fr_conv:
         ptrdiff_t rows
@@ -187,6 +182,21 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t point_stride
         void *scratch
 
+    cdef enum:
+        FR_CHUNK
+
+    ctypedef struct fr_bags:
+        ptrdiff_t bags, width
+        const int64_t *tokens
+        const ptrdiff_t *start
+        const void *factors
+        const void *scale
+        void *table
+        void *y
+        int32_t *places
+        int member, members
+
+    ctypedef void (*fr_optim_fn)(const fr_optim *) noexcept nogil
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -204,8 +214,7 @@ cdef extern from "fr_kernels.h" nogil:
         fr_cell_backward_fn rnn_tanh_backward, rnn_relu_backward, lstm_backward, gru_backward
         fr_cell_backward_fn gru_update_backward, gru_reset_backward
         fr_map_fn exp, sigmoid, tanh
-        void (*adam)(const fr_adam *) noexcept nogil
-        void (*sgd)(const fr_sgd *) noexcept nogil
+        fr_optim_fn adam, sgd
         void (*cross_entropy)(const fr_cross_entropy *) noexcept nogil
         fr_pool_fn pool, pool_backward, pool_last, pool_last_backward
         void (*time_pool)(const fr_time_pool *) noexcept nogil
@@ -235,6 +244,15 @@ cdef extern from "fr_kernels.h" nogil:
         void (*winograd_output)(const fr_winograd *) noexcept nogil
         void (*winograd_weights)(const fr_winograd_weights *) noexcept nogil
         void (*winograd_weight_gradient)(const fr_winograd_weights *) noexcept nogil
+
+        fr_optim_fn rmsprop, adagrad, adadelta
+        void (*sum_squares)(ptrdiff_t n, const void *x, double *sums) noexcept nogil
+        void (*scale)(ptrdiff_t n, double factor, void *x) noexcept nogil
+        void (*limit)(ptrdiff_t n, double limit, void *x) noexcept nogil
+        double (*softmax_row)(ptrdiff_t n, const void *x, void *y) noexcept nogil
+        void (*pick_rows)(ptrdiff_t n, ptrdiff_t width, const int64_t *tokens, const void *table, void *y) noexcept nogil
+        void (*bags)(const fr_bags *) noexcept nogil
+        void (*bags_backward)(const fr_bags *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -12,6 +12,7 @@ from fastrnn.layers.adaptive_pool import (
     GlobalAvgPool,
     GlobalMaxPool,
 )
+from fastrnn.layers.arenas import Arena, arena
 from fastrnn.layers.bidirectional import Bidirectional
 from fastrnn.layers.conv import Conv1d, Conv2d, Conv3d
 from fastrnn.layers.conv_stream import ConvStream
@@ -55,6 +56,7 @@ __all__ = [
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "Arena",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -90,4 +92,5 @@ __all__ = [
     "Stream",
     "TimeDistributed",
     "TimePool",
+    "arena",
 ]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._checks import FloatArray, as_fitting
-from fastrnn.errors import DTypeError
+from fastrnn._checks import FloatArray, IntArray, as_fitting, flag
+from fastrnn.errors import DTypeError, ShapeError
 
 __all__ = ["Parameter", "adding_to"]
 
@@ -33,35 +33,78 @@ class _Locks:
 _locks = _Locks()
 
 
+class _TouchedRows:
+    """Which rows of a gradient may differ from zero. Cost follows the rows that are touched, not those there are."""
+
+    __slots__ = ("_found", "_seen", "everywhere")
+
+    def __init__(self, count: int) -> None:
+        self._seen = np.zeros(count, bool)
+        self._found: list[IntArray] = []
+        self.everywhere = False
+
+    def add(self, rows: IntArray) -> None:
+        fresh = np.unique(rows[~self._seen[rows]])
+        if fresh.size:
+            self._seen[fresh] = True
+            self._found.append(fresh)
+
+    def numbers(self) -> IntArray:
+        if len(self._found) != 1:
+            self._found = [np.sort(np.concatenate([np.empty(0, np.int64), *self._found]))]
+        return self._found[0]
+
+    def clear(self) -> None:
+        for rows in self._found:
+            self._seen[rows] = False
+        self._found, self.everywhere = [], False
+
+
 class Parameter:
     """An array of weights with its gradient.
 
     Packed copies of the weights are cached by `version`, so every change has to be counted: `data` is read-only, and
     changes go through `assign` or `edit`.
 
+    Of a sparse parameter, a table, each pullback uses few rows. `rows` tells which; `zero_grad`, clipping and
+    optimizers then read and write these rows only, and the others stay as they are: weights, and what an optimizer
+    keeps for them.
+
     Parameters
     ----------
     value : array of float32 or float64
         Copied.
+    sparse : bool
+        Whether to keep book of the rows whose gradient is touched.
 
     Raises
     ------
     DTypeError
         Any other dtype.
+    ShapeError
+        Sparse, but without rows.
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_store", "_version")
+    __slots__ = ("__weakref__", "_data", "_grad", "_home", "_store", "_touched", "_version")
 
-    def __init__(self, value: FloatArray) -> None:
+    def __init__(self, value: FloatArray, sparse: bool = False) -> None:
         array = np.asarray(value)
         native = array.dtype.newbyteorder("=")
         if native not in (np.float32, np.float64):
             raise DTypeError(f"Parameter: 'value' must have dtype float32 or float64, got {array.dtype}")
-        self._store: FloatArray = np.array(array, native, order="C")
-        # A view of a read-only buffer cannot be made writable again, unlike one with its flag cleared.
-        self._data: FloatArray = np.asarray(memoryview(self._store).toreadonly())  # type: ignore[arg-type]
+        if flag("Parameter", "sparse", sparse) and array.ndim == 0:
+            raise ShapeError(f"Parameter: 'value' must have rows to be sparse, got shape {array.shape}")
+        self._touched = _TouchedRows(len(array)) if sparse else None
+        self._home: Any = None  # the Arena that it lies in
         self._grad: FloatArray | None = None
         self._version = 0
+        self._live_in(np.array(array, native, order="C"))
+
+    def _live_in(self, store: FloatArray) -> None:
+        """Make `store` the memory of the values."""
+        self._store = store
+        # A view of a read-only buffer cannot be made writable again, unlike one with its flag cleared.
+        self._data: FloatArray = np.asarray(memoryview(store).toreadonly())  # type: ignore[arg-type]
 
     @property
     def data(self) -> FloatArray:
@@ -95,22 +138,54 @@ class Parameter:
 
     @property
     def grad(self) -> FloatArray:
-        """Sum of the gradients since `zero_grad`: a writable array, zeros at first."""
+        """Sum of the gradients since `zero_grad`: a writable array, zeros at first.
+
+        Setting it, also by ``p.grad += 1``, touches all rows of a sparse parameter; what is written into single rows
+        has to be told to `touch`.
+        """
         if self._grad is None:
             with _locks.version:
                 if self._grad is None:
-                    self._grad = np.zeros(self.shape, self.dtype)
+                    self._grad = np.zeros(self.shape, self.dtype) if self._home is None else self._home._grad_of(self)
         return self._grad
 
     @grad.setter
     def grad(self, value: FloatArray) -> None:
         if value is not self._grad:  # `p.grad *= 2` assigns the same array again
             self.grad[...] = as_fitting("Parameter", "grad", value, self.shape, self.dtype)
+        self.touch(None)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the rows whose gradient is touched are known."""
+        return self._touched is not None
+
+    @property
+    def rows(self) -> IntArray | None:
+        """The rows whose gradient was touched since `zero_grad`, in increasing order; None: any may have been."""
+        return None if self._touched is None or self._touched.everywhere else self._touched.numbers()
+
+    def touch(self, rows: IntArray | None) -> None:
+        """Count rows as touched: row numbers in range, of any shape and as often as they come; None means all.
+
+        Whoever adds to single rows of `grad` calls this first. Nothing happens unless the parameter is sparse.
+        """
+        if self._touched is not None:
+            if rows is None:
+                self._touched.everywhere = True
+            else:
+                self._touched.add(np.asarray(rows, np.int64).reshape(-1))
 
     def zero_grad(self) -> None:
-        """Set the gradient to zero."""
+        """Set the gradient to zero; of a sparse parameter, the touched rows."""
+        rows = self.rows
         if self._grad is not None:
-            self._grad.fill(0)
+            if rows is None:
+                self._grad.fill(0)
+            else:
+                self._grad[rows] = 0
+        if self._touched is not None:
+            self._touched.clear()
 
     def assign(self, value: FloatArray) -> None:
         """Copy `value` into the parameter.
@@ -146,7 +221,7 @@ class Parameter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the values, not the gradient."""
-        return type(self), (np.array(self._store),)
+        return type(self), (np.array(self._store), self.sparse)
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype}, version={self.version})"

@@ -20,10 +20,28 @@ from fastrnn.ops.conv_transpose import conv_transpose_forward, conv_transpose_vj
 from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
-from fastrnn.ops.losses import cross_entropy, mse_loss
+from fastrnn.ops.losses import cross_entropy, nll_loss
+from fastrnn.ops.losses_ctc import ctc_loss
+from fastrnn.ops.losses_elementwise import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+)
 from fastrnn.ops.lp_pool import lp_pool_forward, lp_pool_vjp
 from fastrnn.ops.lstm import lstm_forward, lstm_stream, lstm_vjp, pack_lstm
-from fastrnn.ops.optim import adam_step, sgd_step
+from fastrnn.ops.optim import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    clip_values,
+    rmsprop_step,
+    scale_values,
+    sgd_step,
+    sum_of_squares,
+)
 from fastrnn.ops.pool import (
     avg_pool_forward,
     avg_pool_vjp,
@@ -51,6 +69,8 @@ from fastrnn.ops.time_pool import time_pool_forward, time_pool_vjp
 from fastrnn.ops.unpool import max_unpool_forward, max_unpool_vjp
 
 __all__ = [
+    "adadelta_step",
+    "adagrad_step",
     "adam_step",
     "adaptive_avg_pool_forward",
     "adaptive_avg_pool_vjp",
@@ -61,13 +81,17 @@ __all__ = [
     "available_isas",
     "avg_pool_forward",
     "avg_pool_vjp",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "build_info",
+    "clip_values",
     "conv_forward",
     "conv_stream",
     "conv_transpose_forward",
     "conv_transpose_vjp",
     "conv_vjp",
     "cross_entropy",
+    "ctc_loss",
     "embedding_forward",
     "embedding_vjp",
     "empty",
@@ -77,7 +101,9 @@ __all__ = [
     "gru_forward",
     "gru_stream",
     "gru_vjp",
+    "huber_loss",
     "isa_generation",
+    "l1_loss",
     "linear_forward",
     "linear_vjp",
     "lp_pool_forward",
@@ -96,19 +122,24 @@ __all__ = [
     "min_pool_values_vjp",
     "min_pool_vjp",
     "mse_loss",
+    "nll_loss",
     "pack_conv",
     "pack_conv_transpose",
     "pack_gru",
     "pack_linear",
     "pack_lstm",
     "pack_rnn",
+    "rmsprop_step",
     "rnn_forward",
     "rnn_stream",
     "rnn_vjp",
+    "scale_values",
     "set_isa",
     "set_num_threads",
     "sgd_step",
     "sigmoid",
+    "smooth_l1_loss",
+    "sum_of_squares",
     "tanh",
     "time_pool_forward",
     "time_pool_vjp",

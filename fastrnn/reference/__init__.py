@@ -41,9 +41,18 @@ from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
 from .embedding import embedding_forward, embedding_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
-from .losses import cross_entropy, mse_loss
+from .losses import cross_entropy, nll_loss
+from .losses_ctc import ctc_loss
+from .losses_elementwise import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+)
 from .lstm import lstm_forward, lstm_vjp
-from .optim import adam_step, sgd_step
+from .optim import adadelta_step, adagrad_step, adam_step, rmsprop_step, sgd_step
 from .pool import (
     avg_pool_forward,
     avg_pool_vjp,
@@ -60,6 +69,8 @@ from .rnn import rnn_forward, rnn_vjp
 from .time_pool import time_pool_forward, time_pool_vjp
 
 __all__ = [
+    "adadelta_step",
+    "adagrad_step",
     "adam_step",
     "adaptive_avg_pool_forward",
     "adaptive_avg_pool_vjp",
@@ -67,16 +78,21 @@ __all__ = [
     "adaptive_max_pool_vjp",
     "avg_pool_forward",
     "avg_pool_vjp",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "conv_forward",
     "conv_transpose_forward",
     "conv_transpose_vjp",
     "conv_vjp",
     "cross_entropy",
+    "ctc_loss",
     "embedding_forward",
     "embedding_vjp",
     "exp",
     "gru_forward",
     "gru_vjp",
+    "huber_loss",
+    "l1_loss",
     "linear_forward",
     "linear_vjp",
     "lp_pool_forward",
@@ -90,10 +106,13 @@ __all__ = [
     "min_pool_forward",
     "min_pool_vjp",
     "mse_loss",
+    "nll_loss",
+    "rmsprop_step",
     "rnn_forward",
     "rnn_vjp",
     "sgd_step",
     "sigmoid",
+    "smooth_l1_loss",
     "tanh",
     "time_pool_forward",
     "time_pool_vjp",

@@ -17,6 +17,8 @@
 #include "time_pool.h"
 #include "winograd.h"
 #include "winograd_weights.h"
+#include "clip.h"
+#include "embedding.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -70,4 +72,15 @@ const fr_kernels FR_NAME(table) = {
     .winograd_output = FR_NAME(winograd_output),
     .winograd_weights = FR_NAME(winograd_weights),
     .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
+
+    .rmsprop = FR_NAME(rmsprop),
+    .adagrad = FR_NAME(adagrad),
+    .adadelta = FR_NAME(adadelta),
+    .sum_squares = FR_NAME(sum_squares),
+    .scale = FR_NAME(scale),
+    .limit = FR_NAME(limit),
+    .softmax_row = FR_NAME(softmax_row),
+    .pick_rows = FR_NAME(pick_rows),
+    .bags = FR_NAME(bags),
+    .bags_backward = FR_NAME(bags_backward),
 };
