@@ -17,6 +17,9 @@
 #include "time_pool.h"
 #include "winograd.h"
 #include "winograd_weights.h"
+#include "activation.h"
+#include "attention.h"
+#include "softmax_rows.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -70,4 +73,12 @@ const fr_kernels FR_NAME(table) = {
     .winograd_output = FR_NAME(winograd_output),
     .winograd_weights = FR_NAME(winograd_weights),
     .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
+
+    .activate = FR_NAME(activate),
+    .multiply = FR_NAME(multiply),
+    .masked_scale = FR_NAME(masked_scale),
+    .softmax = FR_NAME(softmax),
+    .softmax_backward = FR_NAME(softmax_backward),
+    .attend = FR_NAME(attend),
+    .attend_backward = FR_NAME(attend_backward),
 };
