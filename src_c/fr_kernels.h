@@ -294,6 +294,69 @@ typedef struct fr_bags {
 enum { FR_CHUNK = 1024 };  // elements whose squares are summed in their own type
 
 typedef void (*fr_optim_fn)(const fr_optim *);
+// Elementwise activations; equations in kernels/activation.h. Curves come before FR_ACT_PIECES, pieces of lines after it.
+enum {
+    FR_ACT_SIGMOID,
+    FR_ACT_TANH,
+    FR_ACT_SILU,
+    FR_ACT_GELU,
+    FR_ACT_GELU_TANH,
+    FR_ACT_MISH,
+    FR_ACT_SOFTPLUS,  // a: beta, b: threshold
+    FR_ACT_ELU,       // a: alpha, b: scale
+    FR_ACT_SOFTSIGN,
+    FR_ACT_HARDSWISH,
+    FR_ACT_PIECES,
+    FR_ACT_RELU = FR_ACT_PIECES,
+    FR_ACT_LEAKY_RELU,  // a: slope
+    FR_ACT_HARDTANH,    // a: min, b: max
+    FR_ACT_HARDSIGMOID
+};
+typedef struct fr_activation {
+    int kind;
+    ptrdiff_t n;
+    const void *x;
+    void *y;  // may be x
+    void *
+        saved;  // NULL, or [n] out: the slope of a curve; a byte for a piece of a line, 1 on the middle (or upper) piece
+    double a, b;
+} fr_activation;
+
+// y = inside * x where mask is 1, else outside * x, or just 0 if `clear`. y may be x.
+typedef struct fr_masked {
+    ptrdiff_t n;
+    const void *x;
+    const uint8_t *mask;
+    void *y;
+    double inside, outside;
+    int clear;
+} fr_masked;
+
+// Softmax of each row, or its logarithm; equations in kernels/softmax_rows.h.
+typedef struct fr_softmax {
+    ptrdiff_t rows, columns;
+    int log;
+    const void *x;  // [rows, columns]; backward: dy
+    void *y;        // out; backward: dx. Not x
+    void *p;        // softmax(x): out if not NULL; backward: in
+} fr_softmax;
+
+// Attention of some queries to one sequence of which `steps` steps are valid; equations in kernels/attention.h. Arrays after
+// `context` are for its gradient alone; dkeys, dvalues and dscore are added to, and dkeys may be dvalues.
+typedef struct fr_attention {
+    ptrdiff_t queries, steps, total;  // total: steps of `weights`, zero past the valid ones
+    ptrdiff_t key_width, value_width;
+    const void *query, *keys, *values;
+    ptrdiff_t query_stride, key_stride, value_stride;  // also of their gradients
+    const void *score;                                 // [key_width] of the additive form; NULL: dot products
+    double scale;
+    void *weights, *context;
+    ptrdiff_t weights_stride, context_stride;  // also of their gradients
+    const void *dcontext, *dweights;           // dweights may be NULL: zeros
+    void *dquery, *dkeys, *dvalues, *dscore;
+    void *scratch;  // [steps]
+} fr_attention;
+
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_pool_fn)(const fr_pool *);
@@ -367,4 +430,12 @@ typedef struct fr_kernels {
     void (*pick_rows)(ptrdiff_t n, ptrdiff_t width, const int64_t *tokens, const void *table, void *y);
     void (*bags)(const fr_bags *);
     void (*bags_backward)(const fr_bags *);
+    // Activation, dropout and softmax.
+    void (*activate)(const fr_activation *);
+    void (*multiply)(ptrdiff_t n, const void *a, const void *b, void *y);  // y = a b; y may be either
+    void (*masked_scale)(const fr_masked *);
+    void (*softmax)(const fr_softmax *);
+    void (*softmax_backward)(const fr_softmax *);
+    void (*attend)(const fr_attention *);
+    void (*attend_backward)(const fr_attention *);
 } fr_kernels;

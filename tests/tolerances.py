@@ -35,6 +35,18 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("sigmoid", "float64"): Tolerance(1e-15, 0),
     ("tanh", "float32"): Tolerance(5e-7, 0),
     ("tanh", "float64"): Tolerance(1e-15, 0),
+    # A handful of roundings of terms of at most a few times the result; what is near a zero of the function follows `atol`.
+    ("activation", "float32"): Tolerance(1e-6, 5e-7),
+    ("activation", "float64"): Tolerance(2e-15, 1e-15),
+    # Slopes are such sums as 1 - tanh**2, with an error of some u of 1; dy multiplies it.
+    ("activation_vjp", "float32"): Tolerance(3e-6, 3e-6),
+    ("activation_vjp", "float64"): Tolerance(6e-15, 6e-15),
+    # Subtracting the row maximum leaves errors of u * abs(x) in the exponents; then a sum over at most 20000 terms.
+    ("softmax", "float32"): Tolerance(1e-5, 1e-6),
+    ("softmax", "float64"): Tolerance(2e-14, 2e-15),
+    # Sums over features in the exponent of a softmax, then over at most some dozens of steps and queries.
+    ("attention", "float32"): Tolerance(5e-6, 5e-6),
+    ("attention", "float64"): Tolerance(1e-14, 1e-14),
     # One sum of at most 300 products.
     ("gemm", "float32"): Tolerance(1e-6, 2e-6),
     ("gemm", "float64"): Tolerance(2e-15, 4e-15),

@@ -197,6 +197,53 @@ cdef extern from "fr_kernels.h" nogil:
         int member, members
 
     ctypedef void (*fr_optim_fn)(const fr_optim *) noexcept nogil
+
+    cdef enum:
+        FR_ACT_SIGMOID, FR_ACT_TANH, FR_ACT_SILU, FR_ACT_GELU, FR_ACT_GELU_TANH, FR_ACT_MISH, FR_ACT_SOFTPLUS, FR_ACT_ELU
+        FR_ACT_SOFTSIGN, FR_ACT_HARDSWISH, FR_ACT_PIECES, FR_ACT_RELU, FR_ACT_LEAKY_RELU, FR_ACT_HARDTANH, FR_ACT_HARDSIGMOID
+
+    ctypedef struct fr_activation:
+        int kind
+        ptrdiff_t n
+        const void *x
+        void *y
+        void *saved
+        double a, b
+
+    ctypedef struct fr_masked:
+        ptrdiff_t n
+        const void *x
+        const unsigned char *mask
+        void *y
+        double inside, outside
+        int clear
+
+    ctypedef struct fr_softmax:
+        ptrdiff_t rows, columns
+        int log
+        const void *x
+        void *y
+        void *p
+
+    ctypedef struct fr_attention:
+        ptrdiff_t queries, steps, total, key_width, value_width
+        const void *query
+        const void *keys
+        const void *values
+        ptrdiff_t query_stride, key_stride, value_stride
+        const void *score
+        double scale
+        void *weights
+        void *context
+        ptrdiff_t weights_stride, context_stride
+        const void *dcontext
+        const void *dweights
+        void *dquery
+        void *dkeys
+        void *dvalues
+        void *dscore
+        void *scratch
+
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -253,6 +300,13 @@ cdef extern from "fr_kernels.h" nogil:
         void (*pick_rows)(ptrdiff_t n, ptrdiff_t width, const int64_t *tokens, const void *table, void *y) noexcept nogil
         void (*bags)(const fr_bags *) noexcept nogil
         void (*bags_backward)(const fr_bags *) noexcept nogil
+        void (*activate)(const fr_activation *) noexcept nogil
+        void (*multiply)(ptrdiff_t n, const void *a, const void *b, void *y) noexcept nogil
+        void (*masked_scale)(const fr_masked *) noexcept nogil
+        void (*softmax)(const fr_softmax *) noexcept nogil
+        void (*softmax_backward)(const fr_softmax *) noexcept nogil
+        void (*attend)(const fr_attention *) noexcept nogil
+        void (*attend_backward)(const fr_attention *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -6,7 +6,7 @@ kernels' layout once for many calls; `*_stream` run a layer step by step.
 """
 
 from fastrnn.ops._conv_stream import conv_stream
-from fastrnn.ops.activation import exp, sigmoid, tanh
+from fastrnn.ops.activation import activation_forward, activation_vjp, exp, sigmoid, tanh
 from fastrnn.ops.adaptive_pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_vjp,
@@ -15,8 +15,10 @@ from fastrnn.ops.adaptive_pool import (
     adaptive_max_pool_values_vjp,
     adaptive_max_pool_vjp,
 )
+from fastrnn.ops.attention import attention_forward, attention_memory, attention_vjp
 from fastrnn.ops.conv import conv_forward, conv_vjp, pack_conv
 from fastrnn.ops.conv_transpose import conv_transpose_forward, conv_transpose_vjp, pack_conv_transpose
+from fastrnn.ops.dropout import dropout_vjp
 from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
@@ -65,10 +67,13 @@ from fastrnn.ops.runtime import (
     set_isa,
     set_num_threads,
 )
+from fastrnn.ops.softmax import log_softmax_forward, log_softmax_vjp, softmax_forward, softmax_vjp
 from fastrnn.ops.time_pool import time_pool_forward, time_pool_vjp
 from fastrnn.ops.unpool import max_unpool_forward, max_unpool_vjp
 
 __all__ = [
+    "activation_forward",
+    "activation_vjp",
     "adadelta_step",
     "adagrad_step",
     "adam_step",
@@ -78,6 +83,9 @@ __all__ = [
     "adaptive_max_pool_values",
     "adaptive_max_pool_values_vjp",
     "adaptive_max_pool_vjp",
+    "attention_forward",
+    "attention_memory",
+    "attention_vjp",
     "available_isas",
     "avg_pool_forward",
     "avg_pool_vjp",
@@ -92,6 +100,7 @@ __all__ = [
     "conv_vjp",
     "cross_entropy",
     "ctc_loss",
+    "dropout_vjp",
     "embedding_forward",
     "embedding_vjp",
     "empty",
@@ -106,6 +115,8 @@ __all__ = [
     "l1_loss",
     "linear_forward",
     "linear_vjp",
+    "log_softmax_forward",
+    "log_softmax_vjp",
     "lp_pool_forward",
     "lp_pool_vjp",
     "lstm_forward",
@@ -139,6 +150,8 @@ __all__ = [
     "sgd_step",
     "sigmoid",
     "smooth_l1_loss",
+    "softmax_forward",
+    "softmax_vjp",
     "sum_of_squares",
     "tanh",
     "time_pool_forward",

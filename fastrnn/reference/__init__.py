@@ -29,15 +29,27 @@ NaN and infinities travel through as values, without warnings.
 
 from __future__ import annotations
 
-from .activation import exp, sigmoid, tanh
+from .activation import (
+    activation_forward,
+    activation_vjp,
+    exp,
+    log_softmax_forward,
+    log_softmax_vjp,
+    sigmoid,
+    softmax_forward,
+    softmax_vjp,
+    tanh,
+)
 from .adaptive_pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_vjp,
     adaptive_max_pool_forward,
     adaptive_max_pool_vjp,
 )
+from .attention import attention_forward, attention_vjp
 from .conv import conv_forward, conv_vjp
 from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
+from .dropout import dropout_vjp
 from .embedding import embedding_forward, embedding_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
@@ -69,6 +81,8 @@ from .rnn import rnn_forward, rnn_vjp
 from .time_pool import time_pool_forward, time_pool_vjp
 
 __all__ = [
+    "activation_forward",
+    "activation_vjp",
     "adadelta_step",
     "adagrad_step",
     "adam_step",
@@ -76,6 +90,8 @@ __all__ = [
     "adaptive_avg_pool_vjp",
     "adaptive_max_pool_forward",
     "adaptive_max_pool_vjp",
+    "attention_forward",
+    "attention_vjp",
     "avg_pool_forward",
     "avg_pool_vjp",
     "binary_cross_entropy",
@@ -86,6 +102,7 @@ __all__ = [
     "conv_vjp",
     "cross_entropy",
     "ctc_loss",
+    "dropout_vjp",
     "embedding_forward",
     "embedding_vjp",
     "exp",
@@ -95,6 +112,8 @@ __all__ = [
     "l1_loss",
     "linear_forward",
     "linear_vjp",
+    "log_softmax_forward",
+    "log_softmax_vjp",
     "lp_pool_forward",
     "lp_pool_vjp",
     "lstm_forward",
@@ -113,6 +132,8 @@ __all__ = [
     "sgd_step",
     "sigmoid",
     "smooth_l1_loss",
+    "softmax_forward",
+    "softmax_vjp",
     "tanh",
     "time_pool_forward",
     "time_pool_vjp",

@@ -19,6 +19,9 @@
 #include "winograd_weights.h"
 #include "clip.h"
 #include "embedding.h"
+#include "activation.h"
+#include "attention.h"
+#include "softmax_rows.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -83,4 +86,11 @@ const fr_kernels FR_NAME(table) = {
     .pick_rows = FR_NAME(pick_rows),
     .bags = FR_NAME(bags),
     .bags_backward = FR_NAME(bags_backward),
+    .activate = FR_NAME(activate),
+    .multiply = FR_NAME(multiply),
+    .masked_scale = FR_NAME(masked_scale),
+    .softmax = FR_NAME(softmax),
+    .softmax_backward = FR_NAME(softmax_backward),
+    .attend = FR_NAME(attend),
+    .attend_backward = FR_NAME(attend_backward),
 };

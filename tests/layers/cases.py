@@ -244,6 +244,39 @@ CONTAINERS = (
     Case("bidirectional_stack", _stack, options={"lengths": LENGTHS}),
 )
 
+
+def _activations() -> tuple[Case, ...]:
+    """Every activation, with its options if it has some."""
+    options: dict[Any, tuple[Any, ...]] = {
+        fr.ELU: (0.7,),
+        fr.GELU: ("tanh",),
+        fr.Hardtanh: (-0.5, 0.75),
+        fr.LeakyReLU: (0.3,),
+        fr.Softplus: (2.0, 1.5),
+    }
+    kinds = (fr.ELU, fr.GELU, fr.Hardsigmoid, fr.Hardswish, fr.Hardtanh, fr.LeakyReLU, fr.LogSoftmax, fr.Mish, fr.ReLU)
+    kinds += (fr.ReLU6, fr.SELU, fr.SiLU, fr.Sigmoid, fr.Softmax, fr.Softplus, fr.Softsign, fr.Tanh)
+    usual = tuple(Case(kind.__name__.lower(), _pool(kind)) for kind in kinds)
+    return usual + tuple(Case(f"{kind.__name__.lower()}_options", _pool(kind, *args)) for kind, args in options.items())
+
+
+ELEMENTWISE = (
+    *_activations(),
+    Case("softmax_axis", _pool(fr.Softmax, 1), x_shape=(3, 5, 2, 2)),
+    Case("log_softmax_axis", _pool(fr.LogSoftmax, 0)),
+    Case("dropout_of_nothing", _pool(fr.Dropout, 0.0)),
+    Case("dropout_2d_of_nothing", _pool(fr.Dropout2d, 0, layout="NHWC"), x_shape=MAPS),
+    Case("locked_dropout_of_nothing", _pool(fr.LockedDropout, 0.0, batch_first=True)),
+)
+SHAPES = (
+    Case("flatten", _pool(fr.Flatten), x_shape=MAPS),
+    Case("flatten_some", _pool(fr.Flatten, 0, -2), x_shape=MAPS),
+    Case("unflatten", _pool(fr.Unflatten, -1, (2, -1))),
+    Case("reshape", _pool(fr.Reshape, 2, -1, 3), x_shape=(2, 3, 8)),
+    Case("permute", _pool(fr.Permute, 2, 0, -2), x_shape=(2, 3, 8)),
+    Case("transpose", _pool(fr.Transpose, 0, -1)),
+)
+
 CASES = (
     Case("rnn", _recurrent(fr.RNN)),
     Case("rnn_relu", _recurrent(fr.RNN, nonlinearity="relu")),
@@ -281,4 +314,6 @@ CASES = (
     Case("composite", Tagger),
     *POOLS,
     *CONTAINERS,
+    *ELEMENTWISE,
+    *SHAPES,
 )
