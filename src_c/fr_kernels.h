@@ -273,9 +273,27 @@ typedef struct fr_winograd_weights {
     void *scratch;
 } fr_winograd_weights;
 
+// Normalisation of a part of the maps; equations in kernels/norm.h. Stretches of `length` elements of x, y, dy and xhat lie
+// `stride` apart, all at the same places. Forward, xhat = (x - center) * scale + rest and y = xhat * weight + bias; in the
+// gradient, x is xhat, y is dx = dy * scale + xhat * weight + bias.
+//   map      one set of moments, one factor of each kind
+//   rows     each stretch has moments of its own; weight and bias have `length` values, scale has one for each stretch (out)
+//   columns  each place of a stretch has moments and factors of its own; `center` is a buffer when moments are taken
+typedef struct fr_norm {
+    ptrdiff_t pieces, length, stride;
+    const void *x, *dy;
+    void *y, *xhat;  // xhat NULL: not wanted, nor is the scale of rows
+    const void *rest, *weight, *bias;
+    void *center, *scale;
+    double eps;              // rows
+    double *first, *second;  // moments: the mean and the sum of (x - mean)^2; sums: of dy and of dy * xhat
+    void *dweight, *dbias;   // rows: what is added to
+} fr_norm;
+
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_pool_fn)(const fr_pool *);
+typedef void (*fr_norm_fn)(const fr_norm *);
 typedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y);  // y may alias x
 
 typedef struct fr_kernels {
@@ -337,4 +355,9 @@ typedef struct fr_kernels {
     void (*winograd_output)(const fr_winograd *);                   // maps = activation(A^T tiles A + bias)
     void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
     void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
+
+    // Normalisation: moments, values; sums and values of the gradient.
+    fr_norm_fn norm_moments, norm_map, norm_map_sums, norm_map_pull;
+    fr_norm_fn norm_rows, norm_rows_pull;
+    fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull;
 } fr_kernels;

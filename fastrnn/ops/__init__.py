@@ -23,6 +23,14 @@ from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
 from fastrnn.ops.losses import cross_entropy, mse_loss
 from fastrnn.ops.lp_pool import lp_pool_forward, lp_pool_vjp
 from fastrnn.ops.lstm import lstm_forward, lstm_stream, lstm_vjp, pack_lstm
+from fastrnn.ops.norm import (
+    batch_norm_forward,
+    batch_norm_vjp,
+    group_norm_forward,
+    group_norm_vjp,
+    layer_norm_forward,
+    layer_norm_vjp,
+)
 from fastrnn.ops.optim import adam_step, sgd_step
 from fastrnn.ops.pool import (
     avg_pool_forward,
@@ -61,6 +69,8 @@ __all__ = [
     "available_isas",
     "avg_pool_forward",
     "avg_pool_vjp",
+    "batch_norm_forward",
+    "batch_norm_vjp",
     "build_info",
     "conv_forward",
     "conv_stream",
@@ -74,10 +84,14 @@ __all__ = [
     "exp",
     "get_isa",
     "get_num_threads",
+    "group_norm_forward",
+    "group_norm_vjp",
     "gru_forward",
     "gru_stream",
     "gru_vjp",
     "isa_generation",
+    "layer_norm_forward",
+    "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
     "lp_pool_forward",

@@ -43,6 +43,14 @@ from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
 from .losses import cross_entropy, mse_loss
 from .lstm import lstm_forward, lstm_vjp
+from .norm import (
+    batch_norm_forward,
+    batch_norm_vjp,
+    group_norm_forward,
+    group_norm_vjp,
+    layer_norm_forward,
+    layer_norm_vjp,
+)
 from .optim import adam_step, sgd_step
 from .pool import (
     avg_pool_forward,
@@ -67,6 +75,8 @@ __all__ = [
     "adaptive_max_pool_vjp",
     "avg_pool_forward",
     "avg_pool_vjp",
+    "batch_norm_forward",
+    "batch_norm_vjp",
     "conv_forward",
     "conv_transpose_forward",
     "conv_transpose_vjp",
@@ -75,8 +85,12 @@ __all__ = [
     "embedding_forward",
     "embedding_vjp",
     "exp",
+    "group_norm_forward",
+    "group_norm_vjp",
     "gru_forward",
     "gru_vjp",
+    "layer_norm_forward",
+    "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
     "lp_pool_forward",

@@ -17,6 +17,7 @@
 #include "time_pool.h"
 #include "winograd.h"
 #include "winograd_weights.h"
+#include "norm.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -70,4 +71,15 @@ const fr_kernels FR_NAME(table) = {
     .winograd_output = FR_NAME(winograd_output),
     .winograd_weights = FR_NAME(winograd_weights),
     .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
+
+    .norm_moments = FR_NAME(norm_moments),
+    .norm_map = FR_NAME(norm_map),
+    .norm_map_sums = FR_NAME(norm_map_sums),
+    .norm_map_pull = FR_NAME(norm_map_pull),
+    .norm_rows = FR_NAME(norm_rows),
+    .norm_rows_pull = FR_NAME(norm_rows_pull),
+    .norm_columns_moments = FR_NAME(norm_columns_moments),
+    .norm_columns = FR_NAME(norm_columns),
+    .norm_columns_sums = FR_NAME(norm_columns_sums),
+    .norm_columns_pull = FR_NAME(norm_columns_pull),
 };
