@@ -278,7 +278,7 @@ typedef struct fr_winograd_weights {
 // gradient, x is xhat, y is dx = dy * scale + xhat * weight + bias.
 //   map      one set of moments, one factor of each kind
 //   rows     each stretch has moments of its own; weight and bias have `length` values, scale has one for each stretch (out)
-//   columns  each place of a stretch has moments and factors of its own; `center` is a buffer when moments are taken
+//   columns  each place of a stretch has moments and factors of its own; `center` is a buffer of 3 * length for moments and sums
 typedef struct fr_norm {
     ptrdiff_t pieces, length, stride;
     const void *x, *dy;

@@ -8,23 +8,23 @@ cimport numpy as cnp
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-import numpy as np
-
 from fastrnn._kernels._dispatch cimport fr_kernels, fr_norm, kernels_for
+from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._norm cimport get_real, put_real
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 
 cnp.import_array()
 
 cdef double NANOSECONDS_FORWARD = 0.25  # for one element, moved; backward moves twice as many
-cdef ptrdiff_t LEAST_ROWS = 64, MOST_CHUNKS = 64  # of a set
+cdef ptrdiff_t LEAST_ROWS = 128, MOST_CHUNKS = 64  # of a set
 
 cdef struct Columns:
     const fr_kernels *kernels
     fr_norm whole                # the factors of set 0
     ptrdiff_t sets, chunks, rows, columns, itemsize  # rows of a set; chunks of it
     double *parts                # [sets, chunks, 2, columns]
-    void *shifts                 # [sets, chunks, columns]
+    double *joined               # [2, columns]
+    void *buffers                # [sets, chunks, 3, columns]
     bint backward, sums
 
 
@@ -32,7 +32,7 @@ cdef class _Work:
     """The layout of one call, and its buffers."""
 
     cdef Columns columns
-    cdef object parts, shifts, factors
+    cdef Block parts, buffers, factors
     cdef int groups
 
     def __init__(self, cnp.ndarray x not None, int groups):
@@ -44,13 +44,13 @@ cdef class _Work:
         work.columns, work.itemsize, work.kernels = C, x.itemsize, kernels_for(x.itemsize)
         work.chunks = max(1, min(MOST_CHUNKS, work.rows // LEAST_ROWS))
         work.whole.length = work.whole.stride = C
-        self.parts = np.empty((work.sets, work.chunks, 2, C))
-        self.shifts = np.empty((work.sets, work.chunks, C), x.dtype)
-        self.factors = np.empty((3, work.sets, C), x.dtype)
-        work.parts, work.shifts = <double *> cnp.PyArray_DATA(self.parts), cnp.PyArray_DATA(self.shifts)
-        cdef char *factors = <char *> cnp.PyArray_DATA(self.factors)
         cdef ptrdiff_t step = work.sets * C * work.itemsize
-        work.whole.center, work.whole.rest, work.whole.scale = factors, factors + step, factors + 2 * step
+        self.parts = new_block((work.sets * work.chunks + 1) * 2 * C * sizeof(double))
+        self.buffers, self.factors = new_block(3 * work.chunks * step), new_block(3 * step)
+        work.joined, work.buffers = <double *> self.parts.data, self.buffers.data
+        work.parts = work.joined + 2 * C
+        work.whole.center, work.whole.rest = self.factors.data, self.factors.data + step
+        work.whole.scale = self.factors.data + 2 * step
 
 
 def columns_forward(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias not None, double eps, int groups,
@@ -118,6 +118,10 @@ cdef inline ptrdiff_t first_row(Columns *work, ptrdiff_t chunk) noexcept nogil:
     return work.rows * chunk // work.chunks
 
 
+cdef inline double rows_of(Columns *work, ptrdiff_t chunk) noexcept nogil:
+    return <double> (first_row(work, chunk + 1) - first_row(work, chunk))
+
+
 cdef void run_chunk(Columns *work, ptrdiff_t i, ptrdiff_t chunk) noexcept nogil:
     cdef fr_norm part = work.whole
     cdef ptrdiff_t first = first_row(work, chunk), C = work.columns
@@ -131,7 +135,7 @@ cdef void run_chunk(Columns *work, ptrdiff_t i, ptrdiff_t chunk) noexcept nogil:
     if work.sums:
         part.first = work.parts + (i * work.chunks + chunk) * 2 * C
         part.second = part.first + C
-        part.center = <char *> work.shifts + (i * work.chunks + chunk) * C * work.itemsize
+        part.center = <char *> work.buffers + (i * work.chunks + chunk) * 3 * C * work.itemsize
         if work.backward:
             work.kernels.norm_columns_sums(&part)
         else:
@@ -147,28 +151,29 @@ cdef void run_chunk(Columns *work, ptrdiff_t i, ptrdiff_t chunk) noexcept nogil:
 
 
 cdef void join_moments(Columns *work, ptrdiff_t i, int groups, double *means, double *variances) noexcept nogil:
-    """Mean and variance of each group of set i. The first chunk's place takes what belongs to a whole column."""
+    """Mean and variance of each group of set i, from those of its columns, from those of its chunks."""
     cdef ptrdiff_t C = work.columns, m = C // groups, c, k, g
     cdef double rows = <double> work.rows, count, t, mean, squares
-    cdef double *first = work.parts + i * work.chunks * 2 * C
     cdef double *part
-    for c in range(C):
-        mean = squares = 0
-        for k in range(work.chunks):
-            part = first + k * 2 * C
-            mean += part[c] * (<double> (first_row(work, k + 1) - first_row(work, k)) / rows)
-        for k in range(work.chunks):
-            part = first + k * 2 * C
-            count, t = <double> (first_row(work, k + 1) - first_row(work, k)), part[c] - mean
-            squares += part[C + c] + count * t * t
-        first[c], first[C + c] = mean, squares
+    cdef double *joined = work.joined
+    for c in range(2 * C):
+        joined[c] = 0
+    for k in range(work.chunks):
+        part, count = work.parts + (i * work.chunks + k) * 2 * C, rows_of(work, k) / rows
+        for c in range(C):
+            joined[c] += count * part[c]
+    for k in range(work.chunks):
+        part, count = work.parts + (i * work.chunks + k) * 2 * C, rows_of(work, k)
+        for c in range(C):
+            t = part[c] - joined[c]
+            joined[C + c] += part[C + c] + count * t * t
     for g in range(groups):
         mean = squares = 0
         for c in range(g * m, (g + 1) * m):
-            mean += first[c] / m
+            mean += joined[c] / m
         for c in range(g * m, (g + 1) * m):
-            t = first[c] - mean
-            squares += first[C + c] + rows * t * t
+            t = joined[c] - mean
+            squares += joined[C + c] + rows * t * t
         means[i * groups + g], variances[i * groups + g] = mean, squares / (rows * m)
 
 

@@ -219,50 +219,40 @@ static void FR_NAME(norm_rows_pull)(const fr_norm *s) {
     for (; row < s->pieces; ++row) norm_pull_rows(s, row, 1);
 }
 
-// Adds the n lanes of v to doubles.
-FR_INLINE void norm_flush(vec v, double *restrict total, ptrdiff_t n) {
-    real part[FR_WIDTH];
-    vstore(part, v);
-    if (n == FR_WIDTH) {
-        for (int j = 0; j < FR_WIDTH; ++j) total[j] += (double)part[j];
-    } else {
-        for (ptrdiff_t j = 0; j < n; ++j) total[j] += (double)part[j];
-    }
-}
-
-// Some vectors of columns from `column` on, of at most NORM_ROWS rows. Forward: adds x - center and its square to the sums.
-// Backward: dy and dy xhat.
-FR_INLINE void norm_panel(const fr_norm *s, ptrdiff_t row, ptrdiff_t column, const int vectors, ptrdiff_t lanes,
-                          const int backward) {
-    const ptrdiff_t end = norm_least(s->pieces, row + NORM_ROWS);
-    vec m[4], a[4], b[4];
-    for (int j = 0; j < vectors; ++j) {
-        m[j] = backward ? vzero() : vload_lanes((const real *)s->center + column + j * FR_WIDTH, lanes);
-        a[j] = b[j] = vzero();
-    }
-    for (ptrdiff_t r = row; r < end; ++r) {
-        const real *x = (const real *)s->x + r * s->stride + column;
-        const real *dy = backward ? (const real *)s->dy + r * s->stride + column : NULL;
+// Adds some rows, at most 4, to two sums of reals for each column. Forward: x - shift and its square. Backward: dy and dy xhat.
+FR_INLINE void norm_add_rows(const fr_norm *s, ptrdiff_t row, const int rows, const int backward, real *sums) {
+    const real *x = (const real *)s->x + row * s->stride;
+    const real *dy = backward ? (const real *)s->dy + row * s->stride : NULL, *shift = s->center;
+    for (ptrdiff_t i = 0; i < s->length; i += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(s->length - i, 0);
+        const vec m = backward ? vzero() : vload_lanes(shift + i, lanes);
+        vec a = vload_lanes(sums + i, lanes), b = vload_lanes(sums + s->length + i, lanes);
         FR_UNROLL(4)
-        for (int j = 0; j < vectors; ++j) {
-            const vec v = vload_lanes(x + j * FR_WIDTH, lanes);
-            const vec d = backward ? vload_lanes(dy + j * FR_WIDTH, lanes) : vsub(v, m[j]);
-            a[j] = vadd(a[j], d);
-            b[j] = vfma(d, backward ? v : d, b[j]);
+        for (int r = 0; r < rows; ++r) {
+            const vec v = vload_lanes(x + r * s->stride + i, lanes);
+            const vec d = backward ? vload_lanes(dy + r * s->stride + i, lanes) : vsub(v, m);
+            a = vadd(a, d);
+            b = vfma(d, backward ? v : d, b);
         }
-    }
-    for (int j = 0; j < vectors; ++j) {
-        norm_flush(a[j], s->first + column + j * FR_WIDTH, lanes);
-        norm_flush(b[j], s->second + column + j * FR_WIDTH, lanes);
+        vstore_lanes(sums + i, a, lanes);
+        vstore_lanes(sums + s->length + i, b, lanes);
     }
 }
 
+FR_INLINE void norm_flush(ptrdiff_t n, real *restrict sums, double *restrict total) {
+    for (ptrdiff_t i = 0; i < n; ++i) total[i] += (double)sums[i], sums[i] = 0;
+}
+
+// Sums of the columns, as reals over NORM_ROWS rows, then as doubles. The buffer holds shifts and two sums for each column.
 FR_INLINE void norm_all_columns(const fr_norm *s, const int backward) {
-    for (ptrdiff_t c = 0; c < s->length; ++c) s->first[c] = s->second[c] = 0;
-    for (ptrdiff_t row = 0; row < s->pieces; row += NORM_ROWS) {
-        ptrdiff_t c = 0;
-        for (; c + 4 * FR_WIDTH <= s->length; c += 4 * FR_WIDTH) norm_panel(s, row, c, 4, FR_WIDTH, backward);
-        for (; c < s->length; c += FR_WIDTH) norm_panel(s, row, c, 1, lanes_left(s->length - c, 0), backward);
+    real *sums = (real *)s->center + s->length;
+    for (ptrdiff_t c = 0; c < s->length; ++c) s->first[c] = s->second[c] = sums[c] = sums[s->length + c] = 0;
+    for (ptrdiff_t row = 0; row < s->pieces;) {
+        const ptrdiff_t end = norm_least(s->pieces, row + NORM_ROWS);
+        for (; row + 4 <= end; row += 4) norm_add_rows(s, row, 4, backward, sums);
+        for (; row < end; ++row) norm_add_rows(s, row, 1, backward, sums);
+        norm_flush(s->length, sums, s->first);
+        norm_flush(s->length, sums + s->length, s->second);
     }
 }
 
