@@ -20,7 +20,8 @@ from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
 from fastrnn.layers.lstm import LSTM
-from fastrnn.layers.parameter import Parameter
+from fastrnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm
+from fastrnn.layers.parameter import Buffer, Parameter
 from fastrnn.layers.pool import (
     AvgPool1d,
     AvgPool2d,
@@ -54,6 +55,10 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Buffer",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -64,10 +69,12 @@ __all__ = [
     "Embedding",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
     "Layer",
+    "LayerNorm",
     "Linear",
     "MaxPool1d",
     "MaxPool2d",

@@ -100,7 +100,10 @@ class _Maps:
         def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
             gradient = np.ascontiguousarray(as_fitting(name, "dy", dy, shape, dtype)).reshape(kernel_shape)
             sums = check_grads(name, shapes, grads, dtype)
-            dbias, dweight = np.zeros((len(gradient) if groups else 1, C)), np.zeros((len(gradient) if groups else 1, C))
+            dbias, dweight = (
+                np.zeros((len(gradient) if groups else 1, C)),
+                np.zeros((len(gradient) if groups else 1, C)),
+            )
             assert xhat is not None
             if xhat.size:
                 run(gradient, xhat, scale, weight, groups, xhat, dbias, dweight)  # dx takes the place of xhat
