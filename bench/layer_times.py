@@ -40,7 +40,8 @@ def layer_times(problem: ModelProblem, rounds: int, clock: Clock = time.perf_cou
     """
     model, watch = problem.model(DROPOUT), _Watch(clock)
     kinds: dict[str, str] = {}
-    for name, layer in list(model._walk()):
+    for prefix, layer in list(model._all_layers()):
+        name = prefix.rstrip(".")
         if not any(layer._children()) and name not in kinds:
             kinds[name] = type(layer).__name__
             layer.__class__ = _watched(type(layer), name, watch)

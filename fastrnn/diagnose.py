@@ -150,10 +150,10 @@ def diagnose(model: Layer, x: Any, loss: Loss = None, **options: Any) -> Diagnos
     twin = copy.deepcopy(model)
     records: list[_Record] = []
     seen: set[int] = set()
-    for name, layer in twin._walk():
+    for prefix, layer in twin._all_layers():
         if isinstance(layer, Recurrent) and id(layer) not in seen:
             seen.add(id(layer))
-            layer.__class__ = _stepwise(type(layer), name, records)
+            layer.__class__ = _stepwise(type(layer), prefix.rstrip("."), records)
     if not seen:
         raise ArgumentError(f"diagnose: 'model' must have a recurrent layer, got {model!r}")
     result, backward = twin.forward(x, **options)

@@ -317,5 +317,5 @@ def _like(state: Any, values: Iterator[Array]) -> Any:
 
 def _generators(layer: Layer) -> Iterator[np.random.Generator]:
     """Yield the sources of random numbers of a layer and of those inside it."""
-    for _, one in layer._walk():
+    for _, one in layer._all_layers():
         yield from (value for value in vars(one).values() if isinstance(value, np.random.Generator))

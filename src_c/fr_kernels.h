@@ -356,10 +356,27 @@ typedef struct fr_attention {
     void *dquery, *dkeys, *dvalues, *dscore;
     void *scratch;  // [steps]
 } fr_attention;
+// Normalisation of a part of the maps; equations in kernels/norm.h. Stretches of `length` elements of x, y, dy and xhat lie
+// `stride` apart, all at the same places. Forward, xhat = (x - center) * scale + rest and y = xhat * weight + bias; in the
+// gradient, x is xhat, y is dx = dy * scale + xhat * weight + bias.
+//   map      one set of moments, one factor of each kind
+//   rows     each stretch has moments of its own; weight and bias have `length` values, scale has one for each stretch (out)
+//   columns  each place of a stretch has moments and factors of its own; `center` is a buffer of 3 * length for moments and sums
+typedef struct fr_norm {
+    ptrdiff_t pieces, length, stride;
+    const void *x, *dy;
+    void *y, *xhat;  // xhat NULL: not wanted, nor is the scale of rows
+    const void *rest, *weight, *bias;
+    void *center, *scale;
+    double eps;              // rows
+    double *first, *second;  // moments: the mean and the sum of (x - mean)^2; sums: of dy and of dy * xhat
+    void *dweight, *dbias;   // rows: what is added to
+} fr_norm;
 
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_pool_fn)(const fr_pool *);
+typedef void (*fr_norm_fn)(const fr_norm *);
 typedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y);  // y may alias x
 
 typedef struct fr_kernels {
@@ -438,4 +455,8 @@ typedef struct fr_kernels {
     void (*softmax_backward)(const fr_softmax *);
     void (*attend)(const fr_attention *);
     void (*attend_backward)(const fr_attention *);
+    // Normalisation: moments, values; sums and values of the gradient.
+    fr_norm_fn norm_moments, norm_map, norm_map_sums, norm_map_pull;
+    fr_norm_fn norm_rows, norm_rows_pull;
+    fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull;
 } fr_kernels;

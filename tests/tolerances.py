@@ -74,6 +74,12 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # A root of a sum of powers, each within some ULP, and slopes from both.
     ("lp_pool", "float32"): Tolerance(5e-6, 5e-6),
     ("lp_pool", "float64"): Tolerance(1e-14, 1e-14),
+    # Two sums of at most 40000 terms, added in blocks, and a handful of roundings for each element. Gradients of the parameters are
+    # sums of as many terms; of dx, three terms that may nearly cancel.
+    ("norm_forward", "float32"): Tolerance(2e-6, 2e-6),
+    ("norm_forward", "float64"): Tolerance(5e-15, 5e-15),
+    ("norm_vjp", "float32"): Tolerance(1e-5, 1e-5),
+    ("norm_vjp", "float64"): Tolerance(5e-14, 5e-14),
     # The error of the pre-activations' sums, carried over at most 10 steps. A ReLU layer does not damp it.
     ("rnn_forward", "float32"): Tolerance(2e-6, 5e-6),
     ("rnn_forward", "float64"): Tolerance(4e-15, 1e-14),

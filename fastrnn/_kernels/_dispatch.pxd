@@ -244,6 +244,24 @@ cdef extern from "fr_kernels.h" nogil:
         void *dscore
         void *scratch
 
+    ctypedef struct fr_norm:
+        ptrdiff_t pieces, length, stride
+        const void *x
+        const void *dy
+        void *y
+        void *xhat
+        const void *rest
+        const void *weight
+        const void *bias
+        void *center
+        void *scale
+        double eps
+        double *first
+        double *second
+        void *dweight
+        void *dbias
+
+    ctypedef void (*fr_norm_fn)(const fr_norm *) noexcept nogil
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -307,6 +325,9 @@ cdef extern from "fr_kernels.h" nogil:
         void (*softmax_backward)(const fr_softmax *) noexcept nogil
         void (*attend)(const fr_attention *) noexcept nogil
         void (*attend_backward)(const fr_attention *) noexcept nogil
+        fr_norm_fn norm_moments, norm_map, norm_map_sums, norm_map_pull
+        fr_norm_fn norm_rows, norm_rows_pull
+        fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -43,8 +43,9 @@ from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
 from fastrnn.layers.lstm import LSTM
+from fastrnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm
 from fastrnn.layers.parallel import Parallel
-from fastrnn.layers.parameter import Parameter
+from fastrnn.layers.parameter import Buffer, Parameter
 from fastrnn.layers.pool import (
     AvgPool1d,
     AvgPool2d,
@@ -87,7 +88,11 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Bidirectional",
+    "Buffer",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -103,6 +108,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -110,6 +116,7 @@ __all__ = [
     "LPPool2d",
     "LPPool3d",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LockedDropout",

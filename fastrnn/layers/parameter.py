@@ -1,4 +1,4 @@
-"""Parameters: arrays that change only through a versioned door, and the sums of their gradients."""
+"""Parameters and buffers: arrays that change only through a versioned door; parameters with the sums of their gradients."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastrnn._checks import FloatArray, IntArray, as_fitting, flag
 from fastrnn.errors import DTypeError, ShapeError
 
-__all__ = ["Parameter", "adding_to"]
+__all__ = ["Buffer", "Parameter", "adding_to"]
 
 
 class _Locks:
@@ -60,54 +61,45 @@ class _TouchedRows:
         self._found, self.everywhere = [], False
 
 
-class Parameter:
-    """An array of weights with its gradient.
+class Buffer:
+    """An array that a layer keeps and does not train, such as running statistics; a `Parameter` is one that is trained.
 
-    Packed copies of the weights are cached by `version`, so every change has to be counted: `data` is read-only, and
-    changes go through `assign` or `edit`.
-
-    Of a sparse parameter, a table, each pullback uses few rows. `rows` tells which; `zero_grad`, clipping and
-    optimizers then read and write these rows only, and the others stay as they are: weights, and what an optimizer
-    keeps for them.
+    Packed copies are cached by `version`, so every change has to be counted: `data` is read-only, and changes go through
+    `assign` or `edit`.
 
     Parameters
     ----------
-    value : array of float32 or float64
+    value : array of float32, float64 or int64
         Copied.
-    sparse : bool
-        Whether to keep book of the rows whose gradient is touched.
 
     Raises
     ------
     DTypeError
         Any other dtype.
-    ShapeError
-        Sparse, but without rows.
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_home", "_store", "_touched", "_version")
+    __slots__ = ("__weakref__", "_data", "_store", "_version")
 
-    def __init__(self, value: FloatArray, sparse: bool = False) -> None:
+    _dtypes: ClassVar[tuple[type[Any], ...]] = (np.float32, np.float64, np.int64)
+
+    def __init__(self, value: NDArray[Any]) -> None:
         array = np.asarray(value)
         native = array.dtype.newbyteorder("=")
-        if native not in (np.float32, np.float64):
-            raise DTypeError(f"Parameter: 'value' must have dtype float32 or float64, got {array.dtype}")
-        if flag("Parameter", "sparse", sparse) and array.ndim == 0:
-            raise ShapeError(f"Parameter: 'value' must have rows to be sparse, got shape {array.shape}")
-        self._touched = _TouchedRows(len(array)) if sparse else None
-        self._home: Any = None  # the Arena that it lies in
-        self._grad: FloatArray | None = None
+        if native not in self._dtypes:
+            names = [np.dtype(known).name for known in self._dtypes]
+            kinds = f"{', '.join(names[:-1])} or {names[-1]}"
+            raise DTypeError(f"{type(self).__name__}: 'value' must have dtype {kinds}, got {array.dtype}")
         self._version = 0
         self._live_in(np.array(array, native, order="C"))
 
-    def _live_in(self, store: FloatArray) -> None:
+    def _live_in(self, store: NDArray[Any]) -> None:
         """Make `store` the memory of the values."""
         self._store = store
         # A view of a read-only buffer cannot be made writable again, unlike one with its flag cleared.
-        self._data: FloatArray = np.asarray(memoryview(store).toreadonly())  # type: ignore[arg-type]
+        self._data: NDArray[Any] = np.asarray(memoryview(store).toreadonly())  # type: ignore[arg-type]
 
     @property
-    def data(self) -> FloatArray:
+    def data(self) -> NDArray[Any]:
         """The values, a read-only view that follows every change."""
         return self._data
 
@@ -130,6 +122,80 @@ class Parameter:
     def version(self) -> int:
         """How often the values were changed."""
         return self._version
+
+    def assign(self, value: NDArray[Any]) -> None:
+        """Copy `value` into the array.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            Not its shape and dtype; nothing has changed.
+        """
+        self._assign(type(self).__name__, "value", value)
+
+    def _assign(self, name: str, arg: str, value: object) -> None:
+        np.copyto(self._store, as_fitting(name, arg, value, self.shape, self.dtype))
+        self._bump()
+
+    @contextmanager
+    def edit(self) -> Iterator[NDArray[Any]]:
+        """Give the values as a writable array for the length of a ``with`` block.
+
+        The change counts from the end of the block, also when the block raises; the array is read-only from then on.
+        Keep no slice of it: writes through one would not be counted.
+        """
+        values = self._store.view()
+        try:
+            yield values
+        finally:
+            values.flags.writeable = False
+            self._bump()
+
+    def _bump(self) -> None:
+        with _locks.version:
+            self._version += 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the values, not the gradient."""
+        return type(self), (np.array(self._store),)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, version={self.version})"
+
+
+class Parameter(Buffer):
+    """An array of weights with its gradient.
+
+    Of a sparse parameter, a table, each pullback uses few rows. `rows` tells which; `zero_grad`, clipping and
+    optimizers then read and write these rows only, and the others stay as they are: weights, and what an optimizer
+    keeps for them.
+
+    Parameters
+    ----------
+    value : array of float32 or float64
+        Copied.
+    sparse : bool
+        Whether to keep book of the rows whose gradient is touched.
+
+    Raises
+    ------
+    DTypeError
+        Any other dtype.
+    ShapeError
+        Sparse, but without rows.
+    """
+
+    __slots__ = ("_grad", "_home", "_touched")
+
+    _dtypes = (np.float32, np.float64)
+
+    def __init__(self, value: FloatArray, sparse: bool = False) -> None:
+        super().__init__(value)
+        if flag("Parameter", "sparse", sparse) and not self.shape:
+            raise ShapeError(f"Parameter: 'value' must have rows to be sparse, got shape {self.shape}")
+        self._touched = _TouchedRows(self.shape[0]) if sparse else None
+        self._home: Any = None  # the Arena that it lies in
+        self._grad: FloatArray | None = None
 
     @property
     def has_grad(self) -> bool:
@@ -187,49 +253,16 @@ class Parameter:
         if self._touched is not None:
             self._touched.clear()
 
-    def assign(self, value: FloatArray) -> None:
-        """Copy `value` into the parameter.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-            Not the parameter's shape and dtype; nothing has changed.
-        """
-        self._assign("Parameter", "value", value)
-
-    def _assign(self, name: str, arg: str, value: object) -> None:
-        np.copyto(self._store, as_fitting(name, arg, value, self.shape, self.dtype))
-        self._bump()
-
-    @contextmanager
-    def edit(self) -> Iterator[FloatArray]:
-        """Give the values as a writable array for the length of a ``with`` block.
-
-        The change counts from the end of the block, also when the block raises; the array is read-only from then on.
-        Keep no slice of it: writes through one would not be counted.
-        """
-        values = self._store.view()
-        try:
-            yield values
-        finally:
-            values.flags.writeable = False
-            self._bump()
-
-    def _bump(self) -> None:
-        with _locks.version:
-            self._version += 1
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the values, not the gradient."""
         return type(self), (np.array(self._store), self.sparse)
 
-    def __repr__(self) -> str:
-        return f"Parameter(shape={self.shape}, dtype={self.dtype}, version={self.version})"
-
 
 @contextmanager
-def adding_to(parameters: Sequence[Parameter]) -> Iterator[None]:
+def adding_to(parameters: Sequence[Buffer]) -> Iterator[None]:
     """Hold the gradients of `parameters` for one pullback, so that pullbacks in several threads add one by one.
+
+    Buffers are held in the same way for a change that depends on their values.
 
     All are taken at once, hence no order of taking them can dead-lock.
     """

@@ -148,9 +148,9 @@ class _Tracer:
         self._depth = 0
         self._counted: set[int] = set()
         self._names: dict[int, str] = {}
-        for name, layer in self.model._walk():
+        for prefix, layer in self.model._all_layers():
             if id(layer) not in self._names:
-                self._names[id(layer)] = name
+                self._names[id(layer)] = prefix.rstrip(".")
                 layer.__class__ = _traced(type(layer), self)
 
     def run(self, x: Any, options: dict[str, Any]) -> None:

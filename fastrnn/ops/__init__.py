@@ -34,6 +34,14 @@ from fastrnn.ops.losses_elementwise import (
 )
 from fastrnn.ops.lp_pool import lp_pool_forward, lp_pool_vjp
 from fastrnn.ops.lstm import lstm_forward, lstm_stream, lstm_vjp, pack_lstm
+from fastrnn.ops.norm import (
+    batch_norm_forward,
+    batch_norm_vjp,
+    group_norm_forward,
+    group_norm_vjp,
+    layer_norm_forward,
+    layer_norm_vjp,
+)
 from fastrnn.ops.optim import (
     adadelta_step,
     adagrad_step,
@@ -89,6 +97,8 @@ __all__ = [
     "available_isas",
     "avg_pool_forward",
     "avg_pool_vjp",
+    "batch_norm_forward",
+    "batch_norm_vjp",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "build_info",
@@ -107,12 +117,16 @@ __all__ = [
     "exp",
     "get_isa",
     "get_num_threads",
+    "group_norm_forward",
+    "group_norm_vjp",
     "gru_forward",
     "gru_stream",
     "gru_vjp",
     "huber_loss",
     "isa_generation",
     "l1_loss",
+    "layer_norm_forward",
+    "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
     "log_softmax_forward",

@@ -64,6 +64,14 @@ from .losses_elementwise import (
     smooth_l1_loss,
 )
 from .lstm import lstm_forward, lstm_vjp
+from .norm import (
+    batch_norm_forward,
+    batch_norm_vjp,
+    group_norm_forward,
+    group_norm_vjp,
+    layer_norm_forward,
+    layer_norm_vjp,
+)
 from .optim import adadelta_step, adagrad_step, adam_step, rmsprop_step, sgd_step
 from .pool import (
     avg_pool_forward,
@@ -94,6 +102,8 @@ __all__ = [
     "attention_vjp",
     "avg_pool_forward",
     "avg_pool_vjp",
+    "batch_norm_forward",
+    "batch_norm_vjp",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "conv_forward",
@@ -106,10 +116,14 @@ __all__ = [
     "embedding_forward",
     "embedding_vjp",
     "exp",
+    "group_norm_forward",
+    "group_norm_vjp",
     "gru_forward",
     "gru_vjp",
     "huber_loss",
     "l1_loss",
+    "layer_norm_forward",
+    "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
     "log_softmax_forward",

@@ -22,6 +22,7 @@
 #include "activation.h"
 #include "attention.h"
 #include "softmax_rows.h"
+#include "norm.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -93,4 +94,14 @@ const fr_kernels FR_NAME(table) = {
     .softmax_backward = FR_NAME(softmax_backward),
     .attend = FR_NAME(attend),
     .attend_backward = FR_NAME(attend_backward),
+    .norm_moments = FR_NAME(norm_moments),
+    .norm_map = FR_NAME(norm_map),
+    .norm_map_sums = FR_NAME(norm_map_sums),
+    .norm_map_pull = FR_NAME(norm_map_pull),
+    .norm_rows = FR_NAME(norm_rows),
+    .norm_rows_pull = FR_NAME(norm_rows_pull),
+    .norm_columns_moments = FR_NAME(norm_columns_moments),
+    .norm_columns = FR_NAME(norm_columns),
+    .norm_columns_sums = FR_NAME(norm_columns_sums),
+    .norm_columns_pull = FR_NAME(norm_columns_pull),
 };

@@ -50,6 +50,8 @@ class Case:
     build: Callable[..., fr.Layer]
     x_shape: tuple[int, ...] = (T, N, C)
     tokens: bool = False
+    #: Whether `forward` computes something else than calling does, such as statistics of its own.
+    trains_apart: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -86,6 +88,23 @@ class Case:
         if not layer.returns_state:
             return result, backward
         return result[0], lambda dy: backward(dy)[0]
+
+
+def _norm(kind: Any, *sizes: Any, **options: Any) -> Callable[..., fr.Layer]:
+    """Normalising layers, which draw nothing themselves: random weights and running statistics."""
+
+    def build(*, dtype: DTypeLike, rng: np.random.Generator) -> fr.Layer:
+        layer: fr.Layer = kind(*sizes, **options, dtype=dtype)
+        for parameter in layer.parameters().values():
+            parameter.assign(rng.uniform(0.5, 2, parameter.shape).astype(dtype))
+        return layer
+
+    return build
+
+
+def _normalised_convolutions(**common: Any) -> fr.Layer:
+    norm = _norm(fr.BatchNorm2d, 3)(**common)
+    return fr.Sequential(fr.Conv2d(C, 3, 3, bias=False, **common), norm, fr.Conv2d(3, 2, 1, **common))
 
 
 def _recurrent(kind: Any, H: int = 3, **options: Any) -> Callable[..., fr.Layer]:
@@ -276,6 +295,21 @@ SHAPES = (
     Case("permute", _pool(fr.Permute, 2, 0, -2), x_shape=(2, 3, 8)),
     Case("transpose", _pool(fr.Transpose, 0, -1)),
 )
+NORMS = (
+    Case("batch_norm_1d", _norm(fr.BatchNorm1d, C), x_shape=(5, C), trains_apart=True),
+    Case("batch_norm_1d_signals", _norm(fr.BatchNorm1d, C, momentum=None), x_shape=(N, C, 5), trains_apart=True),
+    Case("batch_norm_2d", _norm(fr.BatchNorm2d, C, eps=1e-3), x_shape=(2, C, 3, 4), trains_apart=True),
+    Case("batch_norm_2d_last", _norm(fr.BatchNorm2d, C, layout="NHWC"), x_shape=(2, 3, 4, C), trains_apart=True),
+    Case("batch_norm_2d_untracked", _norm(fr.BatchNorm2d, C, track_running_stats=False), x_shape=(2, C, 3, 4)),
+    Case("batch_norm_3d_plain", _norm(fr.BatchNorm3d, C, affine=False), x_shape=(2, C, 2, 3, 2), trains_apart=True),
+    Case("batch_norm_model", _normalised_convolutions, x_shape=(2, C, 5, 4), trains_apart=True),
+    Case("layer_norm", _norm(fr.LayerNorm, C)),
+    Case("layer_norm_two_axes", _norm(fr.LayerNorm, (N, C), bias=False)),
+    Case("layer_norm_plain", _norm(fr.LayerNorm, C, elementwise_affine=False)),
+    Case("group_norm", _norm(fr.GroupNorm, 2, C), x_shape=(2, C, 3, 4)),
+    Case("group_norm_last", _norm(fr.GroupNorm, 2, C, layout="NLC"), x_shape=(2, 5, C)),
+    Case("group_norm_vectors", _norm(fr.GroupNorm, 1, C), x_shape=(N, C)),
+)
 
 CASES = (
     Case("rnn", _recurrent(fr.RNN)),
@@ -316,4 +350,5 @@ CASES = (
     *CONTAINERS,
     *ELEMENTWISE,
     *SHAPES,
+    *NORMS,
 )
