@@ -160,7 +160,7 @@ def our_step(problem: ModelProblem, model: fr.Layer) -> tuple[tuple[str, Callabl
     kept: dict[str, Any] = {}
 
     def forward() -> None:
-        kept["y"], kept["backward"] = model.forward(batch.x, **_options(batch))
+        kept["y"], kept["backward"] = model.forward(batch.x, **_options(batch), input_gradient=False)
 
     def loss() -> None:
         kept["dy"] = our_loss(batch, kept.pop("y"))[1]

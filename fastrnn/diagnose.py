@@ -46,7 +46,8 @@ class HiddenGradients:
     @property
     def norms(self) -> NDArray[np.float64]:
         """Return the norms (T,) over all sequences together."""
-        return np.sqrt(np.einsum("tn,tn->t", self.by_sequence, self.by_sequence))
+        norms: NDArray[np.float64] = np.sqrt(np.square(self.by_sequence).sum(axis=1))
+        return norms
 
     @property
     def factor(self) -> float:

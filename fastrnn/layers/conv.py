@@ -94,6 +94,8 @@ class _Conv(Convolution):
         shape = (self.out_channels, self.in_channels // self.groups, *kernel)
         self._set_up(shape, bias, gain, layout, dtype, rng, weight_init, bias_init)
 
+    skips_input_gradient = True
+
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
         return self._packed(params, training, self.layout)
 

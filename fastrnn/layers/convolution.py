@@ -142,29 +142,34 @@ class Convolution(Layer):
         y = self._run_forward(maps, self._cache.get(self._parameters, self._pack, training=False))
         return y if batched else y[0]
 
-    def forward(self, x: FloatArray, *, lengths: Any = None) -> tuple[FloatArray, Pullback]:
+    def forward(
+        self, x: FloatArray, *, lengths: Any = None, input_gradient: bool = True
+    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         """Return what calling returns, and the pullback.
 
         Returns
         -------
         y : ndarray
         backward : ``backward(dy) -> dx``
-            Adds to the gradients of the parameters. May be called once.
+            Adds to the gradients of the parameters; dx is None without `input_gradient`. May be called once.
 
         Raises
         ------
         ShapeError, DTypeError, LengthsError
         """
         if lengths is not None:
-            return forward_within(self, x, lengths, self.S)
+            y, pull = forward_within(self, x, lengths, self.S)
+            return y, pull if input_gradient else _without_result(pull)
         own = dict(self._parameters)
         maps, batched = self._input(x)
         y, pull = self._run_vjp(maps, self._cache.get(own, self._pack, training=True))
 
-        def run(dy: FloatArray) -> FloatArray:
+        options: Any = {} if input_gradient or not self.skips_input_gradient else {"input_gradient": False}
+
+        def run(dy: FloatArray) -> Any:
             grads = {name: parameter.grad for name, parameter in own.items()}
-            dx: FloatArray = pull(dy if batched else dy[None], grads=grads)[0]
-            return dx if batched else dx[0]
+            dx = pull(dy if batched else dy[None], grads=grads, **options)[0]
+            return None if not input_gradient else dx if batched else dx[0]
 
         result = y if batched else y[0]
         return result, simple_pullback(self._name, tuple(own.values()), result, run)
@@ -208,6 +213,15 @@ class Convolution(Layer):
         always = ("in_channels", "out_channels", "kernel_size")
         shown = {k: v for k, v in values.items() if k in always or v != _DEFAULTS.get(k, v)}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def _without_result(pull: Pullback) -> Callable[[FloatArray], None]:
+    """Return a pullback that calls `pull` for what it adds alone."""
+
+    def backward(dy: FloatArray) -> None:
+        pull(dy)
+
+    return backward
 
 
 #: What `repr` leaves out.

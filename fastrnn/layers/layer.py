@@ -37,6 +37,9 @@ class Layer:
     #: Whether the result is ``(y, state)``; a `Sequential` passes on y alone.
     returns_state: bool = False
 
+    #: Whether `forward` takes ``input_gradient=``, and computes no gradient of its input if that is False.
+    skips_input_gradient: bool = False
+
     _parameters: dict[str, Parameter]
     _buffers: dict[str, Buffer]
 

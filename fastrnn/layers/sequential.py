@@ -29,6 +29,7 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer) -> None:
         self._layers = as_layers(self._name, "layers", layers)
         self.takes_lengths = any(layer.takes_lengths for layer in layers)
+        self.skips_input_gradient = True
 
     def __call__(self, x: Any, *, lengths: Any = None) -> Any:
         """Predict: run all layers on x.
@@ -45,14 +46,22 @@ class Sequential(Layer):
             lengths = None if lengths is None else layer.out_lengths(lengths)
         return x
 
-    def forward(self, x: Any, *, lengths: Any = None) -> tuple[Any, Pullback]:
+    def forward(self, x: Any, *, lengths: Any = None, input_gradient: bool = True) -> tuple[Any, Pullback]:
         """Train: run the `forward` of all layers on x.
+
+        Parameters
+        ----------
+        x, lengths : as for a call
+        input_gradient : bool
+            Whether the gradient of x is wanted. Training needs none of its data; for a first layer that is a
+            convolution it is a large part of the work.
 
         Returns
         -------
         y : result of the last layer
         backward : ``backward(dy) -> dx``
-            Runs the pullbacks of all layers, the last first; dx is None if x were tokens. May be called once.
+            Runs the pullbacks of all layers, the last first; dx is None if x were tokens, and without
+            `input_gradient`. May be called once.
 
         Raises
         ------
@@ -62,7 +71,10 @@ class Sequential(Layer):
         check_lengths_taken(self, lengths)
         pulls: list[tuple[Layer, Pullback]] = []
         for layer in self._layers:
-            result, pull = layer.forward(x, lengths=lengths) if layer.takes_lengths else layer.forward(x)
+            options: dict[str, Any] = {"lengths": lengths} if layer.takes_lengths else {}
+            if not pulls and not input_gradient and layer.skips_input_gradient:
+                options["input_gradient"] = False
+            result, pull = layer.forward(x, **options)
             x = result[0] if layer.returns_state else result
             lengths = None if lengths is None else layer.out_lengths(lengths)
             pulls.append((layer, pull))
@@ -80,7 +92,7 @@ class Sequential(Layer):
                 layer, pull = remaining.pop()
                 gradient = pull(gradient)
                 gradient = gradient[0] if layer.returns_state else gradient
-            return gradient
+            return gradient if input_gradient else None
 
         return x, backward
 

@@ -26,6 +26,29 @@ def linear(K: int = C, **options: Any) -> fr.Linear:
     return fr.Linear(C, K, dtype=np.float64, **options)
 
 
+# Sequential
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 3]], ids=["full", "lengths"])
+def test_the_gradient_of_the_data_can_be_left_out(lengths: Any, rng: np.random.Generator) -> None:
+    conv = fr.Conv1d(C, 2, 3, padding=1, dtype=np.float64)
+    for model in (fr.Sequential(conv), fr.Sequential(fr.Sequential(conv, fr.ReLU())), fr.Sequential(fr.ReLU(), conv)):
+        x = rng.standard_normal((2, C, 5))
+        model.zero_grad()
+        y, backward = model.forward(x, lengths=lengths)
+        dy = rng.standard_normal(y.shape)
+        assert backward(dy).shape == x.shape
+        grads = {name: parameter.grad.copy() for name, parameter in model.parameters().items()}
+        model.zero_grad()
+        y_alone, backward = model.forward(x, lengths=lengths, input_gradient=False)
+        assert backward(dy) is None
+        assert_array_equal(y_alone, y)
+        for name, parameter in model.parameters().items():
+            assert_array_equal(parameter.grad, grads[name])
+        with pytest.raises(RuntimeError, match="called"):
+            backward(dy)
+
+
 # Residual
 
 
