@@ -9,10 +9,13 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
+import fastrnn as fr
 from bench.bench_conv import conv_cases
+from bench.bench_models import model_cases
 from bench.bench_pool import pool_cases
 from bench.bench_rnn import recurrent_cases
 from bench.case import Case
+from bench.layer_times import layer_times
 from bench.machine import machine_record
 from bench.peers import PEERS, find_peers
 from bench.plot import plot_report
@@ -25,6 +28,7 @@ __all__ = ["SUITES", "main"]
 #: The suites: keyword arguments `smoke` and `quick` to cases.
 SUITES: dict[str, Callable[..., Iterable[Case]]] = {
     "conv": conv_cases,
+    "models": model_cases,
     "pool": pool_cases,
     "rnn": recurrent_cases,
 }
@@ -42,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--plot needs matplotlib")
     report = _show(parser, options) if options.suite == "show" else _run(parser, options)
     print(report.text())
+    if getattr(options, "layers", False):
+        print(_layers(options))
     if options.plot:
         plot_report(report, options.plot)
     return int(report.failed)
@@ -66,6 +72,20 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Report
     if options.json:
         report.save(options.json)
     return report
+
+
+def _layers(options: argparse.Namespace) -> str:
+    """Return where our time goes in each model that was chosen, for each number of threads."""
+    cases = [case for case in model_cases(smoke=options.smoke, quick=options.quick) if case.mode == "train"]
+    lines, before = [], fr.get_num_threads()
+    for threads in options.threads:
+        fr.set_num_threads(threads)
+        for case in cases:
+            if options.rows.lower() in case.name.lower():
+                lines += [f"\n{case.problem.row.name}, {threads} thread{'s' * (threads > 1)}: where our time goes\n"]
+                lines += [layer_times(case.problem, options.rounds or ROUNDS)]
+    fr.set_num_threads(before)
+    return "\n".join(lines)
 
 
 def _settings(options: argparse.Namespace) -> tuple[Settings, Roofs]:
@@ -95,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         suite.add_argument("--rounds", type=_count, metavar="N", help="samples of each library")
         suite.add_argument("--json", type=Path, metavar="FILE", help="keep the report")
         suite.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios")
+    suites.choices["models"].add_argument("--layers", action="store_true", help="say where our time goes, by layer")
     show = suites.add_parser("show", help="print a report that was kept")
     show.add_argument("file", type=Path)
     show.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.case import Arrays
 
-__all__ = ["largest_error", "relative_error", "wrong_results"]
+__all__ = ["GRADIENT_TOLERANCE", "largest_error", "relative_error", "wrong_results"]
 
 # Largest error allowed, relative to the largest value of the right result. A float32 sum of up to 3000 products is off
 # by about 1e-6; a recurrent layer carries that over its steps, libraries approximate sigmoid and tanh to about 1e-6 as
@@ -32,11 +32,11 @@ def largest_error(results: Arrays, truth: Arrays) -> float:
     return max(relative_error(array, truth[name]) for name, array in results.items())
 
 
-def wrong_results(results: Arrays, truth: Arrays) -> list[str]:
-    """Say what is wrong: one short text for each result that is out of tolerance."""
+def wrong_results(results: Arrays, truth: Arrays, gradients: float = GRADIENT_TOLERANCE) -> list[str]:
+    """Say what is wrong: one short text for each result that is out of tolerance; `gradients` is that of all gradients."""
     problems = []
     for name, array in results.items():
-        allowed = OUTPUT_TOLERANCE if name in OUTPUTS else GRADIENT_TOLERANCE
+        allowed = OUTPUT_TOLERANCE if name in OUTPUTS else gradients
         error = relative_error(array, truth[name])
         if not error <= allowed:
             problems.append(f"{name} is wrong by {error:.1e} (shape {array.shape}, right {truth[name].shape})")

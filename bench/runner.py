@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import fastrnn as fr
 from bench.case import OURS, Case, Contender
-from bench.gate import largest_error, wrong_results
+from bench.gate import GRADIENT_TOLERANCE, largest_error, wrong_results
 from bench.measure import GAP, LEAST_SAMPLE, measure
 from bench.peers import Peer
 from bench.report import Result
@@ -77,12 +77,13 @@ def _run_case(case: Case, threads: int, peers: Sequence[Peer], settings: Setting
 def _gate(case: Case, contenders: Sequence[Contender]) -> tuple[str, dict[str, float]]:
     """Return what is wrong with any contender's results, or "", and the largest error of each."""
     truth = case.truth()
+    tolerance: float = getattr(case, "gradient_tolerance", GRADIENT_TOLERANCE)
     problems: list[str] = []
     errors: dict[str, float] = {}
     for contender in contenders:
         results = contender.results()
         errors[contender.name] = largest_error(results, truth)
-        problems += [f"{contender.name}: {problem}" for problem in wrong_results(results, truth)]
+        problems += [f"{contender.name}: {problem}" for problem in wrong_results(results, truth, tolerance)]
     return "; ".join(problems), errors
 
 

@@ -12,12 +12,15 @@ from typing import Any
 __all__ = [
     "CONV",
     "GATES",
+    "MODELS",
     "POOLING",
     "RECURRENT",
     "SMOKE_CONV",
+    "SMOKE_MODELS",
     "SMOKE_POOLING",
     "SMOKE_RECURRENT",
     "ConvRow",
+    "ModelRow",
     "PoolRow",
     "RecurrentRow",
 ]
@@ -284,4 +287,54 @@ SMOKE_POOLING = (
     PoolRow("max", 2, 3, (6, 8), 2, 2, channels_last=True),
     PoolRow("avg", 2, 3, (6, 8), 2, 2),
     PoolRow("time", 2, 3, (20,)),
+)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One whole model on one batch, named by `kind`; what the sizes mean stands in `bench/models.py`.
+
+    It is measured in each mode that has goals: inference, and one training step: forward, loss, backward, clipping, Adam.
+    """
+
+    kind: str
+    N: int
+    T: int = 0
+    C: int = 0
+    H: int = 0
+    vocabulary: int = 0
+    classes: int = 10
+    depth: int = 0
+    infer: Goals = AHEAD
+    train: Goals = AHEAD
+    quick: bool = True  # also part of a quick run
+
+    @property
+    def name(self) -> str:
+        """Return the name of the row, which `--rows` searches."""
+        sizes = {"T": self.T, "C": self.C, "H": self.H, "V": self.vocabulary}
+        return " ".join([self.kind, f"N{self.N}", *(f"{letter}{size}" for letter, size in sizes.items() if size)])
+
+    @property
+    def goals(self) -> dict[str, Goals]:
+        """Return the goals of each mode that is measured."""
+        return {mode: goals for mode in ("infer", "train") if (goals := getattr(self, mode))}
+
+
+MODELS = (
+    ModelRow("LeNet-5", 64, T=32),
+    ModelRow("ResNet-20", 16, T=32, C=16, depth=3),
+    ModelRow("text CNN", 50, T=56, C=300, H=100, vocabulary=18765, classes=2),
+    ModelRow("LSTM language model", 20, T=35, C=256, H=256, vocabulary=10000, classes=10000, depth=2),
+    ModelRow("GRU tagger", 32, T=60, C=100, H=128, vocabulary=20000, classes=45),
+    ModelRow("CTC line recogniser", 16, T=300, C=48, H=100, classes=81, depth=1),
+)
+
+SMOKE_MODELS = (
+    ModelRow("LeNet-5", 2, T=32),
+    ModelRow("ResNet-20", 2, T=8, C=2, depth=1),
+    ModelRow("text CNN", 3, T=9, C=6, H=4, vocabulary=30, classes=2),
+    ModelRow("LSTM language model", 3, T=4, C=5, H=6, vocabulary=20, classes=20, depth=2),
+    ModelRow("GRU tagger", 4, T=6, C=5, H=4, vocabulary=20, classes=5),
+    ModelRow("CTC line recogniser", 3, T=20, C=4, H=5, classes=6, depth=1),
 )

@@ -27,7 +27,9 @@ __all__ = [
     "as_float_array",
     "as_generator",
     "as_lengths",
+    "as_numbers",
     "as_tokens",
+    "as_whole_numbers",
     "check_shape",
     "choice",
     "describe_shape",
@@ -161,17 +163,32 @@ def as_lengths(name: str, lengths: object, N: int, T: int) -> IntArray:
     return array.astype(np.int64, copy=False)
 
 
-def as_tokens(name: str, arg: str, value: object, limit: int, besides: int | None = None) -> IntArray:
+def as_tokens(
+    name: str,
+    arg: str,
+    value: object,
+    limit: int,
+    besides: int | None = None,
+    counted: NDArray[np.bool_] | None = None,
+) -> IntArray:
     """Return `value` as a C-contiguous int64 array of numbers in 0..limit-1, or equal to `besides`.
+
+    With `counted`, a mask of its shape, only the numbers there are looked at; the others become 0.
 
     Raises
     ------
     DTypeError
         Not integers.
+    ShapeError
+        Not the shape of `counted`.
     TokenError
         Outside 0..limit-1.
     """
     array = _integers(name, arg, value)
+    if counted is not None:
+        if array.shape != counted.shape:
+            raise ShapeError(f"{name}: '{arg}' must have shape {counted.shape}, got {array.shape}")
+        array = np.where(counted, array, array.dtype.type(0))
     checked = array if besides is None else array[array != besides]
     if checked.size:
         low, high = int(checked.min()), int(checked.max())
@@ -179,6 +196,31 @@ def as_tokens(name: str, arg: str, value: object, limit: int, besides: int | Non
             allowed = f"in 0..{limit - 1}" + ("" if besides is None else f" or {besides}")
             raise TokenError(f"{name}: '{arg}' must be {allowed}, got {low if low < 0 else high}")
     return array.astype(np.int64, order="C", copy=False)
+
+
+def as_whole_numbers(name: str, arg: str, value: object) -> IntArray:
+    """Return `value` as an int64 array (N,), or raise `DTypeError` or `ShapeError`."""
+    array = _integers(name, arg, value)
+    check_shape(name, arg, array, "(N)")
+    return array.astype(np.int64, copy=False)
+
+
+def as_numbers(name: str, arg: str, value: object, dtype: DTypeLike | None = None) -> NDArray[Any]:
+    """Return `value` as an array of real numbers of any type; lists of fractions become `dtype`.
+
+    Raises
+    ------
+    DTypeError
+        No numbers, such as strings or bools.
+    ShapeError
+        Nested lists of unequal lengths.
+    """
+    array = _view(name, arg, value)
+    if array.dtype.kind not in "fiu":
+        raise DTypeError(f"{name}: '{arg}' must have a dtype of real numbers, got {_dtype_of(value, array)}")
+    if dtype is not None and isinstance(value, (list, tuple)) and array.dtype.kind == "f":
+        return array.astype(dtype)
+    return array
 
 
 def _integers(name: str, arg: str, value: object) -> NDArray[np.integer[Any]]:

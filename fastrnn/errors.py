@@ -10,6 +10,7 @@ __all__ = [
     "ArgumentError",
     "DTypeError",
     "FileFormatError",
+    "GradientError",
     "LengthsError",
     "ShapeError",
     "StateDictError",
@@ -43,6 +44,14 @@ class StateDictError(KeyError):
     def __str__(self) -> str:
         """Return the message as it is (`KeyError` alone would print its repr, newlines escaped)."""
         return str(self.args[0]) if self.args else ""
+
+
+class GradientError(AssertionError):
+    """A pullback does not give the gradient of what its layer computes; `report` is what the check found, if it came so far."""
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class FileFormatError(OSError):

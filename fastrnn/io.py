@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastrnn.errors import ArgumentError, FileFormatError
 from fastrnn.layers.layer import Layer, layer_from_config
-from fastrnn.layers.parameter import Parameter
+from fastrnn.layers.parameter import Buffer
 
 __all__ = ["load", "read_state_dict", "save"]
 
@@ -27,7 +27,7 @@ NO_CONFIG = "null"
 
 
 def save(model: Layer, path: Path) -> None:
-    """Write a model's parameters and architecture to a file, which is complete or not there at all.
+    """Write a model's parameters, buffers and architecture to a file, which is complete or not there at all.
 
     Models of classes of your own are written too; read them with `read_state_dict`.
 
@@ -82,7 +82,7 @@ def load(path: Path) -> Layer:
     try:
         model = layer_from_config(json.loads(metadata["config"]))
         for alias, name in json.loads(metadata.get("shared", "{}")).items():
-            _share(model, alias, model.parameters()[name])
+            _share(model, alias, model._state()[name])
         model.load_state_dict(arrays)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileFormatError(f"load: {os.fspath(path)!r} does not describe a model: {error}") from error
@@ -144,12 +144,12 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def _shared_names(model: Layer) -> dict[str, str]:
-    """Return the further names of shared parameters, with the first name of each."""
-    first = {parameter: name for name, parameter in model.parameters().items()}
-    return {name: first[parameter] for name, parameter in model._all_names() if first[parameter] != name}
+    """Return the further names of shared parameters and buffers, with the first name of each."""
+    first = {value: name for name, value in model._state().items()}
+    return {name: first[value] for name, value in model._all_names() if first[value] != name}
 
 
-def _share(model: Layer, alias: str, parameter: Parameter) -> None:
+def _share(model: Layer, alias: str, parameter: Buffer) -> None:
     """Make `parameter` also the one called `alias`."""
     *way, last = alias.split(".")
     layer = model

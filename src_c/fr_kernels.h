@@ -90,23 +90,22 @@ typedef struct fr_cell_backward {
     ptrdiff_t drh_stride;
 } fr_cell_backward;
 
-// One optimiser step over n elements; equations in kernels/optim.h.
-typedef struct fr_adam {
+// One optimiser step over n elements, in place; equations in kernels/optim.h. Each reads the numbers that it knows:
+//   sgd       lr, beta1 (momentum), dampening, weight_decay, nesterov, first    slot 0: momentum buffer, NULL without momentum
+//   adam      lr, beta1, beta2, eps, weight_decay, correction1 and 2, decoupled    slots: m, v, largest v or NULL
+//   rmsprop   lr, beta1 (momentum), beta2 (alpha), eps, weight_decay    slots: mean square, mean or NULL, buffer or NULL
+//   adagrad   lr, eps, weight_decay    slot 0: sum of squares
+//   adadelta  lr, beta2 (rho), eps, weight_decay    slots: mean square of gradients, of steps
+typedef struct fr_optim {
     ptrdiff_t n;
-    void *param, *m, *v;
+    void *param;
     const void *grad;
-    double lr, beta1, beta2, eps, weight_decay;
+    void *slot[3];
+    double lr, beta1, beta2, eps, weight_decay, dampening;
     double correction1, correction2;  // 1 - beta1^step, 1 - beta2^step
     int decoupled;                    // AdamW's weight decay
-} fr_adam;
-
-typedef struct fr_sgd {
-    ptrdiff_t n;
-    void *param, *momentum_buffer;  // buffer NULL: plain gradient descent
-    const void *grad;
-    double lr, momentum, dampening, weight_decay;
-    int nesterov, first;  // first: the buffer starts as the gradient
-} fr_sgd;
+    int nesterov, first;              // first: the buffer starts as the gradient
+} fr_optim;
 
 // Softmax and cross entropy of `rows` rows of `classes` logits; equations in kernels/softmax.h.
 typedef struct fr_cross_entropy {
@@ -115,7 +114,9 @@ typedef struct fr_cross_entropy {
     const ptrdiff_t *targets;  // [rows]; a negative one ignores its row
     double scale;              // of the gradient: one over the number of rows that count
     void *dlogits;             // [rows, classes] out
-    double *losses;            // [rows] out, -log softmax(logits)[target], 0 for ignored rows
+    double *losses;            // [rows] out, 0 for ignored rows
+    const void *weight;        // [classes]; NULL: ones
+    double smoothing, total;   // the share of the target that all classes have alike; the sum of all weights
 } fr_cross_entropy;
 
 // Convolution. What becomes of a sum: y = gain * act(sum).
@@ -291,9 +292,109 @@ typedef struct fr_winograd_weights {
     void *scratch;
 } fr_winograd_weights;
 
+// Rows of a table [.., width] in bags: bag b holds the positions start[b]..start[b+1]-1, or position b alone if start is NULL.
+//   forward   y[b] = scale[b] * sum of factor[i] * table[token[i]];  max: the largest of each column, the last NaN before any number,
+//             and its place in the bag; zeros and place -1 where a bag is empty
+//   backward  table[token[i]] += scale[b] * factor[i] * y[b];  max: only the columns where position i was chosen
+// Sums run in order of the positions. Backward serves one member of a team: rows are dealt out to the members, so that each
+// row's sum is one member's. A row may span no more than 2^24 positions of one bag for max.
+typedef struct fr_bags {
+    ptrdiff_t bags, width;
+    const int64_t *tokens;
+    const ptrdiff_t *start;
+    const void *factors;  // [positions]; NULL: ones
+    const void *scale;    // [bags]; NULL: ones
+    void *table, *y;
+    int32_t *places;  // [bags, width]; NULL: sums
+    int member, members;
+} fr_bags;
+
+enum { FR_CHUNK = 1024 };  // elements whose squares are summed in their own type
+
+typedef void (*fr_optim_fn)(const fr_optim *);
+// Elementwise activations; equations in kernels/activation.h. Curves come before FR_ACT_PIECES, pieces of lines after it.
+enum {
+    FR_ACT_SIGMOID,
+    FR_ACT_TANH,
+    FR_ACT_SILU,
+    FR_ACT_GELU,
+    FR_ACT_GELU_TANH,
+    FR_ACT_MISH,
+    FR_ACT_SOFTPLUS,  // a: beta, b: threshold
+    FR_ACT_ELU,       // a: alpha, b: scale
+    FR_ACT_SOFTSIGN,
+    FR_ACT_HARDSWISH,
+    FR_ACT_PIECES,
+    FR_ACT_RELU = FR_ACT_PIECES,
+    FR_ACT_LEAKY_RELU,  // a: slope
+    FR_ACT_HARDTANH,    // a: min, b: max
+    FR_ACT_HARDSIGMOID
+};
+typedef struct fr_activation {
+    int kind;
+    ptrdiff_t n;
+    const void *x;
+    void *y;  // may be x
+    void *
+        saved;  // NULL, or [n] out: the slope of a curve; a byte for a piece of a line, 1 on the middle (or upper) piece
+    double a, b;
+} fr_activation;
+
+// y = inside * x where mask is 1, else outside * x, or just 0 if `clear`. y may be x.
+typedef struct fr_masked {
+    ptrdiff_t n;
+    const void *x;
+    const uint8_t *mask;
+    void *y;
+    double inside, outside;
+    int clear;
+} fr_masked;
+
+// Softmax of each row, or its logarithm; equations in kernels/softmax_rows.h.
+typedef struct fr_softmax {
+    ptrdiff_t rows, columns;
+    int log;
+    const void *x;  // [rows, columns]; backward: dy
+    void *y;        // out; backward: dx. Not x
+    void *p;        // softmax(x): out if not NULL; backward: in
+} fr_softmax;
+
+// Attention of some queries to one sequence of which `steps` steps are valid; equations in kernels/attention.h. Arrays after
+// `context` are for its gradient alone; dkeys, dvalues and dscore are added to, and dkeys may be dvalues.
+typedef struct fr_attention {
+    ptrdiff_t queries, steps, total;  // total: steps of `weights`, zero past the valid ones
+    ptrdiff_t key_width, value_width;
+    const void *query, *keys, *values;
+    ptrdiff_t query_stride, key_stride, value_stride;  // also of their gradients
+    const void *score;                                 // [key_width] of the additive form; NULL: dot products
+    double scale;
+    void *weights, *context;
+    ptrdiff_t weights_stride, context_stride;  // also of their gradients
+    const void *dcontext, *dweights;           // dweights may be NULL: zeros
+    void *dquery, *dkeys, *dvalues, *dscore;
+    void *scratch;  // [steps]
+} fr_attention;
+// Normalisation of a part of the maps; equations in kernels/norm.h. Stretches of `length` elements of x, y, dy and xhat lie
+// `stride` apart, all at the same places. Forward, xhat = (x - center) * scale + rest and y = xhat * weight + bias; in the
+// gradient, x is xhat, y is dx = dy * scale + xhat * weight + bias.
+//   map      one set of moments, one factor of each kind
+//   rows     each stretch has moments of its own; weight and bias have `length` values, scale has one for each stretch (out)
+//   columns  each place of a stretch has moments and factors of its own; `center` is a buffer of 3 * length for moments and sums
+typedef struct fr_norm {
+    ptrdiff_t pieces, length, stride;
+    const void *x, *dy;
+    void *y, *xhat;  // xhat NULL: not wanted, nor is the scale of rows
+    const void *rest, *weight, *bias;
+    void *center, *scale;
+    double eps;              // rows
+    double *first, *second;  // moments: the mean and the sum of (x - mean)^2; sums: of dy and of dy * xhat
+    void *dweight, *dbias;   // rows: what is added to
+} fr_norm;
+
 typedef void (*fr_cell_fn)(const fr_cell *);
 typedef void (*fr_cell_backward_fn)(const fr_cell_backward *);
 typedef void (*fr_pool_fn)(const fr_pool *);
+typedef void (*fr_norm_fn)(const fr_norm *);
 typedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y);  // y may alias x
 
 typedef struct fr_kernels {
@@ -312,8 +413,7 @@ typedef struct fr_kernels {
     fr_cell_backward_fn rnn_tanh_backward, rnn_relu_backward, lstm_backward, gru_backward;
     fr_cell_backward_fn gru_update_backward, gru_reset_backward;
     fr_map_fn exp, sigmoid, tanh;
-    void (*adam)(const fr_adam *);
-    void (*sgd)(const fr_sgd *);
+    fr_optim_fn adam, sgd;
     void (*cross_entropy)(const fr_cross_entropy *);
 
     // Convolution.
@@ -356,4 +456,26 @@ typedef struct fr_kernels {
     void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
     void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
     void (*plane_conv)(const fr_plane_conv *);
+
+    // Optimisers, losses, tables.
+    fr_optim_fn rmsprop, adagrad, adadelta;
+    void (*sum_squares)(ptrdiff_t n, const void *x, double *sums);  // of each FR_CHUNK elements
+    void (*scale)(ptrdiff_t n, double factor, void *x);             // x *= factor
+    void (*limit)(ptrdiff_t n, double limit, void *x);              // into -limit..limit; NaN stays
+    double (*softmax_row)(ptrdiff_t n, const void *x, void *y);     // y = softmax(x); returns log(sum(exp(x)))
+    void (*pick_rows)(ptrdiff_t n, ptrdiff_t width, const int64_t *tokens, const void *table, void *y);
+    void (*bags)(const fr_bags *);
+    void (*bags_backward)(const fr_bags *);
+    // Activation, dropout and softmax.
+    void (*activate)(const fr_activation *);
+    void (*multiply)(ptrdiff_t n, const void *a, const void *b, void *y);  // y = a b; y may be either
+    void (*masked_scale)(const fr_masked *);
+    void (*softmax)(const fr_softmax *);
+    void (*softmax_backward)(const fr_softmax *);
+    void (*attend)(const fr_attention *);
+    void (*attend_backward)(const fr_attention *);
+    // Normalisation: moments, values; sums and values of the gradient.
+    fr_norm_fn norm_moments, norm_map, norm_map_sums, norm_map_pull;
+    fr_norm_fn norm_rows, norm_rows_pull;
+    fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull;
 } fr_kernels;

@@ -231,3 +231,29 @@ ADAPTIVE_POOLS = (
 )
 # T, N, C
 TIME_POOLS = ((1, 1, 1), (5, 3, 4), (17, 2, 33), (40, 1, 1), (1100, 1, 3), (33, 3, 70), (20, 2, 1))
+
+# Maps to normalise, (N, C, *sizes), with groups of their channels. Channels and places around the vectors' widths, more places than
+# a block of the kernels has, more rows than a chunk.
+NORMS = (
+    ((2, 1), 1),
+    ((5, 4), 2),
+    ((130, 18), 3),
+    ((2, 3, 1), 3),
+    ((7, 17, 5), 1),
+    ((3, 16, 7, 9), 4),
+    ((1, 6, 1, 2), 2),
+    ((2, 15, 4, 16), 5),
+    ((2, 70, 3, 2, 4), 7),
+    ((2, 4, 20, 33), 2),
+    ((1, 3, 9001), 3),
+    ((300, 33, 2), 11),
+)
+# Rows to normalise, and the last axes that make a row.
+ROW_NORMS = (
+    *(((3, width), (width,)) for width in (1, 2, *AROUND_WIDTHS, 31, 32, 33, 64, 65, 101)),
+    ((9, 130), (130,)),
+    ((2, 9001), (9001,)),
+    ((3, 5, 7, 6), (7, 6)),
+    ((4, 3, 5), (4, 3, 5)),
+    ((300, 20), (20,)),
+)

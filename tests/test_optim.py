@@ -29,8 +29,23 @@ ADAM_OPTIONS: list[dict[str, Any]] = [
     {"eps": 1e-3},
     {"weight_decay": 0.1},
     {"betas": (0.0, 0.0)},
+    {"amsgrad": True, "weight_decay": 0.1},
 ]
-KINDS = [("SGD", options) for options in SGD_OPTIONS] + [("Adam", options) for options in ADAM_OPTIONS]
+KIND_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "SGD": SGD_OPTIONS,
+    "Adam": ADAM_OPTIONS,
+    "AdamW": [{}, {"weight_decay": 0.3, "amsgrad": True}],
+    "RMSprop": [
+        {},
+        {"alpha": 0.5, "eps": 1e-3, "weight_decay": 0.1},
+        {"momentum": 0.9},
+        {"centered": True},
+        {"centered": True, "momentum": 0.5, "weight_decay": 0.1},
+    ],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1}, {"initial_accumulator_value": 0.5, "eps": 1e-3}],
+    "Adadelta": [{}, {"rho": 0.5, "eps": 1e-3, "weight_decay": 0.1}],
+}
+KINDS = [(kind, options) for kind, each in KIND_OPTIONS.items() for options in each]
 
 
 def model(dtype: Any = np.float64) -> fr.Sequential:
@@ -71,7 +86,7 @@ def test_steps_like_torch(kind: str, options: dict[str, Any], rng: np.random.Gen
         assert_close(f"{kind.lower()}_step", layer.state_dict(), desired)
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+@pytest.mark.parametrize("kind", KIND_OPTIONS)
 def test_versions_and_what_is_skipped(kind: str) -> None:
     layer = model()
     optimizer = getattr(fr, kind)(layer, lr=0.1)
@@ -138,7 +153,7 @@ def test_a_state_dict_is_a_copy(rng: np.random.Generator) -> None:
     set_grads(layer, rng)
     optimizer.step()
     state = optimizer.state_dict()
-    assert sorted(state)[:5] == ["beta1", "beta2", "eps", "lr", "m.0.bias"]
+    assert sorted(state)[:6] == ["amsgrad", "beta1", "beta2", "eps", "lr", "m.0.bias"]
     assert state["step.0.weight"] == 1
     kept = state["m.0.weight"].copy()
     state["m.0.weight"][...] = 0

@@ -35,6 +35,18 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("sigmoid", "float64"): Tolerance(1e-15, 0),
     ("tanh", "float32"): Tolerance(5e-7, 0),
     ("tanh", "float64"): Tolerance(1e-15, 0),
+    # A handful of roundings of terms of at most a few times the result; what is near a zero of the function follows `atol`.
+    ("activation", "float32"): Tolerance(1e-6, 5e-7),
+    ("activation", "float64"): Tolerance(2e-15, 1e-15),
+    # Slopes are such sums as 1 - tanh**2, with an error of some u of 1; dy multiplies it.
+    ("activation_vjp", "float32"): Tolerance(3e-6, 3e-6),
+    ("activation_vjp", "float64"): Tolerance(6e-15, 6e-15),
+    # Subtracting the row maximum leaves errors of u * abs(x) in the exponents; then a sum over at most 20000 terms.
+    ("softmax", "float32"): Tolerance(1e-5, 1e-6),
+    ("softmax", "float64"): Tolerance(2e-14, 2e-15),
+    # Sums over features in the exponent of a softmax, then over at most some dozens of steps and queries.
+    ("attention", "float32"): Tolerance(5e-6, 5e-6),
+    ("attention", "float64"): Tolerance(1e-14, 1e-14),
     # One sum of at most 300 products.
     ("gemm", "float32"): Tolerance(1e-6, 2e-6),
     ("gemm", "float64"): Tolerance(2e-15, 4e-15),
@@ -62,6 +74,12 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # A root of a sum of powers, each within some ULP, and slopes from both.
     ("lp_pool", "float32"): Tolerance(5e-6, 5e-6),
     ("lp_pool", "float64"): Tolerance(1e-14, 1e-14),
+    # Two sums of at most 40000 terms, added in blocks, and a handful of roundings for each element. Gradients of the parameters are
+    # sums of as many terms; of dx, three terms that may nearly cancel.
+    ("norm_forward", "float32"): Tolerance(2e-6, 2e-6),
+    ("norm_forward", "float64"): Tolerance(5e-15, 5e-15),
+    ("norm_vjp", "float32"): Tolerance(1e-5, 1e-5),
+    ("norm_vjp", "float64"): Tolerance(5e-14, 5e-14),
     # The error of the pre-activations' sums, carried over at most 10 steps. A ReLU layer does not damp it.
     ("rnn_forward", "float32"): Tolerance(2e-6, 5e-6),
     ("rnn_forward", "float64"): Tolerance(4e-15, 1e-14),
@@ -86,6 +104,15 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("sgd_step", "float64"): Tolerance(4e-15, 2e-15),
     ("adam_step", "float32"): Tolerance(5e-6, 2e-6),
     ("adam_step", "float64"): Tolerance(1e-14, 4e-15),
+    # As Adam; a quotient of two roots, or a root of a difference, follows.
+    ("adamw_step", "float32"): Tolerance(5e-6, 2e-6),
+    ("adamw_step", "float64"): Tolerance(1e-14, 4e-15),
+    ("rmsprop_step", "float32"): Tolerance(5e-6, 5e-6),
+    ("rmsprop_step", "float64"): Tolerance(1e-14, 1e-14),
+    ("adagrad_step", "float32"): Tolerance(5e-6, 2e-6),
+    ("adagrad_step", "float64"): Tolerance(1e-14, 4e-15),
+    ("adadelta_step", "float32"): Tolerance(5e-6, 2e-6),
+    ("adadelta_step", "float64"): Tolerance(1e-14, 4e-15),
     # Central differences with step 6e-6: truncation about step**2 = 4e-11 and rounding about u / step = 2e-11, each times
     # derivatives and sums of order 10.
     ("finite_difference", "float64"): Tolerance(1e-8, 2e-9),

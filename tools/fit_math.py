@@ -1,13 +1,13 @@
 """Fit the constants of `src_c/kernels/vmath_f32.h` and `vmath_f64.h`.
 
-Each array is a polynomial whose relative error, as an approximation of exp or tanh on a reduced range, is the smallest possible,
+Each array is a polynomial whose relative error, as an approximation of a function on a reduced range, is the smallest possible,
 
     f(x) ~ sum_i c_i x^p_i        minimise  max |sum_i c_i x^p_i - f(x)| / |f(x)|
 
 found by the Remez exchange: at one point more than there are unknowns the error has to be E with alternating signs, which is a
 linear system in c and E; the points then move to where the error is largest. The first coefficients are fixed at 1, to keep
-exp(0) = 1 and tanh(x) ~ x exact. The others are rounded to the target precision one after the other, highest power first, each
-time fitting the remaining ones anew, so that lower powers make good the rounding of higher ones.
+exp(0) = 1, tanh(x) ~ x and atanh(x) ~ x exact. The others are rounded to the target precision one after the other, highest power
+first, each time fitting the remaining ones anew, so that lower powers make good the rounding of higher ones.
 
 `python tools/fit_math.py` prints the constants as they stand in the headers, with the attained errors; `--check` instead
 compares the headers with the fit and exits with status 1 if they differ.
@@ -136,27 +136,45 @@ def positive(limit: Real) -> list[Real]:
     return [limit * mp.sin(mp.pi * i / (2 * GRID)) for i in range(1, GRID + 1)]
 
 
+def mills(x: Real) -> Real:
+    """The upper tail of the normal distribution without its exponential: (1 - Phi(x)) exp(x^2 / 2)."""
+    return mp.exp(x * x / 2) * mp.erfc(x / mp.sqrt(2)) / 2
+
+
+def fit_normal(dtype: str) -> tuple[list[Real], Real]:
+    """`mills` over s = 4 / (4 + x) in powers of s, for all x >= 0 whose tail is not zero: from there on nothing matters."""
+    bits, largest, degree = {"f32": (24, mp.mpf("14.5"), 9), "f64": (53, mp.mpf("38.7"), 22)}[dtype]
+    low = 4 / (4 + largest)
+    grid = [(1 + low) / 2 + (1 - low) / 2 * x for x in symmetric(mp.mpf(1))]
+    return fit(lambda s: mills(4 / s - 4) / s, grid, {}, list(range(degree + 1)), bits)
+
+
 def constants(dtype: str) -> Constants:
     """Fit everything for one dtype.
 
     The reduced ranges, |x| <= ln 2 / 2 for exp and half that for tanh, are widened by the rounding of the multiple of ln 2.
     """
-    bits, exponent_bits, exp_degree, tanh_terms = {"f32": (24, 9, 6, 3), "f64": (53, 11, 11, 7)}[dtype]
+    bits, exponent_bits, exp_degree, tanh_terms, atanh_terms = {"f32": (24, 9, 6, 3, 6), "f64": (53, 11, 11, 7, 12)}[dtype]
     one, ln2 = mp.mpf(1), mp.log(2)
     limit = ln2 / 2 * mp.mpf("1.00001")
     exp, exp_error = fit(mp.exp, symmetric(limit), {0: one, 1: one}, list(range(2, exp_degree + 1)), bits)
     odd = [2 * i + 1 for i in range(1, tanh_terms)]
     tanh, tanh_error = fit(mp.tanh, positive(limit / 2), {1: one}, odd, bits)
+    odd = [2 * i + 1 for i in range(1, atanh_terms)]
+    atanh, atanh_error = fit(mp.atanh, positive(mp.mpf(1) / 3 * mp.mpf("1.00001")), {1: one}, odd, bits)
+    normal, normal_error = fit_normal(dtype)
     high = round_to(ln2, bits - exponent_bits)
     values = {
         "LOG2E": [round_to(1 / ln2, bits)],
         "LN2_SPLIT": [high, round_to(ln2 - high, bits)],
         "EXP": exp,
         "TANH": tanh,
+        "ATANH": atanh,
+        "NORMAL": normal,
     }
     if dtype == "f32":
         values["LN2"] = [round_to(ln2, bits)]
-    return Constants(values, {"EXP": exp_error, "TANH": tanh_error})
+    return Constants(values, {"EXP": exp_error, "TANH": tanh_error, "ATANH": atanh_error, "NORMAL": normal_error})
 
 
 def literal(x: Real, dtype: str) -> str:

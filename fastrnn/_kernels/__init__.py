@@ -10,5 +10,6 @@ _stream     step-by-step use
 _windows    how kernels slide over maps, and boxes of outputs; _band copies what a box reads
 _conv       convolution by products over bands; _conv_weight the gradients of its parameters, _conv_few that of few channels
 _depthwise  convolution of each channel by itself
-_embedding _activation _losses _optim
+_activation  elementwise functions, dropout's masks, softmax; _attention  queries against the steps of sequences
+_embedding _losses _ctc _optim
 """

@@ -1,5 +1,7 @@
 # The only linker of src_c: owns the table of kernels in use.
 
+from libc.stdint cimport int32_t, int64_t
+
 cdef extern from "fr_kernels.h" nogil:
     cdef enum:
         FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES
@@ -60,22 +62,13 @@ cdef extern from "fr_kernels.h" nogil:
         const void *drh
         ptrdiff_t drh_stride
 
-    ctypedef struct fr_adam:
+    ctypedef struct fr_optim:
         ptrdiff_t n
         void *param
-        void *m
-        void *v
         const void *grad
-        double lr, beta1, beta2, eps, weight_decay, correction1, correction2
-        int decoupled
-
-    ctypedef struct fr_sgd:
-        ptrdiff_t n
-        void *param
-        void *momentum_buffer
-        const void *grad
-        double lr, momentum, dampening, weight_decay
-        int nesterov, first
+        void *slot[3]
+        double lr, beta1, beta2, eps, weight_decay, dampening, correction1, correction2
+        int decoupled, nesterov, first
 
     ctypedef struct fr_cross_entropy:
         ptrdiff_t rows, classes
@@ -84,6 +77,8 @@ cdef extern from "fr_kernels.h" nogil:
         double scale
         void *dlogits
         double *losses
+        const void *weight
+        double smoothing, total
 
     ctypedef struct fr_conv:
         ptrdiff_t rows
@@ -201,6 +196,86 @@ cdef extern from "fr_kernels.h" nogil:
         void *y
         ptrdiff_t y_stride
 
+    cdef enum:
+        FR_CHUNK
+
+    ctypedef struct fr_bags:
+        ptrdiff_t bags, width
+        const int64_t *tokens
+        const ptrdiff_t *start
+        const void *factors
+        const void *scale
+        void *table
+        void *y
+        int32_t *places
+        int member, members
+
+    ctypedef void (*fr_optim_fn)(const fr_optim *) noexcept nogil
+
+    cdef enum:
+        FR_ACT_SIGMOID, FR_ACT_TANH, FR_ACT_SILU, FR_ACT_GELU, FR_ACT_GELU_TANH, FR_ACT_MISH, FR_ACT_SOFTPLUS, FR_ACT_ELU
+        FR_ACT_SOFTSIGN, FR_ACT_HARDSWISH, FR_ACT_PIECES, FR_ACT_RELU, FR_ACT_LEAKY_RELU, FR_ACT_HARDTANH, FR_ACT_HARDSIGMOID
+
+    ctypedef struct fr_activation:
+        int kind
+        ptrdiff_t n
+        const void *x
+        void *y
+        void *saved
+        double a, b
+
+    ctypedef struct fr_masked:
+        ptrdiff_t n
+        const void *x
+        const unsigned char *mask
+        void *y
+        double inside, outside
+        int clear
+
+    ctypedef struct fr_softmax:
+        ptrdiff_t rows, columns
+        int log
+        const void *x
+        void *y
+        void *p
+
+    ctypedef struct fr_attention:
+        ptrdiff_t queries, steps, total, key_width, value_width
+        const void *query
+        const void *keys
+        const void *values
+        ptrdiff_t query_stride, key_stride, value_stride
+        const void *score
+        double scale
+        void *weights
+        void *context
+        ptrdiff_t weights_stride, context_stride
+        const void *dcontext
+        const void *dweights
+        void *dquery
+        void *dkeys
+        void *dvalues
+        void *dscore
+        void *scratch
+
+    ctypedef struct fr_norm:
+        ptrdiff_t pieces, length, stride
+        const void *x
+        const void *dy
+        void *y
+        void *xhat
+        const void *rest
+        const void *weight
+        const void *bias
+        void *center
+        void *scale
+        double eps
+        double *first
+        double *second
+        void *dweight
+        void *dbias
+
+    ctypedef void (*fr_norm_fn)(const fr_norm *) noexcept nogil
     ctypedef void (*fr_cell_fn)(const fr_cell *) noexcept nogil
     ctypedef void (*fr_cell_backward_fn)(const fr_cell_backward *) noexcept nogil
     ctypedef void (*fr_map_fn)(ptrdiff_t n, const void *x, void *y) noexcept nogil
@@ -218,8 +293,7 @@ cdef extern from "fr_kernels.h" nogil:
         fr_cell_backward_fn rnn_tanh_backward, rnn_relu_backward, lstm_backward, gru_backward
         fr_cell_backward_fn gru_update_backward, gru_reset_backward
         fr_map_fn exp, sigmoid, tanh
-        void (*adam)(const fr_adam *) noexcept nogil
-        void (*sgd)(const fr_sgd *) noexcept nogil
+        fr_optim_fn adam, sgd
         void (*cross_entropy)(const fr_cross_entropy *) noexcept nogil
         fr_pool_fn pool, pool_backward, pool_last, pool_last_backward
         void (*time_pool)(const fr_time_pool *) noexcept nogil
@@ -250,6 +324,25 @@ cdef extern from "fr_kernels.h" nogil:
         void (*winograd_weights)(const fr_winograd_weights *) noexcept nogil
         void (*winograd_weight_gradient)(const fr_winograd_weights *) noexcept nogil
         void (*plane_conv)(const fr_plane_conv *) noexcept nogil
+
+        fr_optim_fn rmsprop, adagrad, adadelta
+        void (*sum_squares)(ptrdiff_t n, const void *x, double *sums) noexcept nogil
+        void (*scale)(ptrdiff_t n, double factor, void *x) noexcept nogil
+        void (*limit)(ptrdiff_t n, double limit, void *x) noexcept nogil
+        double (*softmax_row)(ptrdiff_t n, const void *x, void *y) noexcept nogil
+        void (*pick_rows)(ptrdiff_t n, ptrdiff_t width, const int64_t *tokens, const void *table, void *y) noexcept nogil
+        void (*bags)(const fr_bags *) noexcept nogil
+        void (*bags_backward)(const fr_bags *) noexcept nogil
+        void (*activate)(const fr_activation *) noexcept nogil
+        void (*multiply)(ptrdiff_t n, const void *a, const void *b, void *y) noexcept nogil
+        void (*masked_scale)(const fr_masked *) noexcept nogil
+        void (*softmax)(const fr_softmax *) noexcept nogil
+        void (*softmax_backward)(const fr_softmax *) noexcept nogil
+        void (*attend)(const fr_attention *) noexcept nogil
+        void (*attend_backward)(const fr_attention *) noexcept nogil
+        fr_norm_fn norm_moments, norm_map, norm_map_sums, norm_map_pull
+        fr_norm_fn norm_rows, norm_rows_pull
+        fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

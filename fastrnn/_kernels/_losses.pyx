@@ -16,8 +16,11 @@ cdef struct Rows:
 
 
 def cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None, double scale, cnp.ndarray dlogits not None,
-                  cnp.ndarray losses not None):
-    """Fill dlogits (rows, classes) and losses (rows,) float64; a negative target (intp) ignores its row."""
+                  cnp.ndarray losses not None, cnp.ndarray weight=None, double smoothing=0, double total=0):
+    """Fill dlogits (rows, classes) and losses (rows,) float64; a negative target (intp) ignores its row.
+
+    weight (classes,) or None for ones; `total` is its sum.
+    """
     cdef Rows rows
     rows.itemsize = logits.itemsize
     rows.kernels = kernels_for(rows.itemsize)
@@ -25,6 +28,8 @@ def cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None, dou
     rows.whole.logits, rows.whole.targets = cnp.PyArray_DATA(logits), <const ptrdiff_t *> cnp.PyArray_DATA(targets)
     rows.whole.scale = scale
     rows.whole.dlogits, rows.whole.losses = cnp.PyArray_DATA(dlogits), <double *> cnp.PyArray_DATA(losses)
+    rows.whole.weight = NULL if weight is None else cnp.PyArray_DATA(weight)
+    rows.whole.smoothing, rows.whole.total = smoothing, total
     cdef int size = team_size(NANOSECONDS_PER_LOGIT * rows.whole.rows * rows.whole.classes, 1, rows.whole.rows)
     with nogil:
         run_team(share_of_rows, &rows, size)

@@ -4,30 +4,26 @@ from numpy.typing import NDArray
 
 _Array = NDArray[Any]
 
-def adam(
+def update(
+    kind: str,
     param: _Array,
     grad: _Array,
-    m: _Array,
-    v: _Array,
+    slots: tuple[_Array | None, ...],
+    rows: _Array | None = None,
     *,
     lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    correction1: float,
-    correction2: float,
-    decoupled: bool,
+    beta1: float = 0,
+    beta2: float = 0,
+    eps: float = 0,
+    weight_decay: float = 0,
+    dampening: float = 0,
+    correction1: float = 1,
+    correction2: float = 1,
+    decoupled: bool = False,
+    nesterov: bool = False,
+    first: bool = False,
 ) -> None: ...
-def sgd(
-    param: _Array,
-    grad: _Array,
-    momentum_buffer: _Array | None,
-    *,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    first: bool,
-) -> None: ...
+def chunk_size() -> int: ...
+def sum_squares(x: _Array, sums: _Array) -> None: ...
+def scale(x: _Array, factor: float) -> None: ...
+def limit(x: _Array, limit: float) -> None: ...

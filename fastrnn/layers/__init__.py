@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from fastrnn.layers.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from fastrnn.layers.adaptive_pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -12,15 +31,21 @@ from fastrnn.layers.adaptive_pool import (
     GlobalAvgPool,
     GlobalMaxPool,
 )
+from fastrnn.layers.arenas import Arena, arena
+from fastrnn.layers.attention import Attention, AttentionMemory
+from fastrnn.layers.bidirectional import Bidirectional
 from fastrnn.layers.conv import Conv1d, Conv2d, Conv3d
 from fastrnn.layers.conv_stream import ConvStream
 from fastrnn.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from fastrnn.layers.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, LockedDropout
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
 from fastrnn.layers.lstm import LSTM
-from fastrnn.layers.parameter import Parameter
+from fastrnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm
+from fastrnn.layers.parallel import Parallel
+from fastrnn.layers.parameter import Buffer, Parameter
 from fastrnn.layers.pool import (
     AvgPool1d,
     AvgPool2d,
@@ -35,25 +60,39 @@ from fastrnn.layers.pool import (
     MinPool2d,
     MinPool3d,
 )
+from fastrnn.layers.residual import Residual
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.sequential import Sequential
+from fastrnn.layers.shape import Flatten, Permute, Reshape, Transpose, Unflatten
 from fastrnn.layers.stream import Stream
+from fastrnn.layers.time_distributed import TimeDistributed
 from fastrnn.layers.time_pool import TimePool
 from fastrnn.layers.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
 __all__ = [
+    "ELU",
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "Arena",
+    "Attention",
+    "AttentionMemory",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Bidirectional",
+    "Buffer",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -61,14 +100,27 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Embedding",
+    "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
     "Layer",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LockedDropout",
+    "LogSoftmax",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -78,8 +130,25 @@ __all__ = [
     "MinPool1d",
     "MinPool2d",
     "MinPool3d",
+    "Mish",
+    "Parallel",
     "Parameter",
+    "Permute",
+    "ReLU",
+    "ReLU6",
+    "Reshape",
+    "Residual",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
     "Stream",
+    "Tanh",
+    "TimeDistributed",
     "TimePool",
+    "Transpose",
+    "Unflatten",
+    "arena",
 ]

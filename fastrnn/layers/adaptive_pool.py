@@ -10,7 +10,7 @@ import numpy as np
 
 from fastrnn import ops
 from fastrnn._checks import FloatArray, as_float_array, choice, flag
-from fastrnn.errors import ShapeError
+from fastrnn.errors import LengthsError, ShapeError
 from fastrnn.layers.layer import registered
 from fastrnn.layers.pooling import LAYOUTS, Optioned, PoolLayer, Pullback
 from fastrnn.layers.pullback import simple_pullback
@@ -38,6 +38,17 @@ class _Adaptive(PoolLayer):
         sizes = tuple(None if size is None else self._per_axis("output_size", size, 1) for size in given)
         self._per_axis("output_size", [size or 1 for size in sizes], 1)  # one for each axis
         self.output_size: Any = output_size if isinstance(output_size, int) else sizes
+
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return None for None: windows over a padded batch would mix the steps of a sequence with what comes after.
+
+        Raises
+        ------
+        LengthsError
+            There are lengths.
+        """
+        if lengths is not None:
+            raise LengthsError(f"{self._name}: 'lengths' must be None: windows would reach past them, got {lengths!r}")
 
     def _option_values(self) -> dict[str, Any]:
         return {"output_size": self.output_size}
@@ -90,31 +101,14 @@ class _AdaptiveMaximum(_Adaptive):
     def _option_values(self) -> dict[str, Any]:
         return {"output_size": self.output_size, "return_indices": self.return_indices}
 
-    def __call__(self, x: FloatArray) -> Any:
-        """Return y, or (y, indices) with `return_indices`.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-        """
+    def _predict(self, x: FloatArray) -> Any:
         maps, whole = self._input(x)
         if not self.return_indices:
             return whole(ops.adaptive_max_pool_values(maps, self.output_size, layout=self.layout))
         y, indices = ops.adaptive_max_pool_forward(maps, self.output_size, layout=self.layout)
         return whole(y), whole(indices)
 
-    def forward(self, x: FloatArray) -> tuple[Any, Pullback]:
-        """Return y, or (y, indices) with `return_indices`, and the pullback.
-
-        Returns
-        -------
-        y : ndarray, or (y, indices)
-        backward : ``backward(dy) -> dx``. May be called once.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-        """
+    def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
         maps, whole = self._input(x)
         if not self.return_indices:
             y, pull = ops.adaptive_max_pool_values_vjp(maps, self.output_size, layout=self.layout)
@@ -160,6 +154,7 @@ class AdaptiveMaxPool3d(_AdaptiveMaximum):
 class _Global(Optioned):
     """Common part of the layers that pool each map to one value."""
 
+    takes_lengths = True
     _mode: ClassVar[str]
 
     def __init__(self, keepdims: bool = False, *, layout: str | None = None) -> None:
@@ -170,17 +165,24 @@ class _Global(Optioned):
     def _option_values(self) -> dict[str, Any]:
         return {"keepdims": self.keepdims, "layout": self.layout}
 
-    def __call__(self, x: FloatArray) -> FloatArray:
+    def __call__(self, x: FloatArray, *, lengths: Any = None) -> FloatArray:
         """Return one value from each map: (N, C), or with `keepdims` x's shape with spatial sizes of 1.
+
+        Parameters
+        ----------
+        x : ndarray
+        lengths : int array (N,), optional
+            Number of valid steps of each signal; places past them do not count. Needs a batch, and one spatial axis.
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
         rows, lie, shape = self._input(x)
-        return ops.time_pool_forward(rows, self._mode, layout=lie).reshape(shape)
+        self._check_lengths(x, lengths)
+        return ops.time_pool_forward(rows, self._mode, lengths=lengths, layout=lie).reshape(shape)
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
+    def forward(self, x: FloatArray, *, lengths: Any = None) -> tuple[FloatArray, Pullback]:
         """Return what a call returns, and the pullback.
 
         Returns
@@ -190,13 +192,22 @@ class _Global(Optioned):
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
         rows, lie, shape = self._input(x)
-        y, pull = ops.time_pool_vjp(rows, self._mode, layout=lie)
+        self._check_lengths(x, lengths)
+        y, pull = ops.time_pool_vjp(rows, self._mode, lengths=lengths, layout=lie)
         flat, x_shape = y.shape, np.shape(x)
         y = y.reshape(shape)
         return y, simple_pullback(self._name, (), y, lambda dy: pull(dy.reshape(flat)).reshape(x_shape))
+
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return None: the result has no time axis."""
+
+    def _check_lengths(self, x: Any, lengths: object) -> None:
+        signals = np.ndim(x) == 3 and self.layout in (None, *LAYOUTS[0])
+        if lengths is not None and not signals:
+            raise LengthsError(f"{self._name}: 'lengths' must be None unless x is a batch of signals, got {lengths!r}")
 
     def _input(self, x: object) -> tuple[FloatArray, str, tuple[int, ...]]:
         """Return x with one axis of positions, how that lies, and the shape of y."""

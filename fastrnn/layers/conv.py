@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import ops
-from fastrnn._checks import FloatArray, choice, flag
-from fastrnn.errors import ArgumentError
+from fastrnn._checks import FloatArray, IntArray, choice, flag
+from fastrnn.errors import ArgumentError, LengthsError
 from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.conv_stream import ConvStream
 from fastrnn.layers.convolution import Convolution, Sizes, as_tuple
 from fastrnn.layers.layer import registered
+from fastrnn.layers.lengths import slid_lengths
+from fastrnn.ops._spatial import padding_pairs, per_axis
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 
@@ -91,6 +94,8 @@ class _Conv(Convolution):
         shape = (self.out_channels, self.in_channels // self.groups, *kernel)
         self._set_up(shape, bias, gain, layout, dtype, rng, weight_init, bias_init)
 
+    skips_input_gradient = True
+
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
         return self._packed(params, training, self.layout)
 
@@ -124,6 +129,33 @@ class _Conv(Convolution):
     def _run_vjp(self, x: FloatArray, params: Any) -> tuple[FloatArray, Callable[..., Any]]:
         result: tuple[FloatArray, Callable[..., Any]] = self._named(ops.conv_vjp, x, params, activation=self.activation)
         return result
+
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return how many windows sequences of these lengths, along the last spatial axis, have.
+
+            out = floor((length + before + after - dilation (kernel - 1) - 1) / stride) + 1
+
+        Raises
+        ------
+        LengthsError
+            A sequence has not one window, or the border is no zeros and so would come after the longest one only.
+        """
+        name, S = self._name, self.S
+        stride, dilation = per_axis(name, "stride", self.stride, S, 1), per_axis(name, "dilation", self.dilation, S, 1)
+        before, after = padding_pairs(name, self.padding, self.kernel_size, stride, dilation)[-1]
+        if lengths is not None and self.padding_mode != "zeros" and before + after:
+            raise LengthsError(
+                f"{name}: 'lengths' must be None with padding_mode={self.padding_mode!r}, got {lengths!r}"
+            )
+        missing = before + after - dilation[-1] * (self.kernel_size[-1] - 1) - 1
+
+        def count(given: IntArray) -> IntArray:
+            return (given + missing) // stride[-1] + 1
+
+        return slid_lengths(self, lengths, count)
+
+    def _places(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        return math.prod(y_shape)
 
     def _values(self) -> dict[str, Any]:
         return {

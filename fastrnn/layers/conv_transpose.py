@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import ops
-from fastrnn._checks import FloatArray, choice
+from fastrnn._checks import FloatArray, IntArray, choice
 from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.convolution import Convolution, Sizes, as_tuple
 from fastrnn.layers.layer import registered
+from fastrnn.layers.lengths import slid_lengths
+from fastrnn.ops._spatial import padding_pairs, per_axis
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -109,6 +112,30 @@ class _ConvTranspose(Convolution):
             ops.conv_transpose_vjp, x, params, activation=self.activation
         )
         return result
+
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return how far results reach for sequences of these lengths, along the last spatial axis.
+
+            out = (length - 1) stride - before - after + dilation (kernel - 1) + output_padding + 1
+
+        Raises
+        ------
+        LengthsError
+            Of a sequence nothing is left.
+        """
+        name, S = self._name, self.S
+        stride, dilation = per_axis(name, "stride", self.stride, S, 1), per_axis(name, "dilation", self.dilation, S, 1)
+        before, after = padding_pairs(name, self.padding, self.kernel_size, stride, dilation)[-1]
+        extra = per_axis(name, "output_padding", self.output_padding, S, 0)[-1]
+        more = dilation[-1] * (self.kernel_size[-1] - 1) + extra + 1 - before - after
+
+        def count(given: IntArray) -> IntArray:
+            return (given - 1) * stride[-1] + more
+
+        return slid_lengths(self, lengths, count)
+
+    def _places(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        return math.prod(x_shape)
 
     def _values(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ from fastrnn._checks import FloatArray, as_array, as_dtype, as_fitting, as_gener
 from fastrnn.errors import ArgumentError, DTypeError, ShapeError
 from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.layer import Layer
+from fastrnn.layers.lengths import forward_within, predict_within
 from fastrnn.layers.packing import PackCache
 from fastrnn.layers.pullback import simple_pullback
 from fastrnn.ops._spatial import is_channels_last, maps_spec, per_axis
@@ -33,8 +34,12 @@ def as_tuple(value: Any) -> Any:
 class Convolution(Layer):
     """Base class of convolutions and transposed ones over `S` spatial axes."""
 
+    takes_lengths = True
+
     #: Number of spatial axes.
     S: ClassVar[int]
+    #: What stands for steps past a length.
+    _past_lengths = 0.0
 
     weight: FloatArray
     bias: FloatArray | None
@@ -116,38 +121,55 @@ class Convolution(Layer):
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
         raise NotImplementedError
 
-    def __call__(self, x: FloatArray) -> FloatArray:
+    def __call__(self, x: FloatArray, *, lengths: Any = None) -> FloatArray:
         """Return the output maps, (N, K, *counts) for x (N, C, *sizes), or without N for both; or as the layout says.
+
+        Parameters
+        ----------
+        x : ndarray
+        lengths : int array (N,), optional
+            Number of valid places of each sample along the last spatial axis. Each sample gives what it would give
+            alone: x counts as zero past them, and y is zero past ``out_lengths(lengths)``.
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
+        if lengths is not None:
+            y_within: FloatArray = predict_within(self, x, lengths, self.S)
+            return y_within
         maps, batched = self._input(x)
         y = self._run_forward(maps, self._cache.get(self._parameters, self._pack, training=False))
         return y if batched else y[0]
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
+    def forward(
+        self, x: FloatArray, *, lengths: Any = None, input_gradient: bool = True
+    ) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         """Return what calling returns, and the pullback.
 
         Returns
         -------
         y : ndarray
         backward : ``backward(dy) -> dx``
-            Adds to the gradients of the parameters. May be called once.
+            Adds to the gradients of the parameters; dx is None without `input_gradient`. May be called once.
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
+        if lengths is not None:
+            y, pull = forward_within(self, x, lengths, self.S)
+            return y, pull if input_gradient else _without_result(pull)
         own = dict(self._parameters)
         maps, batched = self._input(x)
         y, pull = self._run_vjp(maps, self._cache.get(own, self._pack, training=True))
 
-        def run(dy: FloatArray) -> FloatArray:
+        options: Any = {} if input_gradient or not self.skips_input_gradient else {"input_gradient": False}
+
+        def run(dy: FloatArray) -> Any:
             grads = {name: parameter.grad for name, parameter in own.items()}
-            dx: FloatArray = pull(dy if batched else dy[None], grads=grads)[0]
-            return dx if batched else dx[0]
+            dx = pull(dy if batched else dy[None], grads=grads, **options)[0]
+            return None if not input_gradient else dx if batched else dx[0]
 
         result = y if batched else y[0]
         return result, simple_pullback(self._name, tuple(own.values()), result, run)
@@ -161,6 +183,14 @@ class Convolution(Layer):
             spec = maps_spec(self.S, self._last, f"C={self.in_channels}")
             raise ShapeError(f"{self._name}: 'x' must have shape {spec} or without N, got {array.shape}")
         return (array if batched else array[None]), batched
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return those of the sums as they are defined, without what an algorithm saves."""
+        return self._places(x_shape, y_shape) * math.prod(self.weight.shape[1:])
+
+    def _places(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return how often one row of the weight is used."""
+        raise NotImplementedError
 
     def _values(self) -> dict[str, Any]:
         """Return all options by name, without how the weights were initialised."""
@@ -183,6 +213,15 @@ class Convolution(Layer):
         always = ("in_channels", "out_channels", "kernel_size")
         shown = {k: v for k, v in values.items() if k in always or v != _DEFAULTS.get(k, v)}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def _without_result(pull: Pullback) -> Callable[[FloatArray], None]:
+    """Return a pullback that calls `pull` for what it adds alone."""
+
+    def backward(dy: FloatArray) -> None:
+        pull(dy)
+
+    return backward
 
 
 #: What `repr` leaves out.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn._checks import FloatArray
 from fastrnn.errors import ArgumentError, ShapeError, StateDictError
-from fastrnn.layers.parameter import Parameter
+from fastrnn.layers.parameter import Buffer, Parameter
+
+if TYPE_CHECKING:
+    from fastrnn.layers.summary import Summary
 
 __all__ = ["Layer", "layer_from_config", "registered"]
 
@@ -25,7 +28,8 @@ class Layer:
 
     A model of your own subclasses `Layer`, keeps its layers as attributes (or in lists, tuples or dicts that are
     attributes), and defines `__call__` and `forward`; parameters are then found by name, as in "lstm.weight_ih_l0".
-    A `Parameter` kept as an attribute reads as its read-only array, and assigning an array to it changes its values.
+    A `Parameter` kept as an attribute reads as its read-only array, and assigning an array to it changes its values. The
+    same goes for a `Buffer`, an array that is part of the state of the layer and not trained.
     """
 
     #: Whether `__call__` and `forward` take ``lengths=``; a `Sequential` then passes its own on.
@@ -33,7 +37,11 @@ class Layer:
     #: Whether the result is ``(y, state)``; a `Sequential` passes on y alone.
     returns_state: bool = False
 
+    #: Whether `forward` takes ``input_gradient=``, and computes no gradient of its input if that is False.
+    skips_input_gradient: bool = False
+
     _parameters: dict[str, Parameter]
+    _buffers: dict[str, Buffer]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Predict."""
@@ -43,25 +51,61 @@ class Layer:
         """Return ``(result, pullback)``."""
         raise NotImplementedError(f"{self._name}: a layer must define forward")
 
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return the lengths of the results for sequences of these `lengths`, or None if the result has no time axis.
+
+        Containers call it to know the lengths for the next layer. Layers that keep the time axis, as this default
+        says, return `lengths` itself.
+        """
+        return lengths
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return the multiply-adds of the layer's own products in one call, for `summary`; those of layers inside it add up."""
+        return 0
+
+    def summary(self, x: Any, **options: Any) -> Summary:
+        """Return shapes, parameters, multiply-adds and memory, layer by layer; ``print`` it to see a table.
+
+        Parameters
+        ----------
+        x : array, or tuple of int
+            What the model is called with, or the shape of that with its batch: zeros are then used, and tokens if the
+            model wants whole numbers.
+        **options
+            Passed on to the call, such as ``lengths=``. Products are counted for padded steps too.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ArgumentError
+            From the layer that cannot take what comes to it.
+        """
+        from fastrnn.layers.summary import summarize
+
+        return summarize(self, x, options)
+
     @property
     def _name(self) -> str:
         """Who complains in messages."""
         return type(self).__name__
 
-    # Parameters live in one dict; as attributes they read as arrays.
+    # Parameters live in one dict, buffers in another; as attributes they read as arrays.
 
     def __getattr__(self, name: str) -> FloatArray:
-        own = self.__dict__.get("_parameters")
-        if own is None or name not in own:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        data: FloatArray = own[name].data
-        return data
+        for kind in ("_parameters", "_buffers"):
+            own = self.__dict__.get(kind, {})
+            if name in own:
+                data: FloatArray = own[name].data
+                return data
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        own: dict[str, Parameter] = self.__dict__.setdefault("_parameters", {})
-        if isinstance(value, Parameter):
+        parameters: dict[str, Parameter] = self.__dict__.setdefault("_parameters", {})
+        buffers: dict[str, Buffer] = self.__dict__.setdefault("_buffers", {})
+        trained = name in parameters or (isinstance(value, Parameter) and name not in buffers)
+        own: dict[str, Any] = parameters if trained else buffers
+        if isinstance(value, Buffer):
             old = own.get(name, value)
-            if (old.shape, old.dtype) != (value.shape, value.dtype):
+            if (type(old), old.shape, old.dtype) != (type(value), value.shape, value.dtype):
                 raise ShapeError(f"{self._name}: '{name}' must be like {old!r}, got {value!r}")
             self.__dict__.pop(name, None)
             own[name] = value
@@ -74,29 +118,47 @@ class Layer:
         """Make `value` the initial value of a parameter of this layer."""
         setattr(self, name, Parameter(value))
 
+    def _keep(self, name: str, value: NDArray[Any]) -> None:
+        """Make `value` the initial value of a buffer of this layer."""
+        setattr(self, name, Buffer(value))
+
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self.__dict__.get("_parameters", ())]
+        return [*super().__dir__(), *self.__dict__.get("_parameters", ()), *self.__dict__.get("_buffers", ())]
 
     def _children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the layers directly inside this one with their names."""
         for name, value in vars(self).items():
-            if name != "_parameters":
+            if name not in {"_parameters", "_buffers"}:
                 yield from _layers_in(name, value)
 
-    def _all_names(self, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Parameter]]:
-        """Yield every name of every parameter; a shared one has several. `above` are the layers on the way here."""
-        for name, parameter in vars(self).get("_parameters", {}).items():
-            yield prefix + name, parameter
+    def _all_layers(self, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Layer]]:
+        """Yield this layer and all inside it, with what their names begin with; `above` are the layers on the way here."""
+        yield prefix, self
         for name, child in self._children():
             if child is not self and all(child is not layer for layer in above):
-                yield from child._all_names(f"{prefix}{name}.", (*above, self))
+                yield from child._all_layers(f"{prefix}{name}.", (*above, self))
+
+    def _all_names(self) -> Iterator[tuple[str, Buffer]]:
+        """Yield every name of every parameter and buffer; a shared one has several."""
+        for prefix, layer in self._all_layers():
+            for kind in ("_parameters", "_buffers"):
+                for name, value in vars(layer).get(kind, {}).items():
+                    yield prefix + name, value
+
+    def _state(self) -> dict[str, Buffer]:
+        """Return all parameters and buffers by their first names."""
+        first_names: dict[Buffer, str] = {}
+        for name, value in self._all_names():
+            first_names.setdefault(value, name)
+        return {name: value for value, name in first_names.items()}
 
     def parameters(self) -> dict[str, Parameter]:
         """Return all parameters by name; one that is shared appears once, under its first name."""
-        first_names: dict[Parameter, str] = {}
-        for name, parameter in self._all_names():
-            first_names.setdefault(parameter, name)
-        return {name: parameter for parameter, name in first_names.items()}
+        return {name: value for name, value in self._state().items() if isinstance(value, Parameter)}
+
+    def buffers(self) -> dict[str, Buffer]:
+        """Return all buffers by name; one that is shared appears once, under its first name."""
+        return {name: value for name, value in self._state().items() if not isinstance(value, Parameter)}
 
     def num_parameters(self) -> int:
         """Return the number of trained values."""
@@ -108,17 +170,18 @@ class Layer:
             parameter.zero_grad()
 
     def state_dict(self) -> dict[str, FloatArray]:
-        """Return copies of all parameters by name."""
-        return {name: np.array(parameter.data) for name, parameter in self.parameters().items()}
+        """Return copies of all parameters and buffers by name."""
+        return {name: np.array(value.data) for name, value in self._state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
-        """Set the parameters from arrays by name.
+        """Set the parameters and buffers from arrays by name.
 
         Parameters
         ----------
         state_dict : mapping of names to arrays
-            NumPy arrays, PyTorch tensors, or anything else that NumPy can view, of float32 or float64; values are
-            rounded to the layer's dtype. A shared parameter may come under any of its names.
+            NumPy arrays, PyTorch tensors, or anything else that NumPy can view, of float32 or float64 (integers for a
+            buffer of integers); values are rounded to the layer's dtype. A shared parameter may come under any of its
+            names.
         strict : bool
             Whether missing and unexpected names are errors.
 
@@ -132,7 +195,7 @@ class Layer:
             raise ArgumentError(f"{self._name}: 'state_dict' must be a mapping of names to arrays, got {kind}")
         names = dict(self._all_names())
         problems: list[str] = []
-        values: dict[Parameter, FloatArray] = {}
+        values: dict[Buffer, FloatArray] = {}
         for name in filter(state_dict.__contains__, names):
             parameter = names[name]
             array, problem = _fitting(name, state_dict[name], parameter)
@@ -141,7 +204,7 @@ class Layer:
             problems += [problem] if problem else []
             values[parameter] = array
         if strict:
-            missing = [name for name, parameter in self.parameters().items() if parameter not in values]
+            missing = [name for name, parameter in self._state().items() if parameter not in values]
             unexpected = [str(name) for name in state_dict if name not in names]
             problems += [f"missing: {', '.join(missing)}"] if missing else []
             problems += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
@@ -194,14 +257,16 @@ def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:
             yield from _layers_in(f"{name}.{key}", item)
 
 
-def _fitting(name: str, value: object, parameter: Parameter) -> tuple[FloatArray, str]:
+def _fitting(name: str, value: object, parameter: Buffer) -> tuple[FloatArray, str]:
     """Return `value` as an array for `parameter`, and what is wrong with it or ""."""
     try:
         array: NDArray[Any] = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         return parameter.data, f"'{name}' must be an array, got {type(value).__name__} ({error})"
-    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
-        return parameter.data, f"'{name}' must have dtype float32 or float64, got {array.dtype}"
+    whole = parameter.dtype.kind == "i"
+    if array.dtype.kind not in "iu" if whole else array.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        kinds = "an integer dtype" if whole else "dtype float32 or float64"
+        return parameter.data, f"'{name}' must have {kinds}, got {array.dtype}"
     if array.shape != parameter.shape:
         return parameter.data, f"'{name}' must have shape {parameter.shape}, got {array.shape}"
     return array.astype(parameter.dtype), ""

@@ -116,6 +116,10 @@ class Linear(Layer):
             check_shape(self._name, "x", array, "(..., C)", C=self.in_features)
         return array
 
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return C for each output."""
+        return math.prod(y_shape) * self.in_features
+
     def config(self) -> dict[str, Any]:
         """Return the options of the layer, without how its weights were initialised."""
         has_bias = "bias" in self._parameters

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastrnn import ops
 from fastrnn._checks import FloatArray
-from fastrnn.layers.parameter import Parameter
+from fastrnn.layers.parameter import Buffer
 
 __all__ = ["PackCache"]
 
@@ -28,7 +28,7 @@ class PackCache:
 
     def get(
         self,
-        parameters: Mapping[str, Parameter],
+        parameters: Mapping[str, Buffer],
         pack: Callable[[dict[str, FloatArray], bool], Any],
         training: bool,
     ) -> Any:

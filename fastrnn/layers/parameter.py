@@ -1,4 +1,4 @@
-"""Parameters: arrays that change only through a versioned door, and the sums of their gradients."""
+"""Parameters and buffers: arrays that change only through a versioned door; parameters with the sums of their gradients."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastrnn._checks import FloatArray, as_fitting
-from fastrnn.errors import DTypeError
+from fastrnn._checks import FloatArray, IntArray, as_fitting, flag
+from fastrnn.errors import DTypeError, ShapeError
 
-__all__ = ["Parameter", "adding_to"]
+__all__ = ["Buffer", "Parameter", "adding_to"]
 
 
 class _Locks:
@@ -33,15 +34,42 @@ class _Locks:
 _locks = _Locks()
 
 
-class Parameter:
-    """An array of weights with its gradient.
+class _TouchedRows:
+    """Which rows of a gradient may differ from zero. Cost follows the rows that are touched, not those there are."""
 
-    Packed copies of the weights are cached by `version`, so every change has to be counted: `data` is read-only, and
-    changes go through `assign` or `edit`.
+    __slots__ = ("_found", "_seen", "everywhere")
+
+    def __init__(self, count: int) -> None:
+        self._seen = np.zeros(count, bool)
+        self._found: list[IntArray] = []
+        self.everywhere = False
+
+    def add(self, rows: IntArray) -> None:
+        fresh = np.unique(rows[~self._seen[rows]])
+        if fresh.size:
+            self._seen[fresh] = True
+            self._found.append(fresh)
+
+    def numbers(self) -> IntArray:
+        if len(self._found) != 1:
+            self._found = [np.sort(np.concatenate([np.empty(0, np.int64), *self._found]))]
+        return self._found[0]
+
+    def clear(self) -> None:
+        for rows in self._found:
+            self._seen[rows] = False
+        self._found, self.everywhere = [], False
+
+
+class Buffer:
+    """An array that a layer keeps and does not train, such as running statistics; a `Parameter` is one that is trained.
+
+    Packed copies are cached by `version`, so every change has to be counted: `data` is read-only, and changes go through
+    `assign` or `edit`.
 
     Parameters
     ----------
-    value : array of float32 or float64
+    value : array of float32, float64 or int64
         Copied.
 
     Raises
@@ -50,21 +78,28 @@ class Parameter:
         Any other dtype.
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_store", "_version")
+    __slots__ = ("__weakref__", "_data", "_store", "_version")
 
-    def __init__(self, value: FloatArray) -> None:
+    _dtypes: ClassVar[tuple[type[Any], ...]] = (np.float32, np.float64, np.int64)
+
+    def __init__(self, value: NDArray[Any]) -> None:
         array = np.asarray(value)
         native = array.dtype.newbyteorder("=")
-        if native not in (np.float32, np.float64):
-            raise DTypeError(f"Parameter: 'value' must have dtype float32 or float64, got {array.dtype}")
-        self._store: FloatArray = np.array(array, native, order="C")
-        # A view of a read-only buffer cannot be made writable again, unlike one with its flag cleared.
-        self._data: FloatArray = np.asarray(memoryview(self._store).toreadonly())  # type: ignore[arg-type]
-        self._grad: FloatArray | None = None
+        if native not in self._dtypes:
+            names = [np.dtype(known).name for known in self._dtypes]
+            kinds = f"{', '.join(names[:-1])} or {names[-1]}"
+            raise DTypeError(f"{type(self).__name__}: 'value' must have dtype {kinds}, got {array.dtype}")
         self._version = 0
+        self._live_in(np.array(array, native, order="C"))
+
+    def _live_in(self, store: NDArray[Any]) -> None:
+        """Make `store` the memory of the values."""
+        self._store = store
+        # A view of a read-only buffer cannot be made writable again, unlike one with its flag cleared.
+        self._data: NDArray[Any] = np.asarray(memoryview(store).toreadonly())  # type: ignore[arg-type]
 
     @property
-    def data(self) -> FloatArray:
+    def data(self) -> NDArray[Any]:
         """The values, a read-only view that follows every change."""
         return self._data
 
@@ -88,46 +123,22 @@ class Parameter:
         """How often the values were changed."""
         return self._version
 
-    @property
-    def has_grad(self) -> bool:
-        """Whether `grad` exists yet: no pullback has added to it before, and nobody has read it."""
-        return self._grad is not None
-
-    @property
-    def grad(self) -> FloatArray:
-        """Sum of the gradients since `zero_grad`: a writable array, zeros at first."""
-        if self._grad is None:
-            with _locks.version:
-                if self._grad is None:
-                    self._grad = np.zeros(self.shape, self.dtype)
-        return self._grad
-
-    @grad.setter
-    def grad(self, value: FloatArray) -> None:
-        if value is not self._grad:  # `p.grad *= 2` assigns the same array again
-            self.grad[...] = as_fitting("Parameter", "grad", value, self.shape, self.dtype)
-
-    def zero_grad(self) -> None:
-        """Set the gradient to zero."""
-        if self._grad is not None:
-            self._grad.fill(0)
-
-    def assign(self, value: FloatArray) -> None:
-        """Copy `value` into the parameter.
+    def assign(self, value: NDArray[Any]) -> None:
+        """Copy `value` into the array.
 
         Raises
         ------
         ShapeError, DTypeError
-            Not the parameter's shape and dtype; nothing has changed.
+            Not its shape and dtype; nothing has changed.
         """
-        self._assign("Parameter", "value", value)
+        self._assign(type(self).__name__, "value", value)
 
     def _assign(self, name: str, arg: str, value: object) -> None:
         np.copyto(self._store, as_fitting(name, arg, value, self.shape, self.dtype))
         self._bump()
 
     @contextmanager
-    def edit(self) -> Iterator[FloatArray]:
+    def edit(self) -> Iterator[NDArray[Any]]:
         """Give the values as a writable array for the length of a ``with`` block.
 
         The change counts from the end of the block, also when the block raises; the array is read-only from then on.
@@ -149,12 +160,109 @@ class Parameter:
         return type(self), (np.array(self._store),)
 
     def __repr__(self) -> str:
-        return f"Parameter(shape={self.shape}, dtype={self.dtype}, version={self.version})"
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, version={self.version})"
+
+
+class Parameter(Buffer):
+    """An array of weights with its gradient.
+
+    Of a sparse parameter, a table, each pullback uses few rows. `rows` tells which; `zero_grad`, clipping and
+    optimizers then read and write these rows only, and the others stay as they are: weights, and what an optimizer
+    keeps for them.
+
+    Parameters
+    ----------
+    value : array of float32 or float64
+        Copied.
+    sparse : bool
+        Whether to keep book of the rows whose gradient is touched.
+
+    Raises
+    ------
+    DTypeError
+        Any other dtype.
+    ShapeError
+        Sparse, but without rows.
+    """
+
+    __slots__ = ("_grad", "_home", "_touched")
+
+    _dtypes = (np.float32, np.float64)
+
+    def __init__(self, value: FloatArray, sparse: bool = False) -> None:
+        super().__init__(value)
+        if flag("Parameter", "sparse", sparse) and not self.shape:
+            raise ShapeError(f"Parameter: 'value' must have rows to be sparse, got shape {self.shape}")
+        self._touched = _TouchedRows(self.shape[0]) if sparse else None
+        self._home: Any = None  # the Arena that it lies in
+        self._grad: FloatArray | None = None
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether `grad` exists yet: no pullback has added to it before, and nobody has read it."""
+        return self._grad is not None
+
+    @property
+    def grad(self) -> FloatArray:
+        """Sum of the gradients since `zero_grad`: a writable array, zeros at first.
+
+        Setting it, also by ``p.grad += 1``, touches all rows of a sparse parameter; what is written into single rows
+        has to be told to `touch`.
+        """
+        if self._grad is None:
+            with _locks.version:
+                if self._grad is None:
+                    self._grad = np.zeros(self.shape, self.dtype) if self._home is None else self._home._grad_of(self)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: FloatArray) -> None:
+        if value is not self._grad:  # `p.grad *= 2` assigns the same array again
+            self.grad[...] = as_fitting("Parameter", "grad", value, self.shape, self.dtype)
+        self.touch(None)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the rows whose gradient is touched are known."""
+        return self._touched is not None
+
+    @property
+    def rows(self) -> IntArray | None:
+        """The rows whose gradient was touched since `zero_grad`, in increasing order; None: any may have been."""
+        return None if self._touched is None or self._touched.everywhere else self._touched.numbers()
+
+    def touch(self, rows: IntArray | None) -> None:
+        """Count rows as touched: row numbers in range, of any shape and as often as they come; None means all.
+
+        Whoever adds to single rows of `grad` calls this first. Nothing happens unless the parameter is sparse.
+        """
+        if self._touched is not None:
+            if rows is None:
+                self._touched.everywhere = True
+            else:
+                self._touched.add(np.asarray(rows, np.int64).reshape(-1))
+
+    def zero_grad(self) -> None:
+        """Set the gradient to zero; of a sparse parameter, the touched rows."""
+        rows = self.rows
+        if self._grad is not None:
+            if rows is None:
+                self._grad.fill(0)
+            else:
+                self._grad[rows] = 0
+        if self._touched is not None:
+            self._touched.clear()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the values, not the gradient."""
+        return type(self), (np.array(self._store), self.sparse)
 
 
 @contextmanager
-def adding_to(parameters: Sequence[Parameter]) -> Iterator[None]:
+def adding_to(parameters: Sequence[Buffer]) -> Iterator[None]:
     """Hold the gradients of `parameters` for one pullback, so that pullbacks in several threads add one by one.
+
+    Buffers are held in the same way for a change that depends on their values.
 
     All are taken at once, hence no order of taking them can dead-lock.
     """

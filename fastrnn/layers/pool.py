@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastrnn import ops
 from fastrnn._checks import FloatArray, flag, plain_int
 from fastrnn.errors import ArgumentError
 from fastrnn.layers.layer import registered
-from fastrnn.layers.pooling import PerAxis, PoolLayer, Pullback
+from fastrnn.layers.pooling import PerAxis, Pullback, SlidingPool
 
 __all__ = [
     "AvgPool1d",
@@ -28,10 +29,15 @@ __all__ = [
 ]
 
 
-class _Selecting(PoolLayer):
+class _Selecting(SlidingPool):
     """Common part of maximum and minimum pooling."""
 
     _kind: ClassVar[str]
+
+    @property
+    def _past_lengths(self) -> float:  # type: ignore[override]
+        """What is never selected."""
+        return -math.inf if self._kind == "max" else math.inf
 
     def __init__(
         self,
@@ -57,13 +63,7 @@ class _Selecting(PoolLayer):
         options = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "ceil_mode")}
         return {"kernel_size": self.kernel_size, **options, "layout": self.layout}
 
-    def __call__(self, x: FloatArray) -> Any:
-        """Return y, or (y, indices) with `return_indices`.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-        """
+    def _predict(self, x: FloatArray) -> Any:
         maps, whole = self._input(x)
         if not self.return_indices:
             values: FloatArray = getattr(ops, f"{self._kind}_pool_values")(maps, **self._arguments())
@@ -71,18 +71,7 @@ class _Selecting(PoolLayer):
         y, indices = getattr(ops, f"{self._kind}_pool_forward")(maps, **self._arguments())
         return whole(y), whole(indices)
 
-    def forward(self, x: FloatArray) -> tuple[Any, Pullback]:
-        """Return y, or (y, indices) with `return_indices`, and the pullback.
-
-        Returns
-        -------
-        y : ndarray, or (y, indices)
-        backward : ``backward(dy) -> dx``. May be called once.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-        """
+    def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
         maps, whole = self._input(x)
         if not self.return_indices:
             y, pull = getattr(ops, f"{self._kind}_pool_values_vjp")(maps, **self._arguments())
@@ -178,7 +167,7 @@ class MinPool3d(_Selecting):
     _kind = "min"
 
 
-class _Average(PoolLayer):
+class _Average(SlidingPool):
     """Common part of the averages."""
 
     def __init__(
@@ -266,7 +255,7 @@ class AvgPool3d(_Average):
     _axes = 3
 
 
-class _Norm(PoolLayer):
+class _Norm(SlidingPool):
     """Common part of the norms."""
 
     def __init__(

@@ -7,12 +7,13 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from fastrnn._checks import FloatArray, as_float_array, choice, plain_int
+from fastrnn._checks import FloatArray, IntArray, as_float_array, choice, plain_int
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.layers.layer import Layer
+from fastrnn.layers.lengths import forward_within, predict_within, slid_lengths
 from fastrnn.layers.pullback import simple_pullback
 
-__all__ = ["LAYOUTS", "MapLayer", "Optioned", "PerAxis", "PoolLayer", "Pullback", "Sizes"]
+__all__ = ["LAYOUTS", "MapLayer", "Optioned", "PerAxis", "PoolLayer", "Pullback", "Sizes", "SlidingPool"]
 
 PerAxis: TypeAlias = int | Sequence[int]
 Sizes: TypeAlias = tuple[int, ...]
@@ -101,27 +102,33 @@ class PoolLayer(MapLayer):
     """Common part of the layers that pool over windows."""
 
     def __call__(self, x: FloatArray) -> Any:
-        """Return y.
+        """Return y, or (y, indices) with `return_indices`.
 
         Raises
         ------
         ShapeError, DTypeError
         """
-        maps, whole = self._input(x)
-        return whole(self._run(maps))
+        return self._predict(x)
 
     def forward(self, x: FloatArray) -> tuple[Any, Pullback]:
-        """Return y and the pullback.
+        """Return what a call returns, and the pullback.
 
         Returns
         -------
-        y : ndarray
+        y : ndarray, or (y, indices) with `return_indices`
         backward : ``backward(dy) -> dx``. May be called once.
 
         Raises
         ------
         ShapeError, DTypeError
         """
+        return self._train(x)
+
+    def _predict(self, x: FloatArray) -> Any:
+        maps, whole = self._input(x)
+        return whole(self._run(maps))
+
+    def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
         maps, whole = self._input(x)
         y, pull = self._run_vjp(maps)
         return self._with_pullback(whole(y), y.shape, pull, np.shape(x))
@@ -131,3 +138,70 @@ class PoolLayer(MapLayer):
 
     def _run_vjp(self, maps: FloatArray) -> tuple[FloatArray, Pullback]:
         raise NotImplementedError
+
+
+class SlidingPool(PoolLayer):
+    """Common part of the layers whose windows slide, which may follow sequences of different lengths."""
+
+    takes_lengths = True
+
+    #: What stands for steps past a length.
+    _past_lengths = 0.0
+    kernel_size: Any
+    stride: Any
+
+    def __call__(self, x: FloatArray, *, lengths: Any = None) -> Any:
+        """Return y, or (y, indices) with `return_indices`.
+
+        Parameters
+        ----------
+        x : ndarray
+        lengths : int array (N,), optional
+            Number of valid places of each sample along the last spatial axis. Windows see nothing past them, where an
+            average counts zeros; y is zero past ``out_lengths(lengths)``.
+
+        Raises
+        ------
+        ShapeError, DTypeError, LengthsError
+        """
+        return self._predict(x) if lengths is None else predict_within(self, x, lengths, self._axes)
+
+    def forward(self, x: FloatArray, *, lengths: Any = None) -> tuple[Any, Pullback]:
+        """Return what a call returns, and the pullback.
+
+        Returns
+        -------
+        y : ndarray, or (y, indices) with `return_indices`
+        backward : ``backward(dy) -> dx``. May be called once.
+
+        Raises
+        ------
+        ShapeError, DTypeError, LengthsError
+        """
+        return self._train(x) if lengths is None else forward_within(self, x, lengths, self._axes)
+
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return how many windows sequences of these lengths, along the last spatial axis, have.
+
+            out = floor((length + 2 padding - dilation (kernel - 1) - 1) / stride) + 1
+
+        With `ceil_mode` a rest counts too, if its window starts before the padding at the end.
+
+        Raises
+        ------
+        LengthsError
+            A sequence has not one window.
+        """
+        kernel, stride = self._tuple(self.kernel_size)[-1], self._tuple(self.stride)[-1]
+        padding = self._tuple(getattr(self, "padding", 0))[-1]
+        span = self._tuple(getattr(self, "dilation", 1))[-1] * (kernel - 1) + 1
+        ceil_mode: bool = getattr(self, "ceil_mode", False)
+
+        def count(given: IntArray) -> IntArray:
+            room = given + 2 * padding - span
+            if not ceil_mode:
+                return np.floor_divide(room, stride) + 1
+            windows = -(-room // stride) + 1
+            return np.asarray(windows - ((windows - 1) * stride >= given + padding))
+
+        return slid_lengths(self, lengths, count)

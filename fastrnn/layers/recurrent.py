@@ -6,6 +6,7 @@ A recurrent layer is `num_layers` layers of D directions. One layer in one direc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -327,6 +328,11 @@ class Recurrent(Layer):
     def _stream_state(self, state: object, batch_size: int, batched: bool) -> Any:
         """Check a state for a stream; return it as ops take it."""
         return self._join(self._states("state", state, batch_size, batched))
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return those of all weights at each step; biases and the products of gates do not count."""
+        weights = [parameter for name, parameter in self._parameters.items() if name.startswith("weight")]
+        return math.prod(x_shape[:-1]) * sum(parameter.size for parameter in weights)
 
     # Building again
 

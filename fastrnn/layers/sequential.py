@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias, overload
+from collections.abc import Iterator, Mapping
+from typing import Any, overload
 
-from fastrnn.errors import ArgumentError
+from fastrnn.layers.containers import Pullback, as_layers, check_lengths_taken
 from fastrnn.layers.layer import Layer, layer_from_config, registered
 from fastrnn.layers.pullback import Once
 
 __all__ = ["Sequential"]
-
-Pullback: TypeAlias = Callable[[Any], Any]
 
 
 @registered
@@ -19,7 +17,8 @@ class Sequential(Layer):
     """Layers one after another, each fed with the result of the one before.
 
     Recurrent layers pass on their outputs alone, and start from zero states. ``lengths=`` goes to every layer that
-    takes it.
+    takes it, as it is there: layers that change the time axis change the lengths too (`Layer.out_lengths`), and none
+    are left for the layers after one that ends it, such as `TimePool`.
 
     Parameters
     ----------
@@ -28,14 +27,9 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers: Layer) -> None:
-        if not layers:
-            raise ArgumentError(f"{self._name}: 'layers' must be at least one layer, got none")
-        for index, layer in enumerate(layers):
-            if not isinstance(layer, Layer):
-                kind = type(layer).__name__
-                raise ArgumentError(f"{self._name}: 'layers[{index}]' must be a Layer, got {kind}")
-        self._layers = layers
+        self._layers = as_layers(self._name, "layers", layers)
         self.takes_lengths = any(layer.takes_lengths for layer in layers)
+        self.skips_input_gradient = True
 
     def __call__(self, x: Any, *, lengths: Any = None) -> Any:
         """Predict: run all layers on x.
@@ -45,31 +39,44 @@ class Sequential(Layer):
         ArgumentError
             `lengths` is given, but no layer takes it.
         """
-        self._check(lengths)
+        check_lengths_taken(self, lengths)
         for layer in self._layers:
             result = layer(x, lengths=lengths) if layer.takes_lengths else layer(x)
             x = result[0] if layer.returns_state else result
+            lengths = None if lengths is None else layer.out_lengths(lengths)
         return x
 
-    def forward(self, x: Any, *, lengths: Any = None) -> tuple[Any, Pullback]:
+    def forward(self, x: Any, *, lengths: Any = None, input_gradient: bool = True) -> tuple[Any, Pullback]:
         """Train: run the `forward` of all layers on x.
+
+        Parameters
+        ----------
+        x, lengths : as for a call
+        input_gradient : bool
+            Whether the gradient of x is wanted. Training needs none of its data; for a first layer that is a
+            convolution it is a large part of the work.
 
         Returns
         -------
         y : result of the last layer
         backward : ``backward(dy) -> dx``
-            Runs the pullbacks of all layers, the last first; dx is None if x were tokens. May be called once.
+            Runs the pullbacks of all layers, the last first; dx is None if x were tokens, and without
+            `input_gradient`. May be called once.
 
         Raises
         ------
         ArgumentError
             `lengths` is given, but no layer takes it.
         """
-        self._check(lengths)
+        check_lengths_taken(self, lengths)
         pulls: list[tuple[Layer, Pullback]] = []
         for layer in self._layers:
-            result, pull = layer.forward(x, lengths=lengths) if layer.takes_lengths else layer.forward(x)
+            options: dict[str, Any] = {"lengths": lengths} if layer.takes_lengths else {}
+            if not pulls and not input_gradient and layer.skips_input_gradient:
+                options["input_gradient"] = False
+            result, pull = layer.forward(x, **options)
             x = result[0] if layer.returns_state else result
+            lengths = None if lengths is None else layer.out_lengths(lengths)
             pulls.append((layer, pull))
         once = Once(self._name, pulls)
 
@@ -85,13 +92,15 @@ class Sequential(Layer):
                 layer, pull = remaining.pop()
                 gradient = pull(gradient)
                 gradient = gradient[0] if layer.returns_state else gradient
-            return gradient
+            return gradient if input_gradient else None
 
         return x, backward
 
-    def _check(self, lengths: object) -> None:
-        if lengths is not None and not self.takes_lengths:
-            raise ArgumentError(f"{self._name}: 'lengths' must be None, as no layer takes it, got {lengths!r}")
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return the lengths after all layers."""
+        for layer in self._layers:
+            lengths = None if lengths is None else layer.out_lengths(lengths)
+        return lengths
 
     def _children(self) -> Iterator[tuple[str, Layer]]:
         for index, layer in enumerate(self._layers):

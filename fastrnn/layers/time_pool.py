@@ -88,6 +88,10 @@ class TimePool(Optioned):
             y = y.squeeze(batch)
         return y, simple_pullback(self._name, (), y, lambda dy: pull(dy.reshape(shape)).reshape(x_shape))
 
+    def out_lengths(self, lengths: Any) -> Any:
+        """Return None, as no time axis is left; for "kmax" at most k steps."""
+        return None if lengths is None or self.mode != "kmax" else np.minimum(lengths, self.k)
+
     def _input(self, x: object, lengths: object) -> tuple[FloatArray, int | None]:
         """Return x with a batch axis, and the place of that in y if x had none."""
         name, array = self._name, as_float_array(self._name, "x", x)

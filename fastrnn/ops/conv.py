@@ -209,9 +209,9 @@ def conv_vjp(
     Returns
     -------
     y : ndarray (N, K, *counts), or as `layout` says
-    pullback : ``pullback(dy, *, grads=None) -> (dx, grads)``
+    pullback : ``pullback(dy, *, grads=None, input_gradient=True) -> (dx, grads)``
         dy as y. Gradients of weight and, if given, bias and gain, are added into the arrays of the mapping `grads` where it
-        has them. May succeed once; a second call raises RuntimeError.
+        has them. Without `input_gradient` dx is not computed, and None. May succeed once; a second call raises RuntimeError.
     """
     name = "conv_vjp"
     options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
@@ -223,12 +223,15 @@ def conv_vjp(
     saved = _Saved(packed, maps.copy(), plan, _kept(h, number, packed), number)
     shape = without_axes(y, geometry).shape
 
-    def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
+    def pullback(
+        dy: Array, *, grads: Mapping[str, Array] | None = None, input_gradient: bool = True
+    ) -> tuple[Array | None, Grads]:
         given = as_array(name, "dy", dy, packed.dtype)
         if given.shape != shape:
             raise ShapeError(f"{name}: 'dy' must have shape {shape}, got {given.shape}")
         sums = check_grads(name, packed.shapes, grads, packed.dtype)
-        return _pull_back(saved, with_axes(np.ascontiguousarray(given), geometry), sums), sums
+        da = _parameter_gradients(saved, with_axes(np.ascontiguousarray(given), geometry), sums)
+        return _input_gradient(saved, da) if input_gradient else None, sums
 
     return without_axes(y, geometry), once(name, pullback)
 
@@ -255,7 +258,8 @@ def _per_map(vector: Array, channels_last: bool) -> Array:
     return vector if channels_last else vector[:, None, None, None]
 
 
-def _pull_back(saved: _Saved, dy: Array, sums: Grads) -> Array:
+def _parameter_gradients(saved: _Saved, dy: Array, sums: Grads) -> Array:
+    """Add the gradients of the parameters into `sums`; return da."""
     packed, geometry = saved.packed, saved.packed.geometry
     last = geometry.channels_last
     da = dy
@@ -270,7 +274,7 @@ def _pull_back(saved: _Saved, dy: Array, sums: Grads) -> Array:
     if "bias" in sums:
         add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
     add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
-    return _input_gradient(saved, da)
+    return da
 
 
 def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:

@@ -29,21 +29,50 @@ NaN and infinities travel through as values, without warnings.
 
 from __future__ import annotations
 
-from .activation import exp, sigmoid, tanh
+from .activation import (
+    activation_forward,
+    activation_vjp,
+    exp,
+    log_softmax_forward,
+    log_softmax_vjp,
+    sigmoid,
+    softmax_forward,
+    softmax_vjp,
+    tanh,
+)
 from .adaptive_pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_vjp,
     adaptive_max_pool_forward,
     adaptive_max_pool_vjp,
 )
+from .attention import attention_forward, attention_vjp
 from .conv import conv_forward, conv_vjp
 from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
+from .dropout import dropout_vjp
 from .embedding import embedding_forward, embedding_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
-from .losses import cross_entropy, mse_loss
+from .losses import cross_entropy, nll_loss
+from .losses_ctc import ctc_loss
+from .losses_elementwise import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+)
 from .lstm import lstm_forward, lstm_vjp
-from .optim import adam_step, sgd_step
+from .norm import (
+    batch_norm_forward,
+    batch_norm_vjp,
+    group_norm_forward,
+    group_norm_vjp,
+    layer_norm_forward,
+    layer_norm_vjp,
+)
+from .optim import adadelta_step, adagrad_step, adam_step, rmsprop_step, sgd_step
 from .pool import (
     avg_pool_forward,
     avg_pool_vjp,
@@ -60,25 +89,45 @@ from .rnn import rnn_forward, rnn_vjp
 from .time_pool import time_pool_forward, time_pool_vjp
 
 __all__ = [
+    "activation_forward",
+    "activation_vjp",
+    "adadelta_step",
+    "adagrad_step",
     "adam_step",
     "adaptive_avg_pool_forward",
     "adaptive_avg_pool_vjp",
     "adaptive_max_pool_forward",
     "adaptive_max_pool_vjp",
+    "attention_forward",
+    "attention_vjp",
     "avg_pool_forward",
     "avg_pool_vjp",
+    "batch_norm_forward",
+    "batch_norm_vjp",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "conv_forward",
     "conv_transpose_forward",
     "conv_transpose_vjp",
     "conv_vjp",
     "cross_entropy",
+    "ctc_loss",
+    "dropout_vjp",
     "embedding_forward",
     "embedding_vjp",
     "exp",
+    "group_norm_forward",
+    "group_norm_vjp",
     "gru_forward",
     "gru_vjp",
+    "huber_loss",
+    "l1_loss",
+    "layer_norm_forward",
+    "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
+    "log_softmax_forward",
+    "log_softmax_vjp",
     "lp_pool_forward",
     "lp_pool_vjp",
     "lstm_forward",
@@ -90,10 +139,15 @@ __all__ = [
     "min_pool_forward",
     "min_pool_vjp",
     "mse_loss",
+    "nll_loss",
+    "rmsprop_step",
     "rnn_forward",
     "rnn_vjp",
     "sgd_step",
     "sigmoid",
+    "smooth_l1_loss",
+    "softmax_forward",
+    "softmax_vjp",
     "tanh",
     "time_pool_forward",
     "time_pool_vjp",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -196,7 +196,7 @@ def conv_vjp(
     y, (maps, taps, windows, pairs, h) = _run(x, weight, bias, gain, *args)
     has_bias, gain = bias is not None, None if gain is None else np.array(gain)
 
-    def pullback(dy: Array, *, grads: Grads | None = None) -> tuple[Array, Grads]:
+    def pullback(dy: Array, *, grads: Grads | None = None, input_gradient: bool = True) -> tuple[Any, Grads]:
         sums: Grads = {}
         dh = channels_first(dy, layout)
         over_map = (0, *range(2, dh.ndim))
@@ -208,6 +208,8 @@ def conv_vjp(
             sums["bias"] = da.sum(axis=over_map)
         dweight = weight_of(correlate_taps(da, maps, windows, groups))
         sums["weight"] = flipped(dweight) if flip else dweight
+        if not input_gradient:
+            return None, add_into(grads, sums)
         dx = pad_transpose(correlate_transpose(da, taps, windows, maps.shape[2:]), pairs, padding_mode)
         return in_layout(dx, layout), add_into(grads, sums)
 

@@ -18,6 +18,12 @@
 #include "winograd.h"
 #include "winograd_weights.h"
 #include "plane_conv.h"
+#include "clip.h"
+#include "embedding.h"
+#include "activation.h"
+#include "attention.h"
+#include "softmax_rows.h"
+#include "norm.h"
 
 extern const fr_kernels FR_NAME(table);
 const fr_kernels FR_NAME(table) = {
@@ -72,4 +78,32 @@ const fr_kernels FR_NAME(table) = {
     .winograd_weights = FR_NAME(winograd_weights),
     .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
     .plane_conv = FR_NAME(plane_conv),
+
+    .rmsprop = FR_NAME(rmsprop),
+    .adagrad = FR_NAME(adagrad),
+    .adadelta = FR_NAME(adadelta),
+    .sum_squares = FR_NAME(sum_squares),
+    .scale = FR_NAME(scale),
+    .limit = FR_NAME(limit),
+    .softmax_row = FR_NAME(softmax_row),
+    .pick_rows = FR_NAME(pick_rows),
+    .bags = FR_NAME(bags),
+    .bags_backward = FR_NAME(bags_backward),
+    .activate = FR_NAME(activate),
+    .multiply = FR_NAME(multiply),
+    .masked_scale = FR_NAME(masked_scale),
+    .softmax = FR_NAME(softmax),
+    .softmax_backward = FR_NAME(softmax_backward),
+    .attend = FR_NAME(attend),
+    .attend_backward = FR_NAME(attend_backward),
+    .norm_moments = FR_NAME(norm_moments),
+    .norm_map = FR_NAME(norm_map),
+    .norm_map_sums = FR_NAME(norm_map_sums),
+    .norm_map_pull = FR_NAME(norm_map_pull),
+    .norm_rows = FR_NAME(norm_rows),
+    .norm_rows_pull = FR_NAME(norm_rows_pull),
+    .norm_columns_moments = FR_NAME(norm_columns_moments),
+    .norm_columns = FR_NAME(norm_columns),
+    .norm_columns_sums = FR_NAME(norm_columns_sums),
+    .norm_columns_pull = FR_NAME(norm_columns_pull),
 };

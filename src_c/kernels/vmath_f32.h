@@ -18,7 +18,9 @@
 //
 // Constants: tools/fit_math.py, which also checks that they stand here. LN2_SPLIT is ln 2 in two parts, the first so
 // short that n times it is exact. EXP is exp(r) in powers of r, relative error 3.9e-9; TANH is tanh(r) / r in powers
-// of r^2 for |r| <= ln 2 / 4, relative error 5.6e-8.
+// of r^2 for |r| <= ln 2 / 4, relative error 5.6e-8. ATANH and
+// NORMAL serve activation.h: atanh(w) / w in powers of w^2 for |w| <= 1/3, relative error 5.3e-10; the upper tail of the
+// normal distribution times exp(x^2 / 2) (4 + x) / 4 in powers of 4 / (4 + x) for x >= 0, relative error 2.8e-8.
 #pragma once
 
 static const real LOG2E = 1.442695f;
@@ -26,6 +28,9 @@ static const real LN2 = 0.6931472f;
 static const real LN2_SPLIT[] = {0.69314575f, 1.4286068e-06f};
 static const real EXP[] = {1.0f, 1.0f, 0.49999994f, 0.16666521f, 0.04166839f, 0.008368711f, 0.0013814608f};
 static const real TANH[] = {1.0f, -0.33331272f, 0.13110669f};
+static const real ATANH[] = {1.0f, 0.33333337f, 0.19999444f, 0.143083f, 0.10715353f, 0.1214485f};
+static const real NORMAL[] = {0.09974633f,  0.09952146f,  0.09528789f,  0.07301262f,  0.08385183f,
+                              0.017733488f, 0.022612493f, 0.055878192f, -0.06453659f, 0.016892292f};
 
 // x * scale rounded to an integer, for |x * scale| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
 FR_INLINE vec vround_product(vec x, real scale) {

@@ -19,7 +19,9 @@
 //
 // Constants: tools/fit_math.py, which also checks that they stand here. LN2_SPLIT is ln 2 in two parts, the first so
 // short that n times it is exact. EXP is exp(r) in powers of r, relative error 1.1e-17; TANH is tanh(r) / r in powers
-// of r^2 for |r| <= ln 2 / 4, relative error 4.7e-18.
+// of r^2 for |r| <= ln 2 / 4, relative error 4.7e-18. ATANH and
+// NORMAL serve activation.h: atanh(w) / w in powers of w^2 for |w| <= 1/3, relative error 2.1e-18; the upper tail of the
+// normal distribution times exp(x^2 / 2) (4 + x) / 4 in powers of 4 / (4 + x) for x >= 0, relative error 3.0e-17.
 #pragma once
 
 static const real LOG2E = 1.4426950408889634;
@@ -43,6 +45,24 @@ static const real TANH[] = {1.0,
                             0.021869370777124565,
                             -0.008857310858948912,
                             0.003444863566516998};
+static const real ATANH[] = {1.0,
+                             0.33333333333333337,
+                             0.1999999999999703,
+                             0.14285714286248788,
+                             0.1111111106320157,
+                             0.09090911581401276,
+                             0.0769222649966825,
+                             0.06668393838147475,
+                             0.058580740954369034,
+                             0.05485617139121814,
+                             0.03499659907680392,
+                             0.08229652105480252};
+static const real NORMAL[] = {0.09973557010274724,  0.09973556992249635,   0.093502103053507,    0.08103502355078036,
+                              0.0635053282019836,   0.043225735161840154,  0.023549413101842286, 0.006272633711781462,
+                              0.001290352303923915, -0.023002142222454783, 0.043608382757002156, -0.11308753660963092,
+                              0.19955883031416832,  -0.23971456911461428,  0.15948619063572378,  0.08567459817045495,
+                              -0.37765231122607973, 0.502774357031225,     -0.4003693991596768,  0.20808550792090832,
+                              -0.06983161146902103, 0.01386304941740424,   -0.001245075556311579};
 
 // x * scale rounded to an integer, for |x * scale| < 2^51: adding 1.5 * 2^52 leaves no fraction bits.
 FR_INLINE vec vround_product(vec x, real scale) {

@@ -265,38 +265,108 @@ static void check_packing(ptrdiff_t count, ptrdiff_t columns) {
     free(src), free(dst), free(sums), free(before), free(turned), free(rows_of_units);
 }
 
+// The other optimisers, each from the same start; `step` knows all numbers.
+static void check_adaptive(fr_optim *step, ptrdiff_t n, void *p, const void *p0) {
+    void *a = filled(n), *b = filled(n), *c = filled(n);
+    for (ptrdiff_t i = 0; i < n; ++i) put(a, i, 1.5 + get(a, i)), put(b, i, fabs(get(b, i)) / 4);
+    for (int kind = 0; kind < 3; ++kind) {
+        void *a0 = copied(a, n), *b0 = copied(b, n), *c0 = copied(c, n);
+        memcpy(p, p0, n * size);
+        step->slot[0] = a, step->slot[1] = kind == 1 ? NULL : b, step->slot[2] = kind == 0 ? c : NULL;
+        (kind == 0 ? K->rmsprop : kind == 1 ? K->adagrad : K->adadelta)(step);
+        for (ptrdiff_t i = 0; i < n; ++i) {
+            const double g = get(step->grad, i) + .2 * get(p0, i), s = .99 * get(a0, i) + .01 * g * g;
+            const double mean = .99 * get(b0, i) + .01 * g;
+            double move;
+            if (kind == 0) move = .9 * get(c0, i) + g / (sqrt(s - mean * mean) + 1e-3);
+            else if (kind == 1) move = g / (sqrt(get(a0, i) + g * g) + 1e-3);
+            else move = sqrt(get(b0, i) + 1e-3) / sqrt(s + 1e-3) * g;
+            expect(kind == 0 ? "rmsprop" : kind == 1 ? "adagrad" : "adadelta", get(p, i), get(p0, i) - .1 * move);
+        }
+        free(a0), free(b0), free(c0);
+    }
+    free(a), free(b), free(c);
+}
+
+static void check_clipping(ptrdiff_t n) {
+    void *x = filled(n), *x0 = copied(x, n);
+    double sums[2] = {0, 0}, wanted = 0;
+    K->sum_squares(n, x, sums);
+    for (ptrdiff_t i = 0; i < n; ++i) wanted += get(x, i) * get(x, i);
+    expect("sum_squares", sums[0] + sums[1], wanted);
+    K->limit(n, .5, x);
+    K->scale(n, 3, x);
+    for (ptrdiff_t i = 0; i < n; ++i) expect("clip", get(x, i), 3 * fmax(-.5, fmin(.5, get(x0, i))));
+    free(x), free(x0);
+}
+
+// Bags of 0, 1, 2, .. rows of a table, sums and maxima, and the gradients as two members of a team add them.
+static void check_bags(ptrdiff_t wide) {
+    enum { BAGS = 5, POSITIONS = 10, ROWS = 17 };
+    void *table = filled(ROWS * wide), *y = filled(BAGS * wide), *factors = filled(POSITIONS), *scale = filled(BAGS);
+    void *grad = filled(ROWS * wide), *before = copied(grad, ROWS * wide), *picked = filled(POSITIONS * wide);
+    int64_t *tokens = malloc(POSITIONS * sizeof *tokens);
+    ptrdiff_t *start = malloc((BAGS + 1) * sizeof *start);
+    int32_t *places = malloc(BAGS * wide * sizeof *places);
+    double *wanted = calloc(ROWS * wide, sizeof *wanted);
+    for (ptrdiff_t i = 0; i < POSITIONS; ++i) tokens[i] = (i * 5 + 3) % 7 * 16 % ROWS;
+    for (ptrdiff_t b = 0; b <= BAGS; ++b) start[b] = b * (b - 1) / 2;
+    K->pick_rows(POSITIONS, wide, tokens, table, picked);
+    for (ptrdiff_t i = 0; i < POSITIONS * wide; ++i)
+        expect("pick_rows", get(picked, i), get(table, tokens[i / wide] * wide + i % wide));
+    fr_bags s = {.bags = BAGS, .width = wide, .tokens = tokens, .start = start, .factors = factors, .scale = scale};
+    for (int largest = 0; largest < 2; ++largest) {
+        s.table = table, s.y = y, s.places = largest ? places : NULL;
+        K->bags(&s);
+        s.table = grad, s.members = 2;
+        for (s.member = 0; s.member < 2; ++s.member) K->bags_backward(&s);
+        for (ptrdiff_t b = 0; b < BAGS; ++b) {
+            for (ptrdiff_t j = 0; j < wide; ++j) {
+                double sum = 0, best = -9;
+                ptrdiff_t at = -1;
+                for (ptrdiff_t i = start[b]; i < start[b + 1]; ++i) {
+                    const double x = get(table, tokens[i] * wide + j);
+                    sum += get(factors, i) * x;
+                    if (x > best) best = x, at = i;
+                    if (!largest) wanted[tokens[i] * wide + j] += get(scale, b) * get(factors, i) * get(y, b * wide + j);
+                }
+                expect("bags", get(y, b * wide + j), !largest ? get(scale, b) * sum : at < 0 ? 0 : best);
+                if (largest) expect("bags, places", places[b * wide + j], at < 0 ? -1 : (double)(at - start[b]));
+                if (largest && at >= 0) wanted[tokens[at] * wide + j] += best;
+            }
+        }
+    }
+    for (ptrdiff_t i = 0; i < ROWS * wide; ++i) expect("bags_backward", get(grad, i), get(before, i) + wanted[i]);
+    free(table), free(y), free(factors), free(scale), free(grad), free(before), free(picked);
+    free(tokens), free(start), free(places), free(wanted);
+}
+
 static void check_optimisers(ptrdiff_t n) {
     void *p = filled(n), *g = filled(n), *m = filled(n), *v = filled(n);
     for (ptrdiff_t i = 0; i < n; ++i) put(v, i, fabs(get(v, i)));
     void *p0 = copied(p, n), *m0 = copied(m, n), *v0 = copied(v, n);
-    K->adam(&(fr_adam){.n = n,
-                       .param = p,
-                       .m = m,
-                       .v = v,
-                       .grad = g,
-                       .lr = .1,
-                       .beta1 = .9,
-                       .beta2 = .99,
-                       .eps = 1e-3,
-                       .weight_decay = .2,
-                       .correction1 = .5,
-                       .correction2 = .3});
+    fr_optim step = {.n = n,
+                     .param = p,
+                     .grad = g,
+                     .slot = {m, v},
+                     .lr = .1,
+                     .beta1 = .9,
+                     .beta2 = .99,
+                     .eps = 1e-3,
+                     .weight_decay = .2,
+                     .correction1 = .5,
+                     .correction2 = .3};
+    K->adam(&step);
     for (ptrdiff_t i = 0; i < n; ++i) {
         const double d = get(g, i) + .2 * get(p0, i), m1 = .9 * get(m0, i) + .1 * d,
                      v1 = .99 * get(v0, i) + .01 * d * d;
         expect("adam", get(p, i), get(p0, i) - .1 / .5 * m1 / (sqrt(v1 / .3) + 1e-3));
     }
     memcpy(p, p0, n * size);
-    K->sgd(&(fr_sgd){.n = n,
-                     .param = p,
-                     .momentum_buffer = m0,
-                     .grad = g,
-                     .lr = .1,
-                     .momentum = .8,
-                     .dampening = .1,
-                     .nesterov = 1,
-                     .first = 1});
+    K->sgd(&(fr_optim){
+        .n = n, .param = p, .slot = {m0}, .grad = g, .lr = .1, .beta1 = .8, .dampening = .1, .nesterov = 1, .first = 1});
     for (ptrdiff_t i = 0; i < n; ++i) expect("sgd", get(p, i), get(p0, i) - .1 * 1.8 * get(g, i));
+    check_adaptive(&step, n, p, p0);
     free(p), free(g), free(m), free(v), free(p0), free(m0), free(v0);
 }
 
@@ -305,21 +375,38 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
     ptrdiff_t *targets = malloc(count * sizeof *targets);
     double *losses = malloc(count * sizeof *losses);
     for (ptrdiff_t r = 0; r < count; ++r) targets[r] = r % 3 == 2 ? -1 : r % classes;
-    K->cross_entropy(&(fr_cross_entropy){.rows = count,
-                                         .classes = classes,
-                                         .logits = x,
-                                         .targets = targets,
-                                         .scale = .5,
-                                         .dlogits = dx,
-                                         .losses = losses});
-    for (ptrdiff_t r = 0; r < count; ++r) {
-        double sum = 0;
-        for (ptrdiff_t j = 0; j < classes; ++j) sum += exp(get(x, r * classes + j));
-        if (targets[r] >= 0) expect("loss", losses[r], log(sum) - get(x, r * classes + targets[r]));
-        for (ptrdiff_t j = 0; j < classes; ++j)
-            expect("dlogits", get(dx, r * classes + j),
-                   targets[r] < 0 ? 0 : .5 * (exp(get(x, r * classes + j)) / sum - (targets[r] == j)));
+    void *weight = filled(classes), *chances = filled(classes);
+    double total = 0;
+    for (ptrdiff_t j = 0; j < classes; ++j) total += get(weight, j);
+    for (int weighted = 0; weighted < 2; ++weighted) {
+        const double smoothing = .3 * weighted;
+        K->cross_entropy(&(fr_cross_entropy){.rows = count,
+                                             .classes = classes,
+                                             .logits = x,
+                                             .targets = targets,
+                                             .scale = .5,
+                                             .dlogits = dx,
+                                             .losses = losses,
+                                             .weight = weighted ? weight : NULL,
+                                             .smoothing = smoothing,
+                                             .total = total});
+        for (ptrdiff_t r = 0; r < count; ++r) {
+            double sum = 0, loss = 0, all = 0;
+            for (ptrdiff_t j = 0; j < classes; ++j) sum += exp(get(x, r * classes + j));
+            expect("softmax_row", K->softmax_row(classes, (char *)x + r * classes * size, chances), log(sum));
+            for (int pass = 0; pass < 2; ++pass) {
+                for (ptrdiff_t j = 0; j < classes; ++j) {
+                    const double w = weighted ? get(weight, j) : 1, z = get(x, r * classes + j);
+                    const double q = targets[r] < 0 ? 0 : w * ((1 - smoothing) * (targets[r] == j) + smoothing / classes);
+                    if (pass) expect("dlogits", get(dx, r * classes + j), .5 * (all * exp(z) / sum - q));
+                    else all += q, loss += q * (log(sum) - z);
+                    if (pass) expect("softmax_row", get(chances, j), exp(z) / sum);
+                }
+            }
+            expect("loss", losses[r], loss);
+        }
     }
+    free(weight), free(chances);
     free(x), free(dx), free(targets), free(losses);
 }
 
@@ -529,13 +616,14 @@ static void check_table(void) {
             for (ptrdiff_t c = 1; c <= 9 * width; c += width / 2 + 1)
                 check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
     for (ptrdiff_t c = 1; c <= 2 * width + 1; ++c) {
-        check_maps(c), check_optimisers(c), check_cross_entropy(5, c), check_packing(21, c);
+        check_maps(c), check_optimisers(c), check_clipping(c), check_bags(c), check_cross_entropy(5, c), check_packing(21, c);
         for (rows = 1; rows <= 3; ++rows) {
             units = c, panels = (units + width - 1) / width;
             check_lstm(), check_gru(1), check_gru(0), check_rnn(0), check_rnn(1);
         }
     }
     check_pools();
+    check_clipping(1024 + 4 * width - 1), check_bags(4 * width), check_bags(9 * width + 1);
     for (rows = 2, units = 5 * width - 1, panels = 5; units <= 5 * width; ++units) check_rnn(0), check_rnn(1);
     for (int m = 2; m <= 4; ++m) {
         for (ptrdiff_t count = 1; count <= 2 * width + 1; count += width - 1) {

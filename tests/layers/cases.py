@@ -50,6 +50,8 @@ class Case:
     build: Callable[..., fr.Layer]
     x_shape: tuple[int, ...] = (T, N, C)
     tokens: bool = False
+    #: Whether `forward` computes something else than calling does, such as statistics of its own.
+    trains_apart: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -86,6 +88,23 @@ class Case:
         if not layer.returns_state:
             return result, backward
         return result[0], lambda dy: backward(dy)[0]
+
+
+def _norm(kind: Any, *sizes: Any, **options: Any) -> Callable[..., fr.Layer]:
+    """Normalising layers, which draw nothing themselves: random weights and running statistics."""
+
+    def build(*, dtype: DTypeLike, rng: np.random.Generator) -> fr.Layer:
+        layer: fr.Layer = kind(*sizes, **options, dtype=dtype)
+        for parameter in layer.parameters().values():
+            parameter.assign(rng.uniform(0.5, 2, parameter.shape).astype(dtype))
+        return layer
+
+    return build
+
+
+def _normalised_convolutions(**common: Any) -> fr.Layer:
+    norm = _norm(fr.BatchNorm2d, 3)(**common)
+    return fr.Sequential(fr.Conv2d(C, 3, 3, bias=False, **common), norm, fr.Conv2d(3, 2, 1, **common))
 
 
 def _recurrent(kind: Any, H: int = 3, **options: Any) -> Callable[..., fr.Layer]:
@@ -162,6 +181,136 @@ POOLS = (
     Case("sentence", _sentence_model, options={"lengths": LENGTHS}),
 )
 
+
+def _maps(**common: Any) -> fr.Layer:
+    """A block with a projection around it, in two widths side by side."""
+    conv = fr.Conv2d(C, 3, 3, 2, padding=1, activation="tanh", **common)
+    block = fr.Residual(conv, fr.Conv2d(3, 3, 1, **common), shortcut=fr.Conv2d(C, 3, 1, 2, **common), activation="relu")
+    return fr.Parallel(block, fr.Sequential(fr.Conv2d(C, 2, 3, 2, padding=1, **common)), axis=1)
+
+
+def _sentence(**common: Any) -> fr.Layer:
+    """Kim's network in small: every branch shortens the sentences in its own way, and ends their time."""
+
+    def branch(width: int) -> fr.Layer:
+        return fr.Sequential(fr.Conv1d(C, 2, width, activation="relu", **common), fr.TimePool("max", layout="NCT"))
+
+    return fr.Sequential(fr.Parallel(branch(1), branch(2), branch(3)), fr.Linear(6, 2, **common))
+
+
+def _frames(**common: Any) -> fr.Layer:
+    """Convolutions and pooling that change the time axis before a recurrent layer."""
+    return fr.Sequential(
+        fr.Conv1d(C, 3, 3, padding=1, layout="NLC", **common),
+        fr.Residual(fr.Conv1d(3, 3, 3, padding="same", layout="NLC", activation="tanh", **common)),
+        fr.MaxPool1d(2, 2, 1, layout="NLC"),
+        fr.Bidirectional(fr.GRU(3, 2, batch_first=True, **common), merge="mean"),
+        fr.TimeDistributed(fr.Linear(2, 2, **common), batch_first=True),
+    )
+
+
+def _both(merge: str, **common: Any) -> fr.Layer:
+    return fr.Bidirectional(fr.LSTM(C, 3, **common), fr.GRU(C, 3, **common), merge)
+
+
+def _wrapped(merge: str) -> Callable[..., fr.Layer]:
+    def build(**common: Any) -> fr.Layer:
+        linear = fr.Linear(C, 3, **common)
+        return fr.Parallel(linear, fr.Sequential(fr.Linear(C, 3, **common)), linear, merge=merge)
+
+    return build
+
+
+def _stack(**common: Any) -> fr.Layer:
+    """Containers as the layers of a `Bidirectional`: no states."""
+    return fr.Bidirectional(fr.Sequential(fr.GRU(C, 2, **common)), fr.Sequential(fr.RNN(C, 3, **common)))
+
+
+def _twice(**common: Any) -> fr.Layer:
+    """One block at two depths: its parameters are shared."""
+    block = fr.Residual(fr.Linear(C, C, **common), activation="tanh")
+    return fr.Sequential(block, fr.Residual(block, fr.Linear(C, C, **common), activation="sigmoid"))
+
+
+FRAMES = (N, 7, C)
+CONTAINERS = (
+    Case("residual", _twice),
+    Case("residual_maps", _maps, x_shape=(2, C, 5, 4)),
+    Case("residual_lengths", lambda **common: fr.Residual(fr.GRU(C, C, **common)), options={"lengths": LENGTHS}),
+    *(Case(f"parallel_{merge}", _wrapped(merge)) for merge in ("concat", "sum", "mean", "mul")),
+    Case("parallel_sentence", _sentence, x_shape=(N, C, 7), options={"lengths": [3, 7, 5]}),
+    Case("time_distributed", lambda **c: fr.TimeDistributed(fr.Conv1d(C, 2, 2, **c)), x_shape=(T, N, C, 3)),
+    Case(
+        "time_distributed_lengths", lambda **c: fr.TimeDistributed(fr.Linear(C, 2, **c)), options={"lengths": LENGTHS}
+    ),
+    Case("time_distributed_tokens", lambda **c: fr.TimeDistributed(fr.Embedding(V, 2, **c)), (T, N), tokens=True),
+    Case("frames", _frames, x_shape=FRAMES, options={"lengths": [4, 7, 1]}),
+    Case("conv1d_lengths", _conv(fr.Conv1d, 3, 3, 2, padding=2), x_shape=(N, C, 8), options={"lengths": [8, 2, 5]}),
+    Case(
+        "conv_transpose1d_lengths",
+        _conv(fr.ConvTranspose1d, 3, 3, 2),
+        x_shape=(N, C, 4),
+        options={"lengths": [1, 4, 2]},
+    ),
+    Case("conv2d_lengths", _conv(fr.Conv2d, 3, 3, padding=1, layout="NHWC"), (2, 3, 5, C), options={"lengths": [2, 5]}),
+    Case("avg_pool_1d_lengths", _pool(fr.AvgPool1d, 3, 2, 1), x_shape=(2, 3, 8), options={"lengths": [3, 8]}),
+    Case("min_pool_1d_lengths", _pool(fr.MinPool1d, 3, 2, 1, ceil_mode=True), (2, 3, 8), options={"lengths": [3, 8]}),
+    Case("global_max_pool_lengths", _pool(fr.GlobalMaxPool), x_shape=(2, 3, 8), options={"lengths": [3, 8]}),
+    Case("bidirectional", lambda **common: fr.Bidirectional(fr.LSTM(C, 3, 2, **common))),
+    Case("bidirectional_sum", lambda **common: _both("sum", **common), options={"lengths": LENGTHS}),
+    Case("bidirectional_mul", lambda **common: _both("mul", **common), options={"lengths": LENGTHS}),
+    Case("bidirectional_unbatched", lambda **common: fr.Bidirectional(fr.RNN(C, 3, **common), merge="mean"), (T, C)),
+    Case("bidirectional_stack", _stack, options={"lengths": LENGTHS}),
+)
+
+
+def _activations() -> tuple[Case, ...]:
+    """Every activation, with its options if it has some."""
+    options: dict[Any, tuple[Any, ...]] = {
+        fr.ELU: (0.7,),
+        fr.GELU: ("tanh",),
+        fr.Hardtanh: (-0.5, 0.75),
+        fr.LeakyReLU: (0.3,),
+        fr.Softplus: (2.0, 1.5),
+    }
+    kinds = (fr.ELU, fr.GELU, fr.Hardsigmoid, fr.Hardswish, fr.Hardtanh, fr.LeakyReLU, fr.LogSoftmax, fr.Mish, fr.ReLU)
+    kinds += (fr.ReLU6, fr.SELU, fr.SiLU, fr.Sigmoid, fr.Softmax, fr.Softplus, fr.Softsign, fr.Tanh)
+    usual = tuple(Case(kind.__name__.lower(), _pool(kind)) for kind in kinds)
+    return usual + tuple(Case(f"{kind.__name__.lower()}_options", _pool(kind, *args)) for kind, args in options.items())
+
+
+ELEMENTWISE = (
+    *_activations(),
+    Case("softmax_axis", _pool(fr.Softmax, 1), x_shape=(3, 5, 2, 2)),
+    Case("log_softmax_axis", _pool(fr.LogSoftmax, 0)),
+    Case("dropout_of_nothing", _pool(fr.Dropout, 0.0)),
+    Case("dropout_2d_of_nothing", _pool(fr.Dropout2d, 0, layout="NHWC"), x_shape=MAPS),
+    Case("locked_dropout_of_nothing", _pool(fr.LockedDropout, 0.0, batch_first=True)),
+)
+SHAPES = (
+    Case("flatten", _pool(fr.Flatten), x_shape=MAPS),
+    Case("flatten_some", _pool(fr.Flatten, 0, -2), x_shape=MAPS),
+    Case("unflatten", _pool(fr.Unflatten, -1, (2, -1))),
+    Case("reshape", _pool(fr.Reshape, 2, -1, 3), x_shape=(2, 3, 8)),
+    Case("permute", _pool(fr.Permute, 2, 0, -2), x_shape=(2, 3, 8)),
+    Case("transpose", _pool(fr.Transpose, 0, -1)),
+)
+NORMS = (
+    Case("batch_norm_1d", _norm(fr.BatchNorm1d, C), x_shape=(5, C), trains_apart=True),
+    Case("batch_norm_1d_signals", _norm(fr.BatchNorm1d, C, momentum=None), x_shape=(N, C, 5), trains_apart=True),
+    Case("batch_norm_2d", _norm(fr.BatchNorm2d, C, eps=1e-3), x_shape=(2, C, 3, 4), trains_apart=True),
+    Case("batch_norm_2d_last", _norm(fr.BatchNorm2d, C, layout="NHWC"), x_shape=(2, 3, 4, C), trains_apart=True),
+    Case("batch_norm_2d_untracked", _norm(fr.BatchNorm2d, C, track_running_stats=False), x_shape=(2, C, 3, 4)),
+    Case("batch_norm_3d_plain", _norm(fr.BatchNorm3d, C, affine=False), x_shape=(2, C, 2, 3, 2), trains_apart=True),
+    Case("batch_norm_model", _normalised_convolutions, x_shape=(2, C, 5, 4), trains_apart=True),
+    Case("layer_norm", _norm(fr.LayerNorm, C)),
+    Case("layer_norm_two_axes", _norm(fr.LayerNorm, (N, C), bias=False)),
+    Case("layer_norm_plain", _norm(fr.LayerNorm, C, elementwise_affine=False)),
+    Case("group_norm", _norm(fr.GroupNorm, 2, C), x_shape=(2, C, 3, 4)),
+    Case("group_norm_last", _norm(fr.GroupNorm, 2, C, layout="NLC"), x_shape=(2, 5, C)),
+    Case("group_norm_vectors", _norm(fr.GroupNorm, 1, C), x_shape=(N, C)),
+)
+
 CASES = (
     Case("rnn", _recurrent(fr.RNN)),
     Case("rnn_relu", _recurrent(fr.RNN, nonlinearity="relu")),
@@ -198,4 +347,8 @@ CASES = (
     Case("sequential_lengths", _with_lengths, options={"lengths": LENGTHS}),
     Case("composite", Tagger),
     *POOLS,
+    *CONTAINERS,
+    *ELEMENTWISE,
+    *SHAPES,
+    *NORMS,
 )

@@ -28,6 +28,7 @@ def test_errors_are_those_a_caller_expects() -> None:
         "ArgumentError": ValueError,
         "DTypeError": TypeError,
         "FileFormatError": OSError,
+        "GradientError": AssertionError,
         "LengthsError": ValueError,
         "ShapeError": ValueError,
         "StateDictError": KeyError,

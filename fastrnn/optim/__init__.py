@@ -1,0 +1,24 @@
+"""Optimizers, schedules of their learning rates, and gradient clipping."""
+
+from __future__ import annotations
+
+from fastrnn.optim.adadelta import Adadelta
+from fastrnn.optim.adagrad import Adagrad
+from fastrnn.optim.adam import Adam, AdamW
+from fastrnn.optim.clipping import clip_grad_norm, clip_grad_value
+from fastrnn.optim.optimizer import Group, Optimizer
+from fastrnn.optim.rmsprop import RMSprop
+from fastrnn.optim.sgd import SGD
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Group",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm",
+    "clip_grad_value",
+]
