@@ -111,7 +111,8 @@ def gradcheck(
         Its parameters are float64.
     *inputs : arrays, or tuples of arrays
         What `forward` takes: x, and for a recurrent layer its state. Gradients of whole numbers, such as tokens, are not
-        checked.
+        checked. The pullback takes one gradient for each result that is no array of whole numbers, and returns one for each
+        input.
     step, rtol, atol : float
     samples : int, optional
         Check so many random entries of each array; all if None.
@@ -226,7 +227,7 @@ class _Problem:
         if self.layer.returns_state:
             gradients = pull(next(cotangents), _like(result[1], cotangents))
         else:
-            gradients = pull(next(cotangents))
+            gradients = pull(*cotangents)  # one for each result
             gradients = gradients if isinstance(gradients, tuple) else (gradients,)
         found = {key: np.array(parameter.grad) for key, parameter in self.parameters.items()}
         for key, value, gradient in zip(self.names, self.inputs, gradients, strict=False):

@@ -68,6 +68,23 @@ def test_states_are_checked(rng: np.random.Generator) -> None:
     assert [array.name for array in report.arrays[:3]] == ["x", "state[0]", "state[1]"]
 
 
+@pytest.mark.parametrize("score", ["dot", "additive"])
+def test_several_inputs_and_results_are_checked(score: str, rng: np.random.Generator) -> None:
+    layer = fr.Attention(4, 4, score, dtype=np.float64, rng=0)
+    report = fr.gradcheck(layer, rng.standard_normal((2, 3, 4)), rng.standard_normal((5, 3, 4)), lengths=[3, 5, 1])
+    assert [array.name for array in report.arrays] == ["x", "input 1", *layer.parameters()]
+
+
+@pytest.mark.parametrize("kind", [fr.Dropout, fr.LockedDropout])
+def test_masks_of_dropout_layers_stay(kind: Any, rng: np.random.Generator) -> None:
+    model = fr.Sequential(fr.Linear(3, 4, dtype=np.float64), kind(0.5, rng=0))
+    assert fr.gradcheck(model, rng.standard_normal((3, 2, 3))).ok
+
+
+def test_values_with_indices_are_checked(rng: np.random.Generator) -> None:
+    assert fr.gradcheck(fr.MaxPool2d(2, return_indices=True), rng.standard_normal((1, 2, 4, 4))).ok
+
+
 @pytest.mark.parametrize(
     ("spoil", "where"), [("x", r"x\[1, 2\]"), ("weight", r"linear\.weight\[1, 0\]"), ("nan", r"x\[0, 0\]")]
 )
