@@ -69,7 +69,7 @@ def test_like_torch(name: str, options: bool, dtype: Any, rng: np.random.Generat
         (lambda: fr.Unflatten(1, (-1, -1)), "unflattened_size"),
         (lambda: fr.Reshape(2, -2), "shape"),
         (lambda: fr.Permute(0, 0), "dims"),
-        (lambda: fr.Permute(), "dims"),
+        (fr.Permute, "dims"),
         (lambda: fr.Permute(0, 2), "dims"),
         (lambda: fr.Transpose(0, "1"), "dim1"),
     ],
@@ -122,7 +122,9 @@ DROPOUTS = (
 
 
 @pytest.mark.parametrize(("kind", "options", "shape", "alike"), DROPOUTS, ids=str)
-def test_dropout(kind: Any, options: dict[str, Any], shape: tuple[int, ...], alike: tuple[int, ...], dtype: Any) -> None:
+def test_dropout(
+    kind: Any, options: dict[str, Any], shape: tuple[int, ...], alike: tuple[int, ...], dtype: Any
+) -> None:
     x = np.ones(shape, dtype)
     layer, twin = (kind(0.25, **options, rng=np.random.default_rng(3)) for _ in range(2))
     assert_same_bits(layer(x), x)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from numeric import Array, assert_gradients, layouts, random_arrays
+from numeric import assert_gradients, layouts, random_arrays
 from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops, reference
@@ -60,7 +60,9 @@ class Problem:
             "general": {"weight": (M, Q)},
             "additive": {"weight_query": (A, Q), "weight_memory": (A, M), "weight_score": (A,)},
         }
-        arrays = random_arrays(rng, shapes, dtype) if N else {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
+        arrays = (
+            random_arrays(rng, shapes, dtype) if N else {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
+        )
         self.query, self.memory, self.dcontext, self.dweights = arrays.values()
         self.params = random_arrays(rng, weights[score], dtype, 1 / np.sqrt(max(M, Q)))
         self.options = {"score": score, **options}
@@ -81,7 +83,9 @@ class Problem:
 
 @each_score
 @pytest.mark.parametrize(
-    "options", [{}, {"lengths": [1, 4, 2]}, {"batch_first": True, "scale": True}, {"scale": 0.3, "lengths": [4, 3, 4]}], ids=str
+    "options",
+    [{}, {"lengths": [1, 4, 2]}, {"batch_first": True, "scale": True}, {"scale": 0.3, "lengths": [4, 3, 4]}],
+    ids=str,
 )
 @pytest.mark.parametrize("Tq", [0, 2])
 def test_reference_gradients(score: str, options: dict[str, Any], Tq: int, rng: np.random.Generator) -> None:
@@ -155,7 +159,9 @@ def test_nan_stays_in_its_sample(score: str, isa: str, dtype: Any, rng: np.rando
 
 
 @each_score
-def test_bits_do_not_depend_on_threads_or_company(score: str, threads: int, dtype: Any, rng: np.random.Generator) -> None:
+def test_bits_do_not_depend_on_threads_or_company(
+    score: str, threads: int, dtype: Any, rng: np.random.Generator
+) -> None:
     lengths = rng.integers(1, 90, 9)
     problem = Problem(rng, Sizes(4, 90, 9, 50, 60, 70), score, dtype, lengths=lengths)
     got = problem.run()
@@ -248,8 +254,14 @@ def test_bad_input(rng: np.random.Generator) -> None:
             with pytest.raises(error, match=f"^{name}: '{argument}' must .*, got "):
                 call(name, **{argument: value})
         for key, value in good.params.items():
-            for bad, error in ((value[:-1], ShapeError), (value.astype(np.float32), DTypeError), (value[None], ShapeError)):
-                with pytest.raises(error, match=f"^{name}: '{key if key != 'weight_score' or bad.ndim > 1 else 'weight'}"):
+            for bad, error in (
+                (value[:-1], ShapeError),
+                (value.astype(np.float32), DTypeError),
+                (value[None], ShapeError),
+            ):
+                with pytest.raises(
+                    error, match=f"^{name}: '{key if key != 'weight_score' or bad.ndim > 1 else 'weight'}"
+                ):
                     call(name, params={**good.params, key: bad})
         with pytest.raises(ShapeError, match=f"^{name}: 'weight' must have shape"):
             call(name, score="general", params={"weight": np.ones((2, 3))})
