@@ -104,11 +104,10 @@ def as_activation(name: str, kind: object, params: dict[str, Any], arg: str = "k
     if known == "gelu":
         tanh_form = choice(name, "approximate", values["approximate"], ("none", "tanh")) == "tanh"
         return Activation(True, _activation.CURVES["gelu_tanh" if tanh_form else "gelu"])
-    numbers = [finite_float(name, key, value) for key, value in values.items()]
-    kernel, a, b = _AS_KERNEL.get(known, (known, *[*numbers, 0.0, 0.0][:2]))
-    if known == "elu":
-        b = 1.0
-    if known == "softplus" and a == 0:
+    numbers = [*(finite_float(name, key, value) for key, value in values.items()), 0.0, 0.0]
+    usual = known, numbers[0], 1.0 if known == "elu" else numbers[1]
+    kernel, a, b = _AS_KERNEL.get(known, usual)
+    if kernel == "softplus" and a == 0:
         raise ArgumentError(f"{name}: 'beta' must not be 0, got {values['beta']!r}")
     if kernel == "hardtanh" and a >= b:
         raise ArgumentError(f"{name}: 'max_val' must be larger than 'min_val' {a:g}, got {b:g}")

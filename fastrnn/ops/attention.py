@@ -169,7 +169,8 @@ class AttentionMemory:
         return array
 
     def _samples(self, query: Array) -> int:
-        return query.shape[0] if self._batch_first or query.ndim == 2 else query.shape[1]
+        shape: tuple[int, ...] = query.shape
+        return shape[0] if self._batch_first or query.ndim == 2 else shape[1]
 
     def _attend(self, query: Array, projected: Array) -> Pair:
         context = empty((*query.shape[:-1], self._M), self.dtype)
@@ -219,8 +220,8 @@ class AttentionMemory:
             self._require_open()
             dvalues, dkeys = self._sums()
             if projected.size:
-                views = [self._by_sample(array) for array in (projected, saved, dc)]
-                self._kernel.attend_backward(*views, gradients, self._by_sample(d_projected), dkeys, dvalues, dscore)
+                query, weights, dcontext, dquery = map(self._by_sample, (projected, saved, dc, d_projected))
+                self._kernel.attend_backward(query, weights, dcontext, gradients, dquery, dkeys, dvalues, dscore)
         if dscore is not None:
             sums["weight_score"] += dscore.sum(axis=0)
         return d_projected
