@@ -333,7 +333,7 @@ typedef struct fr_attention {
     ptrdiff_t weights_stride, context_stride;  // also of their gradients
     const void *dcontext, *dweights;           // dweights may be NULL: zeros
     void *dquery, *dkeys, *dvalues, *dscore;
-    void *scratch;  // [steps]
+    void *scratch;  // [4 * steps]
 } fr_attention;
 
 typedef void (*fr_cell_fn)(const fr_cell *);

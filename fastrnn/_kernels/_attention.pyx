@@ -126,7 +126,7 @@ cdef class Memory:
         b.whole.dquery, b.whole.dkeys = cnp.PyArray_DATA(dquery), cnp.PyArray_DATA(dkeys)
         b.whole.dvalues = cnp.PyArray_DATA(dvalues)
         b.whole.dscore = NULL if dscore is None else cnp.PyArray_DATA(dscore)
-        b.scratch = b.whole.total + 64 // b.itemsize  # members do not write to one cache line
+        b.scratch = 4 * b.whole.total + 64 // b.itemsize  # members do not write to one cache line
         cdef int size = self.members(&b)
         cdef Block block = new_block(size * b.scratch * b.itemsize)
         b.whole.scratch = block.data

@@ -100,7 +100,7 @@ static void check_attention(ptrdiff_t queries, ptrdiff_t steps, ptrdiff_t n) {
     const ptrdiff_t total = steps + 2;
     for (int additive = 0; additive <= 1; ++additive) {
         void *q = filled(queries * n), *values = filled(steps * n), *keys = additive ? filled(steps * n) : values;
-        void *score = filled(n), *w = filled(queries * total), *c = filled(queries * n), *scratch = filled(steps);
+        void *score = filled(n), *w = filled(queries * total), *c = filled(queries * n), *scratch = filled(4 * steps);
         void *dc = filled(queries * n), *dw = filled(queries * total), *dq = filled(queries * n), *dscore = filled(n);
         void *dv = filled(steps * n), *dk = additive ? filled(steps * n) : dv, *dscore_in = copied(dscore, n);
         void *dv_in = copied(dv, steps * n), *dk_in = copied(dk, steps * n);

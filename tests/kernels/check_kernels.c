@@ -530,7 +530,7 @@ static void check_table(void) {
             for (ptrdiff_t c = 1; c <= 9 * width; c += width / 2 + 1)
                 check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
     for (ptrdiff_t c = 1; c <= 2 * width + 1; ++c) {
-        check_activations(c), check_softmax(5, c), check_attention(3, c + 2, c), check_maps(c), check_optimisers(c),
+        check_activations(c), check_softmax(5, c), check_attention(6, c + 2, c), check_maps(c), check_optimisers(c),
             check_cross_entropy(5, c), check_packing(21, c);
         for (rows = 1; rows <= 3; ++rows) {
             units = c, panels = (units + width - 1) / width;
