@@ -372,7 +372,7 @@ typedef struct fr_attention {
     ptrdiff_t weights_stride, context_stride;  // also of their gradients
     const void *dcontext, *dweights;           // dweights may be NULL: zeros
     void *dquery, *dkeys, *dvalues, *dscore;
-    void *scratch;  // [steps]
+    void *scratch;  // [4 * steps]
 } fr_attention;
 // Normalisation of a part of the maps; equations in kernels/norm.h. Stretches of `length` elements of x, y, dy and xhat lie
 // `stride` apart, all at the same places. Forward, xhat = (x - center) * scale + rest and y = xhat * weight + bias; in the

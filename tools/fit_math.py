@@ -152,9 +152,11 @@ def fit_normal(dtype: str) -> tuple[list[Real], Real]:
 def constants(dtype: str) -> Constants:
     """Fit everything for one dtype.
 
-    The reduced ranges, |x| <= ln 2 / 2 for exp and half that for tanh, are widened by the rounding of the multiple of ln 2.
+    The reduced ranges, |x| <= ln 2 / 2 for exp and half that for tanh, are widened by the rounding of the multiple of ln 2; that of
+    atanh, |x| <= 1 / 3, by the rounding of a quotient.
     """
-    bits, exponent_bits, exp_degree, tanh_terms, atanh_terms = {"f32": (24, 9, 6, 3, 6), "f64": (53, 11, 11, 7, 12)}[dtype]
+    sizes = {"f32": (24, 9, 6, 3, 6), "f64": (53, 11, 11, 7, 12)}
+    bits, exponent_bits, exp_degree, tanh_terms, atanh_terms = sizes[dtype]
     one, ln2 = mp.mpf(1), mp.log(2)
     limit = ln2 / 2 * mp.mpf("1.00001")
     exp, exp_error = fit(mp.exp, symmetric(limit), {0: one, 1: one}, list(range(2, exp_degree + 1)), bits)

@@ -6,20 +6,7 @@ _Array = NDArray[Any]
 
 @final
 class Memory:
-    def __init__(
-        self,
-        keys: _Array,
-        key_places: _Array,
-        values: _Array,
-        value_places: _Array,
-        lengths: _Array,
-        score: _Array | None,
-        scale: float,
-        *,
-        total: int,
-        key_stride: int,
-        value_stride: int,
-    ) -> None: ...
+    def __init__(self, keys: _Array, values: _Array, lengths: _Array, score: _Array | None, scale: float) -> None: ...
     def attend(self, query: _Array, weights: _Array, context: _Array) -> None: ...
     def attend_backward(
         self,

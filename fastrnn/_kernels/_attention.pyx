@@ -1,7 +1,6 @@
 """Attention to padded batches, sequences shared out over a team.
 
-Arrays that belong to queries are views (N, queries, width) with contiguous features. Keys and values are addressed by the place of
-each sequence's first step, in elements, and the distance between steps.
+All arrays are views (N, queries, width) or (N, steps, width) with contiguous features.
 """
 
 cimport cython
@@ -21,10 +20,8 @@ cdef struct Batch:
     const fr_kernels *kernels
     int itemsize
     fr_attention whole                # of the first sequence
-    ptrdiff_t N, query_step, weights_step, context_step  # between sequences
+    ptrdiff_t N, query_step, key_step, value_step, weights_step, context_step  # between sequences
     const cnp.int64_t *lengths
-    const cnp.int64_t *key_places
-    const cnp.int64_t *value_places
     ptrdiff_t scratch                 # elements of a member
     bint backward
 
@@ -41,8 +38,8 @@ cdef void share_of_sequences(void *work, Team *team, int member) noexcept nogil:
         one = b.whole
         one.steps = b.lengths[n]
         one.query = moved(one.query, n * b.query_step, b.itemsize)
-        one.keys = moved(one.keys, b.key_places[n], b.itemsize)
-        one.values = moved(one.values, b.value_places[n], b.itemsize)
+        one.keys = moved(one.keys, n * b.key_step, b.itemsize)
+        one.values = moved(one.values, n * b.value_step, b.itemsize)
         one.weights = moved(one.weights, n * b.weights_step, b.itemsize)
         one.context = moved(one.context, n * b.context_step, b.itemsize)
         if not b.backward:
@@ -51,8 +48,8 @@ cdef void share_of_sequences(void *work, Team *team, int member) noexcept nogil:
         one.dcontext = moved(one.dcontext, n * b.context_step, b.itemsize)
         one.dweights = moved(one.dweights, n * b.weights_step, b.itemsize)
         one.dquery = moved(one.dquery, n * b.query_step, b.itemsize)
-        one.dkeys = moved(one.dkeys, b.key_places[n], b.itemsize)
-        one.dvalues = moved(one.dvalues, b.value_places[n], b.itemsize)
+        one.dkeys = moved(one.dkeys, n * b.key_step, b.itemsize)
+        one.dvalues = moved(one.dvalues, n * b.value_step, b.itemsize)
         one.dscore = moved(one.dscore, n * one.key_width, b.itemsize)
         one.scratch = moved(one.scratch, member * b.scratch, b.itemsize)
         b.kernels.attend_backward(&one)
@@ -64,7 +61,7 @@ cdef inline ptrdiff_t step_of(cnp.ndarray array, int axis) noexcept:
 
 @cython.final
 cdef class Memory:
-    """Keys and values of N sequences of `lengths` steps (int64) out of `total`; the arrays are kept, and must not change.
+    """Keys and values (N, T, width) of which `lengths` steps (N,) int64 are valid; the arrays are kept, and must not change.
 
     `score` (width of the keys,) is the vector of the additive form; None: dot products.
     """
@@ -74,25 +71,24 @@ cdef class Memory:
     cdef bint additive
     cdef double work
 
-    def __init__(self, cnp.ndarray keys not None, cnp.ndarray key_places not None, cnp.ndarray values not None,
-                 cnp.ndarray value_places not None, cnp.ndarray lengths not None, cnp.ndarray score, double scale, *,
-                 ptrdiff_t total, ptrdiff_t key_stride, ptrdiff_t value_stride):
+    def __init__(self, cnp.ndarray keys not None, cnp.ndarray values not None, cnp.ndarray lengths not None, cnp.ndarray score,
+                 double scale):
         cdef Batch *b = &self.batch
         cdef fr_attention *whole = &b.whole
         memset(b, 0, sizeof(b[0]))
-        b.itemsize = values.itemsize
-        b.N = lengths.shape[0]
+        b.itemsize, b.N = values.itemsize, lengths.shape[0]
         b.lengths = <const cnp.int64_t *> cnp.PyArray_DATA(lengths)
-        b.key_places = <const cnp.int64_t *> cnp.PyArray_DATA(key_places)
-        b.value_places = <const cnp.int64_t *> cnp.PyArray_DATA(value_places)
-        whole.total, whole.scale = total, scale
-        whole.keys, whole.key_stride = cnp.PyArray_DATA(keys), key_stride
-        whole.values, whole.value_stride = cnp.PyArray_DATA(values), value_stride
-        whole.key_width, whole.value_width = keys.shape[keys.ndim - 1], values.shape[values.ndim - 1]
+        b.key_step, b.value_step = step_of(keys, 0), step_of(values, 0)
+        whole.total, whole.scale = values.shape[1], scale
+        whole.keys, whole.key_stride, whole.key_width = cnp.PyArray_DATA(keys), step_of(keys, 1), keys.shape[2]
+        whole.values, whole.value_stride, whole.value_width = cnp.PyArray_DATA(values), step_of(values, 1), values.shape[2]
         whole.score = NULL if score is None else cnp.PyArray_DATA(score)
         self.additive = score is not None
-        self.kept = keys, key_places, values, value_places, lengths, score
-        self.work = lengths.sum()
+        self.kept = keys, values, lengths, score
+        cdef ptrdiff_t n
+        self.work = 0
+        for n in range(b.N):
+            self.work += b.lengths[n]
 
     cdef int members(self, const Batch *b):
         cdef const fr_attention *whole = &b.whole
@@ -130,7 +126,7 @@ cdef class Memory:
         b.whole.dquery, b.whole.dkeys = cnp.PyArray_DATA(dquery), cnp.PyArray_DATA(dkeys)
         b.whole.dvalues = cnp.PyArray_DATA(dvalues)
         b.whole.dscore = NULL if dscore is None else cnp.PyArray_DATA(dscore)
-        b.scratch = b.whole.total + 64 // b.itemsize  # members do not write to one cache line
+        b.scratch = 4 * b.whole.total + 64 // b.itemsize  # members do not write to one cache line
         cdef int size = self.members(&b)
         cdef Block block = new_block(size * b.scratch * b.itemsize)
         b.whole.scratch = block.data

@@ -201,7 +201,8 @@ class Attention(Layer):
         return array, None if lengths is None else as_lengths(name, lengths, N, T)
 
     def _samples(self, memory: FloatArray) -> int:
-        return memory.shape[0 if self.batch_first else 1]
+        shape: tuple[int, ...] = memory.shape
+        return shape[0 if self.batch_first else 1]
 
     def _query(self, query: object, N: int) -> FloatArray:
         array = as_array(self._name, "query", query, self.dtype)

@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import init, ops
-from fastrnn._checks import FloatArray, as_array, as_dtype, as_fitting, as_generator, check_shape, flag, positive_int
+from fastrnn._checks import (
+    FloatArray,
+    as_array,
+    as_dtype,
+    as_fitting,
+    as_generator,
+    check_shape,
+    choice,
+    flag,
+    positive_int,
+)
 from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.layer import Layer, registered
 from fastrnn.layers.packing import PackCache
@@ -27,7 +37,7 @@ def _pack(params: dict[str, FloatArray], training: bool) -> Any:
 
 @registered
 class Linear(Layer):
-    """Dense layer, ``y = weight x + bias`` at each position.
+    """Dense layer, ``y = act(weight x + bias)`` at each position.
 
     Parameters
     ----------
@@ -35,6 +45,9 @@ class Linear(Layer):
         C and K.
     bias : bool
         Whether there is a bias.
+    activation : str, optional
+        "relu", "tanh", "sigmoid", "gelu" or any other of `ops.activation_forward`, with its usual parameters; it saves a pass
+        over y against a layer of its own.
     dtype : float32 or float64
     rng : int, numpy.random.Generator or None
         Source of the initial weights.
@@ -57,6 +70,7 @@ class Linear(Layer):
         out_features: int,
         bias: bool = True,
         *,
+        activation: str | None = None,
         dtype: DTypeLike = np.float32,
         rng: RandomSource = None,
         weight_init: Initializer = "glorot",
@@ -65,6 +79,7 @@ class Linear(Layer):
         name = self._name
         C = self.in_features = positive_int(name, "in_features", in_features)
         K = self.out_features = positive_int(name, "out_features", out_features)
+        self.activation = None if activation is None else choice(name, "activation", activation, ops.ACTIVATIONS)
         self.dtype = as_dtype(name, dtype)
         self._cache = PackCache()
         has_bias = flag(name, "bias", bias)
@@ -86,7 +101,8 @@ class Linear(Layer):
         ------
         ShapeError, DTypeError
         """
-        return ops.linear_forward(self._input(x), self._cache.get(self._parameters, _pack, training=False))
+        packed = self._cache.get(self._parameters, _pack, training=False)
+        return ops.linear_forward(self._input(x), packed, activation=self.activation)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """Return y (..., K) for x (..., C), and the pullback.
@@ -102,7 +118,8 @@ class Linear(Layer):
         ShapeError, DTypeError
         """
         own = dict(self._parameters)
-        y, pull = ops.linear_vjp(self._input(x), self._cache.get(own, _pack, training=True))
+        packed = self._cache.get(own, _pack, training=True)
+        y, pull = ops.linear_vjp(self._input(x), packed, activation=self.activation)
 
         def run(dy: FloatArray) -> FloatArray:
             dx, _ = pull(dy, grads={name: parameter.grad for name, parameter in own.items()})
@@ -124,7 +141,7 @@ class Linear(Layer):
         """Return the options of the layer, without how its weights were initialised."""
         has_bias = "bias" in self._parameters
         sizes = {"in_features": self.in_features, "out_features": self.out_features}
-        return {**super().config(), **sizes, "bias": has_bias, "dtype": self.dtype.name}
+        return {**super().config(), **sizes, "bias": has_bias, "activation": self.activation, "dtype": self.dtype.name}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:
@@ -135,4 +152,5 @@ class Linear(Layer):
     def _options(self) -> str:
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"
-        return f"{sizes}, bias={'bias' in self._parameters}{dtype}"
+        activation = "" if self.activation is None else f", activation={self.activation!r}"
+        return f"{sizes}, bias={'bias' in self._parameters}{activation}{dtype}"

@@ -6,7 +6,7 @@ kernels' layout once for many calls; `*_stream` run a layer step by step.
 """
 
 from fastrnn.ops._conv_stream import conv_stream
-from fastrnn.ops.activation import activation_forward, activation_vjp, exp, sigmoid, tanh
+from fastrnn.ops.activation import ACTIVATIONS, activation_forward, activation_vjp, exp, sigmoid, tanh
 from fastrnn.ops.adaptive_pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_vjp,
@@ -80,6 +80,7 @@ from fastrnn.ops.time_pool import time_pool_forward, time_pool_vjp
 from fastrnn.ops.unpool import max_unpool_forward, max_unpool_vjp
 
 __all__ = [
+    "ACTIVATIONS",
     "activation_forward",
     "activation_vjp",
     "adadelta_step",

@@ -18,7 +18,7 @@ from fastrnn.ops._recurrent import once
 Array = NDArray[Any]
 Pullback = Callable[[Array], Array]
 
-__all__ = ["activation_forward", "activation_vjp", "exp", "sigmoid", "tanh"]
+__all__ = ["ACTIVATIONS", "activation_forward", "activation_vjp", "exp", "sigmoid", "tanh"]
 
 
 def _mapped(name: str, kernel: Callable[[Array, Array], None], x: Array) -> Array:
@@ -86,12 +86,13 @@ _AS_KERNEL: dict[str, tuple[str, float, float]] = {
     "relu6": ("hardtanh", 0.0, 6.0),
     "selu": ("elu", 1.6732632423543772848170429916717, 1.0507009873554804934193349852946),
 }
-KINDS = tuple(sorted({*_activation.CURVES, *_activation.PIECES, *_AS_KERNEL} - {"gelu_tanh"}))
+#: The names that `activation_forward` knows.
+ACTIVATIONS = tuple(sorted({*_activation.CURVES, *_activation.PIECES, *_AS_KERNEL} - {"gelu_tanh"}))
 
 
-def as_activation(name: str, kind: object, params: dict[str, Any]) -> Activation:
+def as_activation(name: str, kind: object, params: dict[str, Any], arg: str = "kind") -> Activation:
     """Return the function of this name, its parameters checked."""
-    known = choice(name, "kind", kind, KINDS)
+    known = choice(name, arg, kind, ACTIVATIONS)
     defaults = _PARAMS.get(known, {})
     unknown = [key for key in params if key not in defaults]
     if unknown:
@@ -103,11 +104,10 @@ def as_activation(name: str, kind: object, params: dict[str, Any]) -> Activation
     if known == "gelu":
         tanh_form = choice(name, "approximate", values["approximate"], ("none", "tanh")) == "tanh"
         return Activation(True, _activation.CURVES["gelu_tanh" if tanh_form else "gelu"])
-    numbers = [finite_float(name, key, value) for key, value in values.items()]
-    kernel, a, b = _AS_KERNEL.get(known, (known, *[*numbers, 0.0, 0.0][:2]))
-    if known == "elu":
-        b = 1.0
-    if known == "softplus" and a == 0:
+    numbers = [*(finite_float(name, key, value) for key, value in values.items()), 0.0, 0.0]
+    usual = known, numbers[0], 1.0 if known == "elu" else numbers[1]
+    kernel, a, b = _AS_KERNEL.get(known, usual)
+    if kernel == "softplus" and a == 0:
         raise ArgumentError(f"{name}: 'beta' must not be 0, got {values['beta']!r}")
     if kernel == "hardtanh" and a >= b:
         raise ArgumentError(f"{name}: 'max_val' must be larger than 'min_val' {a:g}, got {b:g}")

@@ -92,6 +92,7 @@ class AttentionMemory:
         lengths: ArrayLike | None,
         batch_first: bool,
         train: bool,
+        packed: bool = True,
     ) -> None:
         self._name = name
         self._score = choice(name, "score", score, SCORES)
@@ -104,24 +105,19 @@ class AttentionMemory:
             raise ShapeError(f"{name}: 'memory' must have at least one step and one feature, got {array.shape}")
         self._params, self._shapes = _check_params(name, params, self._score, self.dtype, self._M, train)
         ends = None if lengths is None else as_lengths(name, lengths, self._N, self._T).copy()
-        self._values = array.copy() if train else array
-        self._valid = None if ends is None else self._mask(ends)
+        # Steps of one sample side by side: with a power of two between them they would displace each other in the caches.
+        rows = array if batch_first else array.swapaxes(0, 1)
+        self._values = np.array(rows, order="C") if train else np.ascontiguousarray(rows) if packed else rows
+        self._valid = None if ends is None else np.arange(self._T) < ends[:, None]
         self._pull_keys: Callable[..., Any] | None = None
         keys = self._make_keys(train) if self._score == "additive" else self._values
         self._A = keys.shape[2]
-        places = [np.arange(self._N) * width * (self._T if batch_first else 1) for width in (self._A, self._M)]
-        strides = [width * (1 if batch_first else self._N) for width in (self._A, self._M)]
         self._kernel = Memory(
             keys,
-            places[0],
             self._values,
-            places[1],
             np.full(self._N, self._T) if ends is None else ends,
             self._params.get("weight_score"),
             self._factor(scale),
-            total=self._T,
-            key_stride=strides[0],
-            value_stride=strides[1],
         )
         self._lock = threading.Lock()
         self._done = False
@@ -134,13 +130,8 @@ class AttentionMemory:
             return 1 / math.sqrt(max(width, 1)) if scale else 1.0
         return finite_float(self._name, "scale", scale)
 
-    def _mask(self, ends: Array) -> Array:
-        """Return which steps are valid, laid out as the memory."""
-        mask = np.arange(self._T) < ends[:, None]
-        return mask if self._batch_first else mask.T
-
     def _make_keys(self, train: bool) -> Array:
-        """Return the keys, laid out as the memory; those past a length are zero."""
+        """Return the keys (N, T, A); those past a length are zero."""
         weight = self._params["weight_memory"]
         rows = self._values if self._valid is None else self._values[self._valid]
         if train:
@@ -169,7 +160,8 @@ class AttentionMemory:
         return array
 
     def _samples(self, query: Array) -> int:
-        return query.shape[0] if self._batch_first or query.ndim == 2 else query.shape[1]
+        shape: tuple[int, ...] = query.shape
+        return shape[0] if self._batch_first or query.ndim == 2 else shape[1]
 
     def _attend(self, query: Array, projected: Array) -> Pair:
         context = empty((*query.shape[:-1], self._M), self.dtype)
@@ -219,8 +211,8 @@ class AttentionMemory:
             self._require_open()
             dvalues, dkeys = self._sums()
             if projected.size:
-                views = [self._by_sample(array) for array in (projected, saved, dc)]
-                self._kernel.attend_backward(*views, gradients, self._by_sample(d_projected), dkeys, dvalues, dscore)
+                query, weights, dcontext, dquery = map(self._by_sample, (projected, saved, dc, d_projected))
+                self._kernel.attend_backward(query, weights, dcontext, gradients, dquery, dkeys, dvalues, dscore)
         if dscore is not None:
             sums["weight_score"] += dscore.sum(axis=0)
         return d_projected
@@ -253,7 +245,7 @@ class AttentionMemory:
                 dvalues += drows
             else:
                 dvalues[self._valid] += drows
-        return dvalues, sums
+        return dvalues if self._batch_first else np.ascontiguousarray(dvalues.swapaxes(0, 1)), sums
 
 
 def attention_memory(
@@ -323,7 +315,10 @@ def attention_forward(
     2017, Attention is all you need.
     """
     name = "attention_forward"
-    return AttentionMemory(name, memory, params, score, scale, lengths, batch_first, False).forward(query)
+    once_only = np.ndim(query) == 2  # then a copy of the memory costs more than it saves
+    return AttentionMemory(
+        name, memory, params, score, scale, lengths, batch_first, train=False, packed=not once_only
+    ).forward(query)
 
 
 def attention_vjp(

@@ -13,6 +13,7 @@ from fastrnn._kernels._gemm import DenseWeights, add_weight_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
+from fastrnn.ops.activation import Activation, as_activation
 
 Array = NDArray[Any]
 Grads = dict[str, Array]
@@ -68,14 +69,22 @@ def _as_matrix(name: str, arg: str, value: Array, dtype: Any, width: int, letter
     return array.shape[:-1], flat
 
 
-def linear_forward(x: Array, weight: Array | PackedLinear, bias: Array | None = None) -> Array:
-    """Return ``y = x weight^T + bias``.
+def _activation(name: str, activation: object) -> Activation | None:
+    return None if activation is None else as_activation(name, activation, {}, "activation")
+
+
+def linear_forward(
+    x: Array, weight: Array | PackedLinear, bias: Array | None = None, *, activation: str | None = None
+) -> Array:
+    """Return ``y = act(x weight^T + bias)``.
 
     Parameters
     ----------
     x : ndarray (..., C), float32 or float64
     weight : ndarray (K, C), or what `pack_linear` made of it and the bias
     bias : ndarray (K,), optional
+    activation : str, optional
+        One of those of `activation_forward`, with its usual parameters.
 
     Returns
     -------
@@ -83,9 +92,14 @@ def linear_forward(x: Array, weight: Array | PackedLinear, bias: Array | None = 
 
     Raises
     ------
-    ShapeError, DTypeError
+    ShapeError, DTypeError, ArgumentError
     """
-    return _forward("linear_forward", x, _packed("linear_forward", weight, bias, False))[0]
+    name = "linear_forward"
+    function = _activation(name, activation)
+    y = _forward(name, x, _packed(name, weight, bias, False))[0]
+    if function is not None:
+        function.apply(y, y)
+    return y
 
 
 def _forward(name: str, x: Array, packed: PackedLinear) -> tuple[Array, Array]:
@@ -97,11 +111,12 @@ def _forward(name: str, x: Array, packed: PackedLinear) -> tuple[Array, Array]:
 
 
 def linear_vjp(
-    x: Array, weight: Array | PackedLinear, bias: Array | None = None
+    x: Array, weight: Array | PackedLinear, bias: Array | None = None, *, activation: str | None = None
 ) -> tuple[Array, Callable[..., tuple[Array, Grads]]]:
     """Apply a dense layer and return its pullback. Arguments are those of `linear_forward`.
 
-        dx = dy weight          dweight = sum dy x^T            dbias = sum dy
+        dz = act'(z) dy for z = x weight^T + bias
+        dx = dz weight          dweight = sum dz x^T            dbias = sum dz
 
     Returns
     -------
@@ -111,16 +126,20 @@ def linear_vjp(
         once; a second call raises RuntimeError.
     """
     name = "linear_vjp"
+    function = _activation(name, activation)
     packed = _packed(name, weight, bias, True)
     weights = packed.weights
     y, rows = _forward(name, x, packed)
-    kept = rows.copy()
+    saved = None if function is None else function.apply_keeping(y, y)
+    kept, y_shape = rows.copy(), y.shape
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
         lead, dy_rows = _as_matrix(name, "dy", dy, weights.dtype, weights.outputs, "K")
-        if lead != y.shape[:-1]:
-            raise ShapeError(f"{name}: 'dy' must have shape {y.shape}, got {(*lead, weights.outputs)}")
+        if lead != y_shape[:-1]:
+            raise ShapeError(f"{name}: 'dy' must have shape {y_shape}, got {(*lead, weights.outputs)}")
         sums = check_grads(name, packed.shapes, grads, weights.dtype)
+        if function is not None and saved is not None:
+            dy_rows = function.pull(saved, np.ascontiguousarray(dy_rows))
         dx = empty((len(dy_rows), weights.inputs), weights.dtype)
         weights.backward(dy_rows, dx)
         work = {

@@ -36,7 +36,7 @@ def _scores(q: Array, m: Array, params: Mapping[str, Array], score: str) -> Arra
 
 
 def _sums(q: Array, m: Array, params: Mapping[str, Array]) -> Array:
-    return (q @ params["weight_query"].T)[:, None] + m @ params["weight_memory"].T
+    return np.asarray((q @ params["weight_query"].T)[:, None] + m @ params["weight_memory"].T)
 
 
 def _softmax(s: Array) -> Array:

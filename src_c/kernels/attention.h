@@ -22,50 +22,98 @@ FR_INLINE real att_score(const real *score, const real *k, const real *q, ptrdif
     return vsum(vadd(even, odd));
 }
 
-// sum[j] = sum over t of w[t] rows[t][j].
-FR_INLINE void att_weighted(const real *w, const real *rows, ptrdiff_t stride, ptrdiff_t steps, real *sum,
-                               ptrdiff_t n) {
+// Queries are taken four at a time, so that each key and value serves four of them; every sum is the same as for one alone.
+enum { ATT_ROWS = 4 };
+
+// out[r * out_stride] = q_r . k for `rows` queries.
+FR_INLINE void att_dots(const real *q, ptrdiff_t stride, const int rows, const real *k, ptrdiff_t n, real *out,
+                           ptrdiff_t out_stride) {
+    vec even[ATT_ROWS], odd[ATT_ROWS];
+    FR_UNROLL(4) for (int r = 0; r < rows; ++r) even[r] = odd[r] = vzero();
     ptrdiff_t j = 0;
-    for (; j + 4 * FR_WIDTH <= n; j += 4 * FR_WIDTH) {
-        vec acc[4] = {vzero(), vzero(), vzero(), vzero()};
-        for (ptrdiff_t t = 0; t < steps; ++t) {
-            const vec share = vbroadcast(w + t);
-    FR_UNROLL(4) for (int v = 0; v < 4; ++v) acc[v] = vfma(share, vload(rows + t * stride + j + v * FR_WIDTH), acc[v]);
+    for (; j + 2 * FR_WIDTH <= n; j += 2 * FR_WIDTH) {
+        const vec first = vload(k + j), second = vload(k + j + FR_WIDTH);
+        FR_UNROLL(4) for (int r = 0; r < rows; ++r) {
+            even[r] = vfma(first, vload(q + r * stride + j), even[r]);
+            odd[r] = vfma(second, vload(q + r * stride + j + FR_WIDTH), odd[r]);
         }
-        FR_UNROLL(4) for (int v = 0; v < 4; ++v) vstore(sum + j + v * FR_WIDTH, acc[v]);
     }
     for (; j < n; j += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(n - j, 0);
-        vec acc = vzero();
-        for (ptrdiff_t t = 0; t < steps; ++t)
-            acc = vfma(vbroadcast(w + t), vload_lanes(rows + t * stride + j, lanes), acc);
-        vstore_lanes(sum + j, acc, lanes);
+        const vec key = vload_lanes(k + j, lanes);
+        FR_UNROLL(4) for (int r = 0; r < rows; ++r) even[r] = vfma(key, vload_lanes(q + r * stride + j, lanes), even[r]);
+    }
+    FR_UNROLL(4) for (int r = 0; r < rows; ++r) out[r * out_stride] = vsum(vadd(even[r], odd[r]));
+}
+
+// sum_r[j] = sum over t of w_r[t] values[t][j].
+FR_INLINE void att_weighted(const real *w, ptrdiff_t w_stride, const int rows, const real *values, ptrdiff_t stride,
+                            ptrdiff_t steps, real *sum, ptrdiff_t sum_stride, ptrdiff_t n) {
+    ptrdiff_t j = 0;
+    for (; j + 2 * FR_WIDTH <= n; j += 2 * FR_WIDTH) {
+        vec left[ATT_ROWS], right[ATT_ROWS];
+        FR_UNROLL(4) for (int r = 0; r < rows; ++r) left[r] = right[r] = vzero();
+        for (ptrdiff_t t = 0; t < steps; ++t) {
+            const vec a = vload(values + t * stride + j), b = vload(values + t * stride + j + FR_WIDTH);
+            FR_UNROLL(4) for (int r = 0; r < rows; ++r) {
+                const vec share = vbroadcast(w + r * w_stride + t);
+                left[r] = vfma(share, a, left[r]), right[r] = vfma(share, b, right[r]);
+            }
+        }
+        FR_UNROLL(4) for (int r = 0; r < rows; ++r) {
+            vstore(sum + r * sum_stride + j, left[r]);
+            vstore(sum + r * sum_stride + j + FR_WIDTH, right[r]);
+        }
+    }
+    for (; j < n; j += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(n - j, 0);
+        vec acc[ATT_ROWS];
+        FR_UNROLL(4) for (int r = 0; r < rows; ++r) acc[r] = vzero();
+        for (ptrdiff_t t = 0; t < steps; ++t) {
+            const vec v = vload_lanes(values + t * stride + j, lanes);
+            FR_UNROLL(4) for (int r = 0; r < rows; ++r) acc[r] = vfma(vbroadcast(w + r * w_stride + t), v, acc[r]);
+        }
+        FR_UNROLL(4) for (int r = 0; r < rows; ++r) vstore_lanes(sum + r * sum_stride + j, acc[r], lanes);
     }
 }
 
-// row += share * x
-FR_INLINE void att_add(real share, const real *x, real *row, ptrdiff_t n) {
-    const vec factor = vset1(share);
+// row += sum over r, in order, of share[r * share_stride] x_r
+FR_INLINE void att_add(const real *share, ptrdiff_t share_stride, const int rows, const real *x, ptrdiff_t stride, real *row,
+                       ptrdiff_t n) {
     for (ptrdiff_t j = 0; j < n; j += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(n - j, 0);
-        vstore_lanes(row + j, vfma(factor, vload_lanes(x + j, lanes), vload_lanes(row + j, lanes)), lanes);
+        vec v = vload_lanes(row + j, lanes);
+        FR_UNROLL(4) for (int r = 0; r < rows; ++r)
+            v = vfma(vbroadcast(share + r * share_stride), vload_lanes(x + r * stride + j, lanes), v);
+        vstore_lanes(row + j, v, lanes);
     }
+}
+
+FR_INLINE void att_forward(const fr_attention *s, ptrdiff_t i, const int rows) {
+    const ptrdiff_t A = s->key_width, step = s->weights_stride;
+    const real *q = (const real *)s->query + i * s->query_stride;
+    real *w = (real *)s->weights + i * step;
+    for (ptrdiff_t t = 0; t < s->steps; ++t) {
+        const real *k = (const real *)s->keys + t * s->key_stride;
+        if (s->score)
+            for (int r = 0; r < rows; ++r) w[r * step + t] = att_score(s->score, k, q + r * s->query_stride, A);
+        else att_dots(q, s->query_stride, rows, k, A, w + t, step);
+    }
+    for (int r = 0; r < rows; ++r) {
+        real *row = w + r * step;
+        for (ptrdiff_t t = 0; t < s->steps; ++t) row[t] *= (real)s->scale;
+        const real sum = smr_exp(row, row, s->steps, smr_max(row, s->steps));
+        smr_scale(row, s->steps, 1 / sum);
+        for (ptrdiff_t t = s->steps; t < s->total; ++t) row[t] = 0;
+    }
+    real *context = (real *)s->context + i * s->context_stride;
+    att_weighted(w, step, rows, s->values, s->value_stride, s->steps, context, s->context_stride, s->value_width);
 }
 
 static void FR_NAME(attend)(const fr_attention *s) {
-    const ptrdiff_t A = s->key_width;
-    for (ptrdiff_t i = 0; i < s->queries; ++i) {
-        const real *q = (const real *)s->query + i * s->query_stride;
-        real *w = (real *)s->weights + i * s->weights_stride;
-        for (ptrdiff_t t = 0; t < s->steps; ++t) {
-            const real *k = (const real *)s->keys + t * s->key_stride;
-            w[t] = (real)s->scale * (s->score ? att_score(s->score, k, q, A) : smr_dot(q, k, A, 1));
-        }
-        const real sum = smr_exp(w, w, s->steps, smr_max(w, s->steps));
-        smr_scale(w, NULL, s->steps, 1 / sum);
-        for (ptrdiff_t t = s->steps; t < s->total; ++t) w[t] = 0;
-        att_weighted(w, s->values, s->value_stride, s->steps, (real *)s->context + i * s->context_stride, s->value_width);
-    }
+    ptrdiff_t i = 0;
+    for (; i + ATT_ROWS <= s->queries; i += ATT_ROWS) att_forward(s, i, ATT_ROWS);
+    for (; i < s->queries; ++i) att_forward(s, i, 1);
 }
 
 // With g = tanh(k_t + q):  dk_t += ds score (1 - g^2), the same to dq, and dscore += ds g.
@@ -83,28 +131,37 @@ FR_INLINE void att_score_backward(const fr_attention *s, real ds, const real *k,
 }
 
 //   dw_t = dcontext . v_t + dweights_t      ds = scale w (dw - sum(w dw))      dv_t += w_t dcontext      dk_t += ds_t q
-static void FR_NAME(attend_backward)(const fr_attention *s) {
-    const ptrdiff_t A = s->key_width, M = s->value_width;
-    real *ds = s->scratch;
-    for (ptrdiff_t i = 0; i < s->queries; ++i) {
-        const real *q = (const real *)s->query + i * s->query_stride, *w = (const real *)s->weights + i * s->weights_stride;
-        const real *dc = (const real *)s->dcontext + i * s->context_stride;
-        const real *dweights = s->dweights ? (const real *)s->dweights + i * s->weights_stride : NULL;
-        real *dq = (real *)s->dquery + i * s->query_stride;
-        for (ptrdiff_t t = 0; t < s->steps; ++t) {
-            ds[t] = smr_dot((const real *)s->values + t * s->value_stride, dc, M, 1) + (dweights ? dweights[t] : 0);
-            att_add(w[t], dc, (real *)s->dvalues + t * s->value_stride, M);
-        }
-        const real mean = smr_dot(w, ds, s->steps, 1);
-        for (ptrdiff_t t = 0; t < s->steps; ++t) ds[t] = (real)s->scale * (w[t] * (ds[t] - mean));
-        if (s->score)
-            for (ptrdiff_t j = 0; j < A; ++j) dq[j] = 0;
-        else att_weighted(ds, s->keys, s->key_stride, s->steps, dq, A);
-        for (ptrdiff_t t = 0; t < s->steps; ++t) {
-            const real *k = (const real *)s->keys + t * s->key_stride;
-            real *dk = (real *)s->dkeys + t * s->key_stride;
-            if (s->score) att_score_backward(s, ds[t], k, q, dk, dq);
-            else att_add(ds[t], q, dk, A);
-        }
+FR_INLINE void att_backward(const fr_attention *s, ptrdiff_t i, const int rows) {
+    const ptrdiff_t A = s->key_width, M = s->value_width, step = s->weights_stride, length = s->steps;
+    const real *q = (const real *)s->query + i * s->query_stride, *w = (const real *)s->weights + i * step;
+    const real *dc = (const real *)s->dcontext + i * s->context_stride;
+    real *dq = (real *)s->dquery + i * s->query_stride, *ds = s->scratch;  // ds [rows, length]
+    for (ptrdiff_t t = 0; t < length; ++t) {
+        att_dots(dc, s->context_stride, rows, (const real *)s->values + t * s->value_stride, M, ds + t, length);
+        att_add(w + t, step, rows, dc, s->context_stride, (real *)s->dvalues + t * s->value_stride, M);
     }
+    for (int r = 0; r < rows; ++r) {
+        real *row = ds + r * length;
+        if (s->dweights)
+            for (ptrdiff_t t = 0; t < length; ++t) row[t] += ((const real *)s->dweights)[(i + r) * step + t];
+        const real mean = smr_dot(w + r * step, row, length, 1);
+        for (ptrdiff_t t = 0; t < length; ++t) row[t] = (real)s->scale * (w[r * step + t] * (row[t] - mean));
+        if (s->score)
+            for (ptrdiff_t j = 0; j < A; ++j) dq[r * s->query_stride + j] = 0;
+    }
+    if (!s->score) att_weighted(ds, length, rows, s->keys, s->key_stride, length, dq, s->query_stride, A);
+    for (ptrdiff_t t = 0; t < length; ++t) {
+        const real *k = (const real *)s->keys + t * s->key_stride;
+        real *dk = (real *)s->dkeys + t * s->key_stride;
+        if (!s->score) att_add(ds + t, length, rows, q, s->query_stride, dk, A);
+        else
+            for (int r = 0; r < rows; ++r)
+                att_score_backward(s, ds[r * length + t], k, q + r * s->query_stride, dk, dq + r * s->query_stride);
+    }
+}
+
+static void FR_NAME(attend_backward)(const fr_attention *s) {
+    ptrdiff_t i = 0;
+    for (; i + ATT_ROWS <= s->queries; i += ATT_ROWS) att_backward(s, i, ATT_ROWS);
+    for (; i < s->queries; ++i) att_backward(s, i, 1);
 }

@@ -410,6 +410,7 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
     free(x), free(dx), free(targets), free(losses);
 }
 
+#include "check_activation.h"
 #include "check_conv.h"
 
 // Windows of a map of `maps` planes (channels first) or samples, against plain loops; vectors meet both borders.
@@ -616,7 +617,8 @@ static void check_table(void) {
             for (ptrdiff_t c = 1; c <= 9 * width; c += width / 2 + 1)
                 check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
     for (ptrdiff_t c = 1; c <= 2 * width + 1; ++c) {
-        check_maps(c), check_optimisers(c), check_clipping(c), check_bags(c), check_cross_entropy(5, c), check_packing(21, c);
+        check_activations(c), check_softmax(5, c), check_attention(6, c + 2, c), check_maps(c), check_optimisers(c);
+        check_clipping(c), check_bags(c), check_cross_entropy(5, c), check_packing(21, c);
         for (rows = 1; rows <= 3; ++rows) {
             units = c, panels = (units + width - 1) / width;
             check_lstm(), check_gru(1), check_gru(0), check_rnn(0), check_rnn(1);

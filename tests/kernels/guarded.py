@@ -50,11 +50,14 @@ MODULES = (
     "fastrnn.ops._pooling",
     "fastrnn.ops._recurrent",
     "fastrnn.ops.activation",
+    "fastrnn.ops.attention",
     "fastrnn.ops.conv",
     "fastrnn.ops.conv_transpose",
+    "fastrnn.ops.dropout",
     "fastrnn.ops.embedding",
     "fastrnn.ops.linear",
     "fastrnn.ops.losses",
+    "fastrnn.ops.softmax",
     "fastrnn.ops.time_pool",
 )
 
@@ -206,6 +209,38 @@ def check_the_rest(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
         assert_same_bits(fenced, plain)
 
 
+def check_elementwise(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    for n in (*TAILS, 9001):
+        print("elementwise", n, flush=True)
+        x, dy = rng.standard_normal((2, 3, n)).astype(dtype)
+        calls = [("activation", {"kind": kind}) for kind in ops.ACTIVATIONS]
+        calls += [("softmax", {}), ("log_softmax", {}), ("dropout", {"p": 0.5, "rng": 1})]
+        for operation, options in calls:
+            y, pullback = getattr(ops, f"{operation}_vjp")(x, **options)
+            wanted = [y, pullback(dy)]
+            with guard.results_too():
+                y, pullback = getattr(ops, f"{operation}_vjp")(guard.copy(x), **options)
+                assert_same_bits([y, pullback(guard.copy(dy))], wanted)
+                if operation != "dropout":
+                    assert_same_bits(getattr(ops, f"{operation}_forward")(guard.copy(x), **options), y)
+    for n, score in ((n, score) for n in TAILS for score in ("dot", "general", "additive")):
+        print("attention", n, score, flush=True)
+        given = {"query": (2, 3, n), "memory": (n, 3, n)}
+        matrices = {"dot": (), "general": ("weight",), "additive": ("weight_query", "weight_memory")}[score]
+        arrays = {key: rng.standard_normal(shape).astype(dtype) for key, shape in given.items()}
+        params = {key: rng.standard_normal((n, n)).astype(dtype) for key in matrices}
+        if score == "additive":
+            params["weight_score"] = rng.standard_normal(n).astype(dtype)
+        lengths = np.array([n, 1, (n + 1) // 2])
+        wanted, pullback = ops.attention_vjp(**arrays, params=params, score=score, lengths=lengths)
+        gradients = pullback(*wanted)
+        with guard.results_too():
+            fenced = guard.copy({**arrays, "params": params})
+            got, pullback = ops.attention_vjp(**fenced, score=score, lengths=lengths)
+            assert_same_bits(got, wanted)
+            assert_same_bits(pullback(*guard.copy(wanted)), gradients)
+
+
 def pooled(x: Array, operation: str, *args: Any, **options: Any) -> list[Array]:
     """Return y, indices if there are any, and dx, from a guarded gradient if x is guarded."""
     y, pullback = getattr(ops, f"{operation}_vjp")(x, *args, **options)
@@ -243,6 +278,9 @@ def check_pools(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
                     assert_same_bits(pooled(guard.copy(x), "time_pool", mode, **options), wanted)
 
 
+CHECKS = (check_recurrent, check_linear, check_conv, check_winograd, check_pools, check_elementwise, check_the_rest)
+
+
 def main() -> None:
     faulthandler.enable()
     ops.set_isa(sys.argv[1])
@@ -250,7 +288,7 @@ def main() -> None:
     for dtype in (np.float32, np.float64):
         for at_end in (True, False):
             print(np.dtype(dtype), "at the end" if at_end else "at the start", flush=True)
-            for check in (check_recurrent, check_linear, check_conv, check_winograd, check_pools, check_the_rest):
+            for check in CHECKS:
                 check(Guard(at_end), dtype, np.random.default_rng(1))
 
 

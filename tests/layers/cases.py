@@ -326,6 +326,8 @@ CASES = (
     Case("gru_stacked", _recurrent(fr.GRU, num_layers=2, bidirectional=True), options={"lengths": LENGTHS}),
     Case("linear", lambda **common: fr.Linear(C, 2, **common)),
     Case("linear_vector", lambda **common: fr.Linear(C, 2, bias=False, **common), x_shape=(C,)),
+    Case("linear_relu", lambda **common: fr.Linear(C, 2, activation="relu", **common)),
+    Case("linear_gelu", lambda **common: fr.Linear(C, 2, bias=False, activation="gelu", **common)),
     Case("embedding", lambda **common: fr.Embedding(V, 2, **common), x_shape=(T, N), tokens=True),
     Case("conv1d", _conv(fr.Conv1d, 3, 3, padding=1), x_shape=(N, C, 5)),
     Case("conv1d_causal", _conv(fr.Conv1d, 6, 2, padding="causal", dilation=2, groups=2), x_shape=(N, C, 6)),

@@ -207,3 +207,33 @@ def test_a_special_value_stays_in_its_row(value: float, isa: str, dtype: type, r
     others = np.arange(7) != 3
     assert_same_bits([got["y"][others], got["dx"][others]], [clean["y"][others], clean["dx"][others]])
     assert_close("linear_vjp", got, wanted)
+
+
+@pytest.mark.parametrize("activation", ops.ACTIVATIONS)
+def test_activation_is_the_separate_one(activation: str, isa: str, dtype: type, rng: np.random.Generator) -> None:
+    arrays = data(rng, GemmSizes(7, 37, 19), dtype)
+    parameters = arrays["weight"], arrays["bias"]
+    y, pullback = ops.linear_vjp(arrays["x"], *parameters, activation=activation)
+    z, pull_linear = ops.linear_vjp(arrays["x"], *parameters)
+    separate, pull_activation = ops.activation_vjp(z, activation)
+    assert_same_bits(y, separate)
+    assert_same_bits(ops.linear_forward(arrays["x"], *parameters, activation=activation), y)
+    y[...] = np.nan  # the pullback does not need it
+    assert_same_bits(pullback(arrays["dy"]), pull_linear(pull_activation(arrays["dy"])))
+
+
+def test_activation_of_the_reference(rng: np.random.Generator) -> None:
+    arrays = data(rng, GemmSizes(7, 37, 19), np.float64)
+    parameters = arrays["x"], arrays["weight"], arrays["bias"]
+    for activation in ("relu", "gelu"):
+        wanted, wanted_pullback = reference.linear_vjp(*parameters, activation=activation)
+        y, pullback = ops.linear_vjp(*parameters, activation=activation)
+        assert_close("linear_forward", reference.linear_forward(*parameters, activation=activation), wanted)
+        assert_close("linear_forward", y, wanted)
+        assert_close("linear_vjp", pullback(arrays["dy"]), wanted_pullback(arrays["dy"]))
+
+
+def test_unknown_activations() -> None:
+    for name in ("linear_forward", "linear_vjp"):
+        with pytest.raises(ArgumentError, match=f"^{name}: 'activation' must be one of .*'relu'.*, got 'rely'"):
+            getattr(ops, name)(np.ones((2, 3)), np.ones((4, 3)), activation="rely")
