@@ -35,6 +35,7 @@ __all__ = [
     "flag",
     "plain_int",
     "positive_int",
+    "shape_of",
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -94,6 +95,11 @@ def _view(name: str, arg: str, value: object) -> NDArray[Any]:
 def _dtype_of(value: object, array: NDArray[Any]) -> str:
     """What came, for a message: the dtype, or the Python type of something that is no array of numbers."""
     return type(value).__name__ if array.dtype.kind == "O" else str(array.dtype)
+
+
+def shape_of(name: str, arg: str, value: object) -> tuple[int, ...]:
+    """Return the shape that `value` has as an array, with this package's errors if it has none."""
+    return value.shape if type(value) is np.ndarray else _view(name, arg, value).shape
 
 
 def as_fitting(name: str, arg: str, value: object, shape: tuple[int, ...], dtype: DTypeLike) -> FloatArray:

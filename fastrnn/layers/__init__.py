@@ -17,6 +17,7 @@ from fastrnn.layers.conv import Conv1d, Conv2d, Conv3d
 from fastrnn.layers.conv_stream import ConvStream
 from fastrnn.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.embedding_bag import EmbeddingBag
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
@@ -64,6 +65,7 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "Embedding",
+    "EmbeddingBag",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "LPPool1d",

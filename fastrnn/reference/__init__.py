@@ -39,6 +39,7 @@ from .adaptive_pool import (
 from .conv import conv_forward, conv_vjp
 from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
 from .embedding import embedding_forward, embedding_vjp
+from .embedding_bag import embedding_bag_forward, embedding_bag_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
 from .losses import cross_entropy, nll_loss
@@ -86,6 +87,8 @@ __all__ = [
     "conv_vjp",
     "cross_entropy",
     "ctc_loss",
+    "embedding_bag_forward",
+    "embedding_bag_vjp",
     "embedding_forward",
     "embedding_vjp",
     "exp",

@@ -79,7 +79,7 @@ static void FR_NAME(bags)(const fr_bags *s) {
 
 // Rows are dealt out by a hash of their number, eight neighbours together: they may share lines.
 FR_INLINE int bag_mine(const fr_bags *s, int64_t token) {
-    if (s->members == 1) return 1;
+    if (token < 0 || s->members == 1) return token >= 0;
     const uint32_t hash = (uint32_t)(token >> 3) * UINT32_C(2654435769);
     return (int)(((uint64_t)hash * (uint32_t)s->members) >> 32) == s->member;
 }

@@ -336,6 +336,10 @@ static void check_bags(ptrdiff_t wide) {
             }
         }
     }
+    tokens[0] = -1;
+    s.start = NULL, s.factors = s.scale = NULL, s.places = NULL, s.members = 1, s.member = 0;
+    K->bags_backward(&s);
+    for (ptrdiff_t i = wide; i < BAGS * wide; ++i) wanted[tokens[i / wide] * wide + i % wide] += get(y, i);
     for (ptrdiff_t i = 0; i < ROWS * wide; ++i) expect("bags_backward", get(grad, i), get(before, i) + wanted[i]);
     free(table), free(y), free(factors), free(scale), free(grad), free(before), free(picked);
     free(tokens), free(start), free(places), free(wanted);
