@@ -113,9 +113,9 @@ def _labels(
     if (len(shape) == 2 and batched) or (len(shape) == 1 and not batched):
         S = shape[-1]
         ends = np.full(N, S) if target_lengths is None else _lengths(name, "target_lengths", target_lengths, N, 0, S)
-        inside = (np.arange(S) < ends[:, None]).reshape((-1, S) if batched else (S,))
         if batched and shape[0] != N:
             raise ShapeError(f"{name}: 'targets' must have shape (N={N}, S), got {shape}")
+        inside = (np.arange(S) < ends[:, None]).reshape(shape)
         labels = as_tokens(name, "targets", targets, V, counted=inside)[inside]
     elif len(shape) == 1 and target_lengths is not None:
         labels = as_tokens(name, "targets", targets, V)
