@@ -26,6 +26,7 @@ __all__ = [
     "as_fitting",
     "as_float_array",
     "as_generator",
+    "as_integers",
     "as_lengths",
     "as_tokens",
     "check_shape",
@@ -35,7 +36,6 @@ __all__ = [
     "flag",
     "plain_int",
     "positive_int",
-    "shape_of",
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -97,11 +97,6 @@ def _dtype_of(value: object, array: NDArray[Any]) -> str:
     return type(value).__name__ if array.dtype.kind == "O" else str(array.dtype)
 
 
-def shape_of(name: str, arg: str, value: object) -> tuple[int, ...]:
-    """Return the shape that `value` has as an array, with this package's errors if it has none."""
-    return value.shape if type(value) is np.ndarray else _view(name, arg, value).shape
-
-
 def as_fitting(name: str, arg: str, value: object, shape: tuple[int, ...], dtype: DTypeLike) -> FloatArray:
     """Return `value` as `as_array` does, or raise `ShapeError` unless it has exactly this `shape`."""
     array = as_array(name, arg, value, dtype)
@@ -158,7 +153,7 @@ def as_lengths(name: str, lengths: object, N: int, T: int) -> IntArray:
     LengthsError
         Outside 1..T.
     """
-    array = _integers(name, "lengths", lengths)
+    array = as_integers(name, "lengths", lengths)
     check_shape(name, "lengths", array, "(N)", N=N)
     if N:
         low, high = int(array.min()), int(array.max())
@@ -188,7 +183,7 @@ def as_tokens(
     TokenError
         Outside 0..limit-1.
     """
-    array = _integers(name, arg, value)
+    array = as_integers(name, arg, value)
     if counted is not None:
         if array.shape != counted.shape:
             raise ShapeError(f"{name}: '{arg}' must have shape {counted.shape}, got {array.shape}")
@@ -202,7 +197,8 @@ def as_tokens(
     return array.astype(np.int64, order="C", copy=False)
 
 
-def _integers(name: str, arg: str, value: object) -> NDArray[np.integer[Any]]:
+def as_integers(name: str, arg: str, value: object) -> NDArray[np.integer[Any]]:
+    """Return `value` as an array of some integer type, or raise `DTypeError`."""
     array = value if type(value) is np.ndarray else _view(name, arg, value)
     if array.dtype.kind not in "iu":
         if array.size == 0 and isinstance(value, (list, tuple)):

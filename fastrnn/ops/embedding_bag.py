@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn._checks import IntArray, as_array, as_float_array, as_lengths, as_tokens, check_shape, choice, shape_of
+from fastrnn._checks import IntArray, as_array, as_float_array, as_integers, as_lengths, as_tokens, check_shape, choice
 from fastrnn._kernels._embedding import bags, bags_backward, gather
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, LengthsError, ShapeError, TokenError
@@ -93,7 +93,7 @@ def _positions(
 ) -> tuple[IntArray, IntArray, NDArray[np.bool_] | None]:
     """Return the tokens, where each bag starts among all of them, and which of them are inside their bag."""
     if offsets is None:
-        shape = shape_of(name, "tokens", tokens)
+        shape = as_integers(name, "tokens", tokens).shape
         if len(shape) != 2:
             raise ShapeError(f"{name}: 'tokens' must have shape (N, L), or (n,) beside 'offsets', got {shape}")
         N, L = shape
