@@ -10,7 +10,8 @@ dx, dstate = backward(dy)                           # adds to the gradients of l
 
 from __future__ import annotations
 
-from fastrnn import errors, init, io, layers, losses, ops, optim, reference
+from fastrnn import decode, errors, init, io, layers, losses, ops, optim, reference
+from fastrnn.decode import ctc_beam_decode, ctc_greedy_decode
 from fastrnn.io import load, save
 from fastrnn.layers import (
     GRU,
@@ -150,7 +151,10 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
+    "ctc_beam_decode",
+    "ctc_greedy_decode",
     "ctc_loss",
+    "decode",
     "errors",
     "get_isa",
     "get_num_threads",
