@@ -69,10 +69,10 @@ class EmbeddingTable(Layer):
             self.__dict__["_parameters"]["weight"] = Parameter(weight, sparse=True)
 
     def _used_rows(self, tokens: IntArray) -> IntArray | None:
-        """Return the rows whose gradient a pullback will touch; nobody asks unless the table is sparse."""
+        """Return the rows whose gradient a pullback will touch, some several times; None unless the table is sparse."""
         if not self.sparse:
             return None
-        return np.unique(tokens if self.padding_idx is None else tokens[tokens != self.padding_idx])
+        return tokens.copy() if self.padding_idx is None else tokens[tokens != self.padding_idx]
 
     def config(self) -> dict[str, Any]:
         """Return the options of the layer, without how its weights were initialised."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn._checks import as_array, as_float_array, choice, finite_float
-from fastrnn._kernels._activation import exp
+from fastrnn._kernels._activation import exp, sigmoid
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops.losses import REDUCTIONS
@@ -72,7 +72,7 @@ def _evaluated(
             if losses is not None:
                 losses[part] = loss
             else:
-                total += float(loss.sum(dtype=np.float64))
+                total += float(loss.sum())
     if losses is not None:
         return losses.reshape(x.shape), gradient.reshape(x.shape)
     if reduction == "mean":
@@ -301,15 +301,13 @@ def binary_cross_entropy_with_logits(
 
     def both(x: Array, t: Array, w: Array | None, v: Array | None) -> tuple[Array, Array]:
         positive, negative = t if v is None else v * t, 1 - t
-        small, larger = np.empty_like(x), np.empty_like(x)
+        p, rest, small = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+        sigmoid(x, p)
+        sigmoid(-x, rest)
         exp(-np.abs(x), small)
-        above = 1 + small
-        # log(1 + small): the quotient makes up for what rounding took from `above` (Goldberg 1991, theorem 4).
-        tail = np.where(above == 1, small, np.log(above) * (small / (above - 1)))
-        np.divide(1, above, out=larger)  # of sigmoid(x) and sigmoid(-x)
-        smaller, right = small * larger, x >= 0
+        tail = np.log1p(small)
         losses = positive * (np.maximum(-x, 0) + tail) + negative * (np.maximum(x, 0) + tail)
-        slopes = negative * np.where(right, larger, smaller) - positive * np.where(right, smaller, larger)
+        slopes = negative * p - positive * rest
         return _weighted(losses, slopes, w)
 
     return _evaluated(both, reduction, x, t, weights, positive_weights)

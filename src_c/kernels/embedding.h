@@ -35,7 +35,7 @@ FR_INLINE void bag_sum(const fr_bags *s, ptrdiff_t bag, ptrdiff_t column, const 
     for (ptrdiff_t i = first; i < last; ++i) {
         const real *row = table + s->tokens[i] * s->width;
         const vec factor = vset1(factors ? factors[i] : 1);
-        FR_UNROLL(4)
+    FR_UNROLL(4)
         for (int j = 0; j < vectors; ++j) {
             const vec x = j == vectors - 1 ? vload_lanes(row + j * FR_WIDTH, lanes) : vload(row + j * FR_WIDTH);
             sums[j] = factors ? vfma(factor, x, sums[j]) : vadd(sums[j], x);

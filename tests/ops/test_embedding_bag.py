@@ -29,7 +29,7 @@ def call(form: str, weighted: bool, rng: np.random.Generator, dtype: Any, E: int
         given["offsets"] = np.concatenate(([0, 0], np.sort(rng.integers(0, tokens.size, N - 2))))
     if form == "lengths":
         given["lengths"] = rng.integers(1, 6, N)
-    if "padd" in form:
+    if form in ("padding", "padded offsets"):
         given["padding_idx"] = int(tokens[0, 0])
     if weighted:
         given["weights"] = rng.uniform(0.5, 2, given["tokens"].shape).astype(dtype)
