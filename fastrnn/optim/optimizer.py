@@ -115,6 +115,9 @@ class Optimizer:
         self._homes[name] = parameter._home
         for slot, array in old.items():
             self._slots[name][slot][...] = array
+        if old:  # an arena that all parameters have left is let go of
+            lived_in = set(self._homes.values())
+            self._flat = {key: flat for key, flat in self._flat.items() if key[0] in lived_in}
 
     def _new_slots(self, parameter: Parameter, options: Options) -> Slots:
         home, kept = parameter._home, self._kept(options)
