@@ -116,7 +116,7 @@ class Trainer:
         self.optimizer.lr = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss / math.log(2)
+        return float(loss) / math.log(2)
 
     def arrays(self) -> Arrays:
         """Return everything that changes in training, for a checkpoint."""

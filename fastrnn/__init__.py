@@ -10,7 +10,8 @@ dx, dstate = backward(dy)                           # adds to the gradients of l
 
 from __future__ import annotations
 
-from fastrnn import errors, init, io, layers, losses, ops, optim, reference
+from fastrnn import decode, errors, init, io, layers, losses, ops, optim, reference
+from fastrnn.decode import ctc_beam_decode, ctc_greedy_decode
 from fastrnn.diagnose import diagnose
 from fastrnn.gradcheck import gradcheck
 from fastrnn.io import load, save
@@ -47,6 +48,7 @@ from fastrnn.layers import (
     Dropout2d,
     Dropout3d,
     Embedding,
+    EmbeddingBag,
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
@@ -105,7 +107,25 @@ from fastrnn.losses import (
     smooth_l1_loss,
 )
 from fastrnn.ops import available_isas, build_info, get_isa, get_num_threads, set_isa, set_num_threads
-from fastrnn.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm, clip_grad_value
+from fastrnn.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearWarmup,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    RMSprop,
+    StepLR,
+    WarmupCosine,
+    clip_grad_norm,
+    clip_grad_value,
+)
 
 __all__ = [
     "ELU",
@@ -140,11 +160,14 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "CosineAnnealingLR",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
+    "ExponentialLR",
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
@@ -155,10 +178,12 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LambdaLR",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearWarmup",
     "LockedDropout",
     "LogSoftmax",
     "MaxPool1d",
@@ -171,12 +196,15 @@ __all__ = [
     "MinPool2d",
     "MinPool3d",
     "Mish",
+    "MultiStepLR",
+    "OneCycleLR",
     "Parallel",
     "Parameter",
     "Permute",
     "RMSprop",
     "ReLU",
     "ReLU6",
+    "ReduceLROnPlateau",
     "Reshape",
     "Residual",
     "Sequential",
@@ -185,11 +213,13 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Softsign",
+    "StepLR",
     "Tanh",
     "TimeDistributed",
     "TimePool",
     "Transpose",
     "Unflatten",
+    "WarmupCosine",
     "__version__",
     "arena",
     "available_isas",
@@ -199,7 +229,10 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "cross_entropy",
+    "ctc_beam_decode",
+    "ctc_greedy_decode",
     "ctc_loss",
+    "decode",
     "diagnose",
     "errors",
     "get_isa",

@@ -26,6 +26,7 @@ __all__ = [
     "as_fitting",
     "as_float_array",
     "as_generator",
+    "as_integers",
     "as_lengths",
     "as_numbers",
     "as_tokens",
@@ -154,7 +155,7 @@ def as_lengths(name: str, lengths: object, N: int, T: int) -> IntArray:
     LengthsError
         Outside 1..T.
     """
-    array = _integers(name, "lengths", lengths)
+    array = as_integers(name, "lengths", lengths)
     check_shape(name, "lengths", array, "(N)", N=N)
     if N:
         low, high = int(array.min()), int(array.max())
@@ -184,7 +185,7 @@ def as_tokens(
     TokenError
         Outside 0..limit-1.
     """
-    array = _integers(name, arg, value)
+    array = as_integers(name, arg, value)
     if counted is not None:
         if array.shape != counted.shape:
             raise ShapeError(f"{name}: '{arg}' must have shape {counted.shape}, got {array.shape}")
@@ -200,7 +201,7 @@ def as_tokens(
 
 def as_whole_numbers(name: str, arg: str, value: object) -> IntArray:
     """Return `value` as an int64 array (N,), or raise `DTypeError` or `ShapeError`."""
-    array = _integers(name, arg, value)
+    array = as_integers(name, arg, value)
     check_shape(name, arg, array, "(N)")
     return array.astype(np.int64, copy=False)
 
@@ -223,7 +224,8 @@ def as_numbers(name: str, arg: str, value: object, dtype: DTypeLike | None = Non
     return array
 
 
-def _integers(name: str, arg: str, value: object) -> NDArray[np.integer[Any]]:
+def as_integers(name: str, arg: str, value: object) -> NDArray[np.integer[Any]]:
+    """Return `value` as an array of some integer type, or raise `DTypeError`."""
     array = value if type(value) is np.ndarray else _view(name, arg, value)
     if array.dtype.kind not in "iu":
         if array.size == 0 and isinstance(value, (list, tuple)):

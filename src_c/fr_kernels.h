@@ -297,7 +297,7 @@ typedef struct fr_winograd_weights {
 //             and its place in the bag; zeros and place -1 where a bag is empty
 //   backward  table[token[i]] += scale[b] * factor[i] * y[b];  max: only the columns where position i was chosen
 // Sums run in order of the positions. Backward serves one member of a team: rows are dealt out to the members, so that each
-// row's sum is one member's. A row may span no more than 2^24 positions of one bag for max.
+// row's sum is one member's; it leaves out negative tokens. For max a bag has at most 2^24 positions.
 typedef struct fr_bags {
     ptrdiff_t bags, width;
     const int64_t *tokens;

@@ -318,3 +318,68 @@ def test_bad_limits(limit: Any) -> None:
         fr.clip_grad_norm(model(), limit)
     with pytest.raises(ArgumentError, match="clip_grad_value: 'clip_value' must be a finite number >= 0, got"):
         fr.clip_grad_value(model(), limit)
+
+
+# Groups
+
+
+def test_groups_like_torch(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    layer = model()
+    set_grads(layer, rng)
+    twins = torch_twin(torch, layer)
+    ours = fr.AdamW([{"params": layer[0], "lr": 0.1, "betas": (0.5, 0.9)}, {"params": layer[1]}], weight_decay=0.2)
+    first = [twin for name, twin in twins.items() if name.startswith("0")]
+    rest = [twin for name, twin in twins.items() if name.startswith("1")]
+    theirs = torch.optim.AdamW([{"params": first, "lr": 0.1, "betas": (0.5, 0.9)}, {"params": rest}], weight_decay=0.2)
+    for _ in range(3):
+        for name, grad in set_grads(layer, rng).items():
+            twins[name].grad = torch.tensor(grad)
+        ours.step()
+        theirs.step()
+    desired = {name: twin.detach().numpy() for name, twin in twins.items()}
+    assert_close("adamw_step", layer.state_dict(), desired)
+    assert list(ours.params) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert [group.options["lr"] for group in ours.groups] == [0.1, 1e-3]
+    ours.lr = 0.5
+    assert [group.options["lr"] for group in ours.groups] == [0.5, 0.5]
+
+
+def test_groups_go_on_from_a_state_dict(rng: np.random.Generator) -> None:
+    layer = model()
+    optimizer = fr.SGD([{"params": layer[0], "momentum": 0.9}, {"params": layer[1], "lr": 0.3}], 0.1)
+    set_grads(layer, rng)
+    optimizer.step()
+    state = optimizer.state_dict()
+    assert (state["lr"], state["lr.1"], state["momentum"], state["momentum.1"]) == (0.1, 0.3, 0.9, 0.0)
+    assert "buf.0.weight" in state
+    assert "buf.1.weight" not in state
+    other = copy.deepcopy(layer)
+    resumed = fr.SGD([{"params": other[0]}, {"params": other[1]}])
+    resumed.load_state_dict(state)
+    assert repr(resumed) == repr(optimizer)
+    for name, grad in set_grads(layer, rng).items():
+        other.parameters()[name].grad = grad
+    optimizer.step()
+    resumed.step()
+    for name, array in other.state_dict().items():
+        assert_array_equal(array, layer.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [
+        (
+            lambda m: [{"params": m, "rate": 1}],
+            r"Adam: 'params\[0\]' must have keys out of params, lr, betas, .*'rate'",
+        ),
+        (lambda m: [{"lr": 1}], r"Adam: 'params\[0\]' must have keys out of params, lr, .*, got \['lr'\]"),
+        (lambda m: [{"params": m}, {"params": m[1]}], r"Adam: 'params\[1\]' must hold new parameters, got one"),
+        (lambda m: [{"params": m, "lr": -1}], "Adam: 'lr' must be a finite number >= 0, got -1"),
+        (lambda m: [{"params": 3}], "Adam: 'params' must be a layer, or several parameters, got int"),
+        (lambda m: [{"params": m[0]}, m[1].parameters()["bias"]], "Adam: 'params' must hold Parameters, got dict"),
+    ],
+)
+def test_bad_groups(groups: Any, text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        fr.Adam(groups(model()))

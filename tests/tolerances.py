@@ -66,6 +66,9 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # A sum over the positions of one token.
     ("embedding_vjp", "float32"): Tolerance(1e-6, 1e-6),
     ("embedding_vjp", "float64"): Tolerance(2e-15, 2e-15),
+    # A sum over at most 40 rows, a factor, and gradients that are sums of products of rows.
+    ("embedding_bag", "float32"): Tolerance(2e-6, 2e-6),
+    ("embedding_bag", "float64"): Tolerance(4e-15, 4e-15),
     # One sum of at most 2200 terms of random signs, and of as many shares of gradients.
     ("pool_forward", "float32"): Tolerance(1e-6, 2e-6),
     ("pool_forward", "float64"): Tolerance(2e-15, 4e-15),
@@ -99,6 +102,12 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("cross_entropy", "float64"): Tolerance(4e-15, 2e-15),
     ("mse_loss", "float32"): Tolerance(2e-6, 1e-6),
     ("mse_loss", "float64"): Tolerance(4e-15, 2e-15),
+    # Some ULP of an element, or a sum of at most a few hundred such.
+    ("losses", "float32"): Tolerance(2e-6, 1e-6),
+    ("losses", "float64"): Tolerance(4e-15, 2e-15),
+    # Sums over all alignments of at most some hundred steps, each a handful of roundings; float32 logits are taken as they are.
+    ("ctc_loss", "float32"): Tolerance(2e-6, 2e-6),
+    ("ctc_loss", "float64"): Tolerance(1e-12, 1e-13),
     # A handful of roundings per step, over at most 10 steps.
     ("sgd_step", "float32"): Tolerance(2e-6, 1e-6),
     ("sgd_step", "float64"): Tolerance(4e-15, 2e-15),

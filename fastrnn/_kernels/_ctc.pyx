@@ -5,11 +5,11 @@ value * 2^(512 block): sums and products then cost no logarithm, and lose nothin
 """
 
 cimport numpy as cnp
-from libc.math cimport INFINITY, NAN, exp, floor, isnan, log
+from libc.math cimport INFINITY, NAN, floor, log
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from fastrnn._kernels._dispatch cimport fr_kernels, kernels_for
+from fastrnn._kernels._dispatch cimport fr_kernels, fr_map_fn, kernels_for
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, run_team, team_size
 
@@ -41,13 +41,12 @@ cdef extern from *:
         const int block = a.block > b.block ? a.block : b.block;
         return fr_wide_of(fr_wide_at(a, block) + fr_wide_at(b, block), block);
     }
-    // (a + b + c) * p
+    // (a + b + c) * p; the product is between 2^-512 and 3 * 2^512, one block from what it should be at most.
     static inline fr_wide fr_wide_step(fr_wide a, fr_wide b, fr_wide c, fr_wide p) {
         int block = a.block > b.block ? a.block : b.block;
         block = block > c.block ? block : c.block;
         const double sum = (fr_wide_at(a, block) + fr_wide_at(b, block)) + fr_wide_at(c, block);
-        const fr_wide all = fr_wide_of(sum, block);
-        return fr_wide_of(all.value * p.value, all.block + p.block);
+        return fr_wide_of(sum * p.value, block + p.block);
     }
     """
     ctypedef struct fr_wide:
@@ -64,6 +63,7 @@ cdef double NANOSECONDS_PER_LOGIT = 1.2
 
 cdef struct Work:
     const fr_kernels *kernels
+    fr_map_fn exp                 # of doubles
     int itemsize
     ptrdiff_t samples, classes, blank
     const int64_t *input_lengths
@@ -88,10 +88,14 @@ cdef struct Sample:
     fr_wide *chance   # [states] of the class of each state
     double *log_sums  # [steps]
     double *expected  # [classes], zero between uses
+    double *rests     # [labels + 1]
+    int *blocks       # [labels + 1]
+    char *skips       # [states + 2] whether a state may be reached from two before
 
 cdef inline size_t scratch_bytes(ptrdiff_t steps, ptrdiff_t states, ptrdiff_t classes) noexcept nogil:
     cdef size_t wides = (steps + 3) * (states + 2)
-    return (wides * sizeof(fr_wide) + (steps + classes) * sizeof(double) + 63) // 64 * 64
+    cdef size_t doubles = steps + classes + states, small = states * sizeof(int) + states + 2
+    return (wides * sizeof(fr_wide) + doubles * sizeof(double) + small + 63) // 64 * 64
 
 cdef inline double number_at(const char *data, ptrdiff_t index, int itemsize) noexcept nogil:
     return (<const float *> data)[index] if itemsize == 4 else (<const double *> data)[index]
@@ -108,27 +112,21 @@ cdef inline ptrdiff_t row_of(const Sample *s, ptrdiff_t t) noexcept nogil:
 cdef inline ptrdiff_t class_of(const Sample *s, ptrdiff_t state) noexcept nogil:
     return s.targets[state // 2] if state % 2 else s.work.blank
 
-cdef inline bint skips_to(const Sample *s, ptrdiff_t state) noexcept nogil:
-    return state % 2 and state >= 3 and s.targets[state // 2] != s.targets[state // 2 - 1]
-
-cdef fr_wide likelihood(double log_p) noexcept nogil:
-    cdef fr_wide zero
-    if not -1e11 < log_p < 1e11:  # infinities and NaN; blocks of such numbers would not fit an int
-        zero.value, zero.block = exp(log_p), 0 if log_p != -INFINITY else FR_WIDE_ZERO
-        return zero
-    cdef double block = floor(log_p / FR_WIDE_LOG + 0.5)
-    return fr_wide_of(exp(log_p - block * FR_WIDE_LOG), <int> block)
-
 cdef void chances_at(const Sample *s, ptrdiff_t t) noexcept nogil:
-    """The likelihoods of the classes of all states at one time."""
+    """The likelihoods of the classes of all states at one time, exp(x - log_sum), taken apart into block and rest."""
     cdef const Work *work = s.work
-    cdef ptrdiff_t row = row_of(s, t), state
-    cdef fr_wide blank = likelihood(number_at(work.logits, row + work.blank, work.itemsize) - s.log_sums[t])
-    for state in range(s.states):
-        if state % 2:
-            s.chance[state] = likelihood(number_at(work.logits, row + s.targets[state // 2], work.itemsize) - s.log_sums[t])
-        else:
-            s.chance[state] = blank
+    cdef ptrdiff_t row = row_of(s, t), i, v
+    cdef double log_p, block
+    for i in range(s.labels + 1):  # the blank, then the labels
+        v = s.targets[i - 1] if i else work.blank
+        log_p = number_at(work.logits, row + v, work.itemsize) - s.log_sums[t]
+        block = floor(log_p / FR_WIDE_LOG + 0.5) if -1e11 < log_p < 1e11 else 0  # of infinities and NaN exp says all
+        s.blocks[i], s.rests[i] = <int> block, log_p - block * FR_WIDE_LOG
+    work.exp(s.labels + 1, s.rests, s.rests)
+    cdef fr_wide blank = fr_wide_of(s.rests[0], s.blocks[0])
+    for i in range(s.labels):
+        s.chance[2 * i], s.chance[2 * i + 1] = blank, fr_wide_of(s.rests[i + 1], s.blocks[i + 1])
+    s.chance[2 * s.labels] = blank
 
 cdef void normalise(const Sample *s) noexcept nogil:
     """Probabilities of all classes into the gradient, zeros past the end; log_sums of the logits."""
@@ -158,7 +156,7 @@ cdef fr_wide run_alpha(const Sample *s) noexcept nogil:
                 now[state + 2] = s.chance[state] if state < 2 else zero
             else:
                 now[state + 2] = fr_wide_step(
-                    before[state + 2], before[state + 1], before[state] if skips_to(s, state) else zero, s.chance[state])
+                    before[state + 2], before[state + 1], before[state] if s.skips[state] else zero, s.chance[state])
         before, now = now, now + width
     return fr_wide_sum(before[s.states + 1], before[s.states])
 
@@ -168,9 +166,9 @@ cdef void add_expected(const Sample *s, ptrdiff_t t, const fr_wide *beta, fr_wid
     cdef const fr_wide *alpha = s.alpha + t * (s.states + 2) + 2
     cdef ptrdiff_t state, v, row = row_of(s, t)
     cdef int block
-    cdef double share
+    cdef double share, one = 1 / total.value
     for state in range(s.states):
-        share, block = alpha[state].value * beta[state].value / total.value, alpha[state].block + beta[state].block - total.block
+        share, block = alpha[state].value * beta[state].value * one, alpha[state].block + beta[state].block - total.block
         if block != 0:  # shares are at most 1; what is two blocks lower is nothing
             share *= FR_WIDE_UP if block > 0 else FR_WIDE_DOWN if block == -1 else 0
         s.expected[class_of(s, state)] += share
@@ -200,7 +198,7 @@ cdef void run_beta(const Sample *s, fr_wide total, double scale) noexcept nogil:
             later[state] = fr_wide_step(later[state], zero, zero, s.chance[state])
         for state in range(s.states):
             now[state] = fr_wide_step(later[state], later[state + 1],
-                                      later[state + 2] if state + 2 < s.states and skips_to(s, state + 2) else zero, one)
+                                      later[state + 2] if s.skips[state + 2] else zero, one)
         add_expected(s, t, now, total, scale)
 
 cdef void fill_gradient(const Sample *s, double value) noexcept nogil:
@@ -233,6 +231,9 @@ cdef void share_of_samples(void *given, Team *team, int member) noexcept nogil:
     s.chance = s.beta + 2 * (work.states + 2)
     s.log_sums = <double *> (s.chance + work.states + 2)
     s.expected = s.log_sums + work.steps
+    s.rests = s.expected + work.classes
+    s.blocks = <int *> (s.rests + work.states)
+    s.skips = <char *> (s.blocks + work.states)
     for v in range(work.classes):
         s.expected[v] = 0
     for round_ in range((work.samples - member + team.size - 1) // team.size):
@@ -240,6 +241,8 @@ cdef void share_of_samples(void *given, Team *team, int member) noexcept nogil:
         s.n, s.steps, s.targets = n, work.input_lengths[n], work.targets + work.target_starts[n]
         s.labels = work.target_starts[n + 1] - work.target_starts[n]
         s.states = 2 * s.labels + 1
+        for v in range(s.states + 2):
+            s.skips[v] = v % 2 and 3 <= v < s.states and s.targets[v // 2] != s.targets[v // 2 - 1]
         run_sample(&s)
 
 
@@ -254,7 +257,7 @@ def ctc(cnp.ndarray logits not None, cnp.ndarray targets not None, cnp.ndarray t
     cdef Work work
     cdef ptrdiff_t n, labels, total = 0
     work.itemsize = logits.itemsize
-    work.kernels = kernels_for(work.itemsize)
+    work.kernels, work.exp = kernels_for(work.itemsize), kernels_for(sizeof(double)).exp
     work.steps, work.samples, work.classes, work.blank = logits.shape[0], logits.shape[1], logits.shape[2], blank
     work.input_lengths = <const int64_t *> cnp.PyArray_DATA(input_lengths)
     work.target_starts = <const int64_t *> cnp.PyArray_DATA(target_starts)

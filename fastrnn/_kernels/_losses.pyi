@@ -11,6 +11,6 @@ def cross_entropy(
     dlogits: _Array,
     losses: _Array,
     weight: _Array | None = None,
-    smoothing: float = 0,
-    total: float = 0,
+    smoothing: float = 0.0,
+    total: float = 0.0,
 ) -> None: ...

@@ -39,6 +39,7 @@ from fastrnn.layers.conv_stream import ConvStream
 from fastrnn.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastrnn.layers.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, LockedDropout
 from fastrnn.layers.embedding import Embedding
+from fastrnn.layers.embedding_bag import EmbeddingBag
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
@@ -105,6 +106,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",

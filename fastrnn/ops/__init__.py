@@ -20,6 +20,7 @@ from fastrnn.ops.conv import conv_forward, conv_vjp, pack_conv
 from fastrnn.ops.conv_transpose import conv_transpose_forward, conv_transpose_vjp, pack_conv_transpose
 from fastrnn.ops.dropout import dropout_vjp
 from fastrnn.ops.embedding import embedding_forward, embedding_vjp
+from fastrnn.ops.embedding_bag import embedding_bag_forward, embedding_bag_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
 from fastrnn.ops.losses import cross_entropy, nll_loss
@@ -112,6 +113,8 @@ __all__ = [
     "cross_entropy",
     "ctc_loss",
     "dropout_vjp",
+    "embedding_bag_forward",
+    "embedding_bag_vjp",
     "embedding_forward",
     "embedding_vjp",
     "empty",

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import as_array, as_float_array, as_tokens, check_shape
+from fastrnn._checks import IntArray, as_array, as_float_array, as_tokens, check_shape, plain_int
 from fastrnn._kernels._embedding import gather, scatter_add
 from fastrnn._kernels._memory import empty
+from fastrnn.errors import TokenError
 from fastrnn.ops._recurrent import check_grads, once
 
 Array = NDArray[Any]
@@ -50,10 +51,35 @@ def embedding_forward(tokens: Array, weight: Array) -> Array:
     return _gathered(*_checked("embedding_forward", tokens, weight))
 
 
-def embedding_vjp(tokens: Array, weight: Array) -> tuple[Array, Callable[..., Grads]]:
-    """Look up embeddings and return the pullback. Arguments are those of `embedding_forward`.
+def row_number(name: str, arg: str, value: object, rows: int) -> int | None:
+    """Return a row number in -rows..rows-1 as one in 0..rows-1, or None for None."""
+    if value is None:
+        return None
+    number = plain_int(name, arg, value)
+    if not -rows <= number < rows:
+        raise TokenError(f"{name}: '{arg}' must be in {-rows}..{rows - 1}, got {number}")
+    return number % rows
+
+
+def check_dy(name: str, dy: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return dy (*shape) as contiguous rows."""
+    rows = as_array(name, "dy", dy, dtype)
+    sizes = {str(axis): size for axis, size in enumerate(shape)}
+    check_shape(name, "dy", rows, f"({', '.join(sizes)})", **sizes)
+    return np.ascontiguousarray(rows).reshape(int(np.prod(shape[:-1])), shape[-1])
+
+
+def embedding_vjp(
+    tokens: Array, weight: Array, *, padding_idx: int | None = None
+) -> tuple[Array, Callable[..., Grads]]:
+    """Look up embeddings and return the pullback.
 
         dweight[v] = sum of dy over the positions whose token is v
+
+    Parameters
+    ----------
+    tokens, weight : as for `embedding_forward`
+    padding_idx : int in -V..V-1, optional. A row without gradient; negative numbers count from the end.
 
     Returns
     -------
@@ -64,16 +90,16 @@ def embedding_vjp(tokens: Array, weight: Array) -> tuple[Array, Callable[..., Gr
     """
     name = "embedding_vjp"
     checked, table = _checked(name, tokens, weight)
-    used, shape, dtype = checked.copy(), table.shape, table.dtype
+    shape, dtype = table.shape, table.dtype
+    padding = row_number(name, "padding_idx", padding_idx, len(table))
+    used: IntArray = checked.copy() if padding is None else np.where(checked == padding, -1, checked)
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> Grads:
-        rows = as_array(name, "dy", dy, dtype)
-        sizes = {str(axis): size for axis, size in enumerate((*used.shape, shape[1]))}
-        check_shape(name, "dy", rows, f"({', '.join(sizes)})", **sizes)
+        rows = check_dy(name, dy, (*used.shape, shape[1]), dtype)
         sums = check_grads(name, {"weight": shape}, grads, dtype)
         grad = sums["weight"]
         work = grad if grad.flags.c_contiguous else np.ascontiguousarray(grad)
-        scatter_add(used.reshape(-1), np.ascontiguousarray(rows).reshape(used.size, shape[1]), work)
+        scatter_add(used.reshape(-1), rows, work)
         if work is not grad:
             grad[...] = work
         return sums

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn._checks import IntArray, as_float_array, as_tokens, check_shape, choice, flag, plain_int
+from fastrnn._checks import IntArray, as_float_array, as_integers, as_tokens, check_shape, choice, flag, plain_int
 from fastrnn._kernels._ctc import ctc
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, LengthsError, ShapeError, TokenError
@@ -109,13 +109,13 @@ def _labels(
     name: str, targets: ArrayLike, target_lengths: ArrayLike | None, N: int, V: int, blank: int, batched: bool
 ) -> tuple[IntArray, IntArray]:
     """Return all labels one after another, and where those of each sequence start, (N + 1,)."""
-    shape = np.shape(targets)
+    shape = as_integers(name, "targets", targets).shape
     if (len(shape) == 2 and batched) or (len(shape) == 1 and not batched):
         S = shape[-1]
         ends = np.full(N, S) if target_lengths is None else _lengths(name, "target_lengths", target_lengths, N, 0, S)
-        inside = (np.arange(S) < ends[:, None]).reshape((-1, S) if batched else (S,))
         if batched and shape[0] != N:
             raise ShapeError(f"{name}: 'targets' must have shape (N={N}, S), got {shape}")
+        inside = (np.arange(S) < ends[:, None]).reshape(shape)
         labels = as_tokens(name, "targets", targets, V, counted=inside)[inside]
     elif len(shape) == 1 and target_lengths is not None:
         labels = as_tokens(name, "targets", targets, V)

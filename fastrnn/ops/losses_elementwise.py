@@ -6,16 +6,22 @@ NaN.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn._checks import as_array, as_float_array, choice, finite_float
+from fastrnn._kernels._activation import exp, sigmoid
+from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops.losses import REDUCTIONS
 
 Array = NDArray[Any]
+
+# Elements of a piece: what is computed on the way stays in the second-level cache.
+PIECE = 8192
 
 __all__ = [
     "binary_cross_entropy",
@@ -46,14 +52,46 @@ def _spread(name: str, arg: str, value: Array | None, like: Array) -> Array | No
         raise ShapeError(f"{name}: '{arg}' must broadcast to {like.shape}, got {array.shape}") from None
 
 
-def _reduced(losses: Array, gradient: Array, like: Array, reduction: str) -> tuple[Any, Array]:
-    """Return the loss, and the gradient as a new array of the dtype and shape of `like`."""
-    if reduction == "none":
-        return np.asarray(losses, like.dtype), np.asarray(gradient, like.dtype)
-    if reduction == "sum":
-        return float(losses.sum()), np.asarray(gradient, like.dtype)
-    loss = float(losses.sum() / losses.size) if losses.size else float("nan")
-    return loss, np.asarray(gradient * like.dtype.type(1 / max(like.size, 1)), like.dtype)
+def _evaluated(
+    both: Callable[..., tuple[Array, Array]], reduction: str, x: Array, *others: Array | None
+) -> tuple[Any, Array]:
+    """Return the loss, and the gradient as a new array like `x`.
+
+    `both` maps equally long pieces of all arrays to losses and slopes; pieces stay in cache, whatever the arrays take.
+    """
+    pieces = [None if array is None else np.ascontiguousarray(array).reshape(-1) for array in (x, *others)]
+    gradient = empty((x.size,), x.dtype)
+    losses = empty((x.size,), x.dtype) if reduction == "none" else None
+    factor = x.dtype.type(1 / max(x.size, 1) if reduction == "mean" else 1)
+    total = 0.0
+    with np.errstate(all="ignore"):  # infinities and NaN are answers here, not accidents
+        for start in range(0, x.size, PIECE):
+            part = slice(start, start + PIECE)
+            loss, slope = both(*(None if array is None else array[part] for array in pieces))
+            np.multiply(slope, factor, out=gradient[part])
+            if losses is not None:
+                losses[part] = loss
+            else:
+                total += float(loss.sum())
+    if losses is not None:
+        return losses.reshape(x.shape), gradient.reshape(x.shape)
+    if reduction == "mean":
+        total = total / x.size if x.size else float("nan")
+    return total, gradient.reshape(x.shape)
+
+
+def _weighted(loss: Array, slope: Array, weight: Array | None) -> tuple[Array, Array]:
+    return (loss, slope) if weight is None else (weight * loss, weight * slope)
+
+
+def _squares(x: Array, t: Array) -> tuple[Array, Array]:
+    d = x - t
+    return d * d, d + d
+
+
+def _distances(x: Array, t: Array) -> tuple[Array, Array]:
+    d = x - t
+    return np.abs(d), np.sign(d)
 
 
 def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
@@ -76,9 +114,7 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tu
     ShapeError, DTypeError, ArgumentError
     """
     given, wanted = _pair("mse_loss", prediction, target, reduction)
-    with np.errstate(all="ignore"):  # infinities and NaN are answers here, not accidents
-        difference = given - wanted
-        return _reduced(np.square(difference), 2 * difference, given, reduction)
+    return _evaluated(_squares, reduction, given, wanted)
 
 
 def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
@@ -101,9 +137,7 @@ def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tup
     ShapeError, DTypeError, ArgumentError
     """
     given, wanted = _pair("l1_loss", prediction, target, reduction)
-    with np.errstate(all="ignore"):
-        difference = given - wanted
-        return _reduced(np.abs(difference), np.sign(difference), given, reduction)
+    return _evaluated(_distances, reduction, given, wanted)
 
 
 def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", delta: float = 1.0) -> tuple[Any, Array]:
@@ -137,11 +171,13 @@ def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", del
     limit = finite_float(name, "delta", delta, 0)
     if limit == 0:
         raise ArgumentError(f"{name}: 'delta' must be > 0, got {delta!r}")
-    with np.errstate(all="ignore"):
-        difference = given - wanted
-        size, inside = np.abs(difference), np.clip(difference, -limit, limit)
-        losses = np.where(size < limit, difference * inside / 2, limit * (size - limit / 2))
-        return _reduced(losses, inside, given, reduction)
+
+    def both(x: Array, t: Array) -> tuple[Array, Array]:
+        d = x - t
+        inside = np.minimum(np.maximum(d, -limit), limit)
+        return inside * (d - inside / 2), inside  # delta * (abs(d) - delta / 2) beyond delta
+
+    return _evaluated(both, reduction, given, wanted)
 
 
 def smooth_l1_loss(
@@ -175,14 +211,15 @@ def smooth_l1_loss(
     name = "smooth_l1_loss"
     given, wanted = _pair(name, prediction, target, reduction)
     limit = finite_float(name, "beta", beta, 0)
-    with np.errstate(all="ignore"):
-        difference = given - wanted
-        size = np.abs(difference)
-        if limit == 0:
-            return _reduced(size, np.sign(difference), given, reduction)
-        slope = np.clip(difference / limit, -1, 1)
-        losses = np.where(size < limit, difference * slope / 2, size - limit / 2)
-        return _reduced(losses, slope, given, reduction)
+    if limit == 0:
+        return _evaluated(_distances, reduction, given, wanted)
+
+    def both(x: Array, t: Array) -> tuple[Array, Array]:
+        d = x - t
+        slope = np.minimum(np.maximum(d / limit, -1), 1)
+        return slope * (d - slope * (limit / 2)), slope
+
+    return _evaluated(both, reduction, given, wanted)
 
 
 def binary_cross_entropy(
@@ -217,12 +254,12 @@ def binary_cross_entropy(
     weights = _spread(name, "weight", weight, p)
     if p.size and (p.min() < 0 or p.max() > 1):
         raise ArgumentError(f"{name}: 'prediction' must be in 0..1, got {p.min() if p.min() < 0 else p.max()}")
-    with np.errstate(all="ignore"):
+
+    def both(p: Array, t: Array, w: Array | None) -> tuple[Array, Array]:
         losses = -(t * np.maximum(np.log(p), -100) + (1 - t) * np.maximum(np.log1p(-p), -100))
-        gradient = (p - t) / np.maximum(p * (1 - p), 1e-12)
-        if weights is not None:
-            losses, gradient = weights * losses, weights * gradient
-        return _reduced(losses, gradient, p, reduction)
+        return _weighted(losses, (p - t) / np.maximum(p * (1 - p), 1e-12), w)
+
+    return _evaluated(both, reduction, p, t, weights)
 
 
 def binary_cross_entropy_with_logits(
@@ -261,13 +298,16 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     x, t = _pair(name, logits, target, reduction, "logits")
     weights, positive_weights = _spread(name, "weight", weight, x), _spread(name, "pos_weight", pos_weight, x)
-    with np.errstate(all="ignore"):
-        positive, negative = t if positive_weights is None else positive_weights * t, 1 - t
-        small = np.exp(-np.abs(x))
-        tail, larger = np.log1p(small), 1 / (1 + small)  # larger: of sigmoid(x) and sigmoid(-x)
-        smaller, above = small * larger, x >= 0
+
+    def both(x: Array, t: Array, w: Array | None, v: Array | None) -> tuple[Array, Array]:
+        positive, negative = t if v is None else v * t, 1 - t
+        p, rest, small = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+        sigmoid(x, p)
+        sigmoid(-x, rest)
+        exp(-np.abs(x), small)
+        tail = np.log1p(small)
         losses = positive * (np.maximum(-x, 0) + tail) + negative * (np.maximum(x, 0) + tail)
-        gradient = negative * np.where(above, larger, smaller) - positive * np.where(above, smaller, larger)
-        if weights is not None:
-            losses, gradient = weights * losses, weights * gradient
-        return _reduced(losses, gradient, x, reduction)
+        slopes = negative * p - positive * rest
+        return _weighted(losses, slopes, w)
+
+    return _evaluated(both, reduction, x, t, weights, positive_weights)

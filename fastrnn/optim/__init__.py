@@ -8,6 +8,18 @@ from fastrnn.optim.adam import Adam, AdamW
 from fastrnn.optim.clipping import clip_grad_norm, clip_grad_value
 from fastrnn.optim.optimizer import Group, Optimizer
 from fastrnn.optim.rmsprop import RMSprop
+from fastrnn.optim.schedules import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearWarmup,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    Schedule,
+    StepLR,
+    WarmupCosine,
+)
 from fastrnn.optim.sgd import SGD
 
 __all__ = [
@@ -16,9 +28,19 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CosineAnnealingLR",
+    "ExponentialLR",
     "Group",
+    "LambdaLR",
+    "LinearWarmup",
+    "MultiStepLR",
+    "OneCycleLR",
     "Optimizer",
     "RMSprop",
+    "ReduceLROnPlateau",
+    "Schedule",
+    "StepLR",
+    "WarmupCosine",
     "clip_grad_norm",
     "clip_grad_value",
 ]

@@ -20,7 +20,7 @@ class Adam(Optimizer):
         param -= lr * (m / (1 - beta1**step)) / (sqrt(v / (1 - beta2**step)) + eps)
 
     Of a sparse parameter, rows that are not touched keep weights, m and v as they are, and `step` counts all steps, as
-    in PyTorch's SparseAdam.
+    in PyTorch's SparseAdam (which adds eps to the root of v before its correction).
 
     Parameters
     ----------

@@ -55,9 +55,11 @@ class Optimizer:
 
     def _split(self, params: Grouped, known: Mapping[str, Any]) -> list[tuple[dict[str, Parameter], Options]]:
         """Return the parameters of each group, and its options."""
-        given = list(params) if isinstance(params, Iterable) and not isinstance(params, (Layer, Mapping)) else []
+        given: list[Any] = []
+        if isinstance(params, Iterable) and not isinstance(params, (Layer, Mapping)):
+            given = list(params)
         if not given or not all(isinstance(group, Mapping) for group in given):
-            return [(named_parameters(self._name, given or params), {})]
+            return [(named_parameters(self._name, given or params), {})]  # type: ignore[arg-type]
         groups: list[tuple[dict[str, Parameter], Options]] = []
         seen: set[Parameter] = set()
         for index, group in enumerate(given):
@@ -113,6 +115,9 @@ class Optimizer:
         self._homes[name] = parameter._home
         for slot, array in old.items():
             self._slots[name][slot][...] = array
+        if old:  # an arena that all parameters have left is let go of
+            lived_in = set(self._homes.values())
+            self._flat = {key: flat for key, flat in self._flat.items() if key[0] in lived_in}
 
     def _new_slots(self, parameter: Parameter, options: Options) -> Slots:
         home, kept = parameter._home, self._kept(options)

@@ -51,6 +51,7 @@ from .conv import conv_forward, conv_vjp
 from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
 from .dropout import dropout_vjp
 from .embedding import embedding_forward, embedding_vjp
+from .embedding_bag import embedding_bag_forward, embedding_bag_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
 from .losses import cross_entropy, nll_loss
@@ -113,6 +114,8 @@ __all__ = [
     "cross_entropy",
     "ctc_loss",
     "dropout_vjp",
+    "embedding_bag_forward",
+    "embedding_bag_vjp",
     "embedding_forward",
     "embedding_vjp",
     "exp",

@@ -27,10 +27,15 @@ def embedding_forward(tokens: Array, weight: Array) -> Array:
 
 
 @quietly
-def embedding_vjp(tokens: Array, weight: Array) -> tuple[Array, Pullback]:
-    """Look up embeddings and return the pullback. Arguments are those of `embedding_forward`.
+def embedding_vjp(tokens: Array, weight: Array, *, padding_idx: int | None = None) -> tuple[Array, Pullback]:
+    """Look up embeddings and return the pullback.
 
         dweight[v] = sum of dy over the positions whose token is v
+
+    Parameters
+    ----------
+    tokens, weight : as for `embedding_forward`
+    padding_idx : int in -V..V-1, optional. A row without gradient; negative numbers count from the end.
 
     Returns
     -------
@@ -47,7 +52,8 @@ def embedding_vjp(tokens: Array, weight: Array) -> tuple[Array, Pullback]:
 
     def pullback(dy: Array, *, grads: Grads | None = None) -> Grads:
         dweight = np.zeros(shape, dtype) if grads is None or "weight" not in grads else grads["weight"]
-        np.add.at(dweight, used, dy)
+        counted = np.full(used.shape, True) if padding_idx is None else used != padding_idx % shape[0]
+        np.add.at(dweight, used[counted], dy[counted])
         return {"weight": dweight}
 
     return embedding_forward(tokens, weight), called_once("embedding_vjp", pullback)

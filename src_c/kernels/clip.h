@@ -10,7 +10,7 @@ FR_INLINE double clip_chunk(const real *x, ptrdiff_t n) {
     vec sums[4] = {vzero(), vzero(), vzero(), vzero()};
     ptrdiff_t i = 0;
     for (; i + 4 * FR_WIDTH <= n; i += 4 * FR_WIDTH) {
-        FR_UNROLL(4)
+    FR_UNROLL(4)
         for (int j = 0; j < 4; ++j) {
             const vec v = vload(x + i + j * FR_WIDTH);
             sums[j] = vfma(v, v, sums[j]);

@@ -35,7 +35,7 @@ FR_INLINE void bag_sum(const fr_bags *s, ptrdiff_t bag, ptrdiff_t column, const 
     for (ptrdiff_t i = first; i < last; ++i) {
         const real *row = table + s->tokens[i] * s->width;
         const vec factor = vset1(factors ? factors[i] : 1);
-        FR_UNROLL(4)
+    FR_UNROLL(4)
         for (int j = 0; j < vectors; ++j) {
             const vec x = j == vectors - 1 ? vload_lanes(row + j * FR_WIDTH, lanes) : vload(row + j * FR_WIDTH);
             sums[j] = factors ? vfma(factor, x, sums[j]) : vadd(sums[j], x);
@@ -79,7 +79,7 @@ static void FR_NAME(bags)(const fr_bags *s) {
 
 // Rows are dealt out by a hash of their number, eight neighbours together: they may share lines.
 FR_INLINE int bag_mine(const fr_bags *s, int64_t token) {
-    if (s->members == 1) return 1;
+    if (token < 0 || s->members == 1) return token >= 0;
     const uint32_t hash = (uint32_t)(token >> 3) * UINT32_C(2654435769);
     return (int)(((uint64_t)hash * (uint32_t)s->members) >> 32) == s->member;
 }

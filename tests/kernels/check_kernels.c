@@ -283,6 +283,7 @@ static void check_adaptive(fr_optim *step, ptrdiff_t n, void *p, const void *p0)
             else move = sqrt(get(b0, i) + 1e-3) / sqrt(s + 1e-3) * g;
             expect(kind == 0 ? "rmsprop" : kind == 1 ? "adagrad" : "adadelta", get(p, i), get(p0, i) - .1 * move);
         }
+        memcpy(a, a0, n * size), memcpy(b, b0, n * size);
         free(a0), free(b0), free(c0);
     }
     free(a), free(b), free(c);
@@ -328,7 +329,8 @@ static void check_bags(ptrdiff_t wide) {
                     const double x = get(table, tokens[i] * wide + j);
                     sum += get(factors, i) * x;
                     if (x > best) best = x, at = i;
-                    if (!largest) wanted[tokens[i] * wide + j] += get(scale, b) * get(factors, i) * get(y, b * wide + j);
+                    if (!largest)
+                        wanted[tokens[i] * wide + j] += get(scale, b) * get(factors, i) * get(y, b * wide + j);
                 }
                 expect("bags", get(y, b * wide + j), !largest ? get(scale, b) * sum : at < 0 ? 0 : best);
                 if (largest) expect("bags, places", places[b * wide + j], at < 0 ? -1 : (double)(at - start[b]));
@@ -336,6 +338,10 @@ static void check_bags(ptrdiff_t wide) {
             }
         }
     }
+    tokens[0] = -1;
+    s.start = NULL, s.factors = s.scale = NULL, s.places = NULL, s.members = 1, s.member = 0;
+    K->bags_backward(&s);
+    for (ptrdiff_t i = wide; i < BAGS * wide; ++i) wanted[tokens[i / wide] * wide + i % wide] += get(y, i);
     for (ptrdiff_t i = 0; i < ROWS * wide; ++i) expect("bags_backward", get(grad, i), get(before, i) + wanted[i]);
     free(table), free(y), free(factors), free(scale), free(grad), free(before), free(picked);
     free(tokens), free(start), free(places), free(wanted);
@@ -363,8 +369,15 @@ static void check_optimisers(ptrdiff_t n) {
         expect("adam", get(p, i), get(p0, i) - .1 / .5 * m1 / (sqrt(v1 / .3) + 1e-3));
     }
     memcpy(p, p0, n * size);
-    K->sgd(&(fr_optim){
-        .n = n, .param = p, .slot = {m0}, .grad = g, .lr = .1, .beta1 = .8, .dampening = .1, .nesterov = 1, .first = 1});
+    K->sgd(&(fr_optim){.n = n,
+                       .param = p,
+                       .slot = {m0},
+                       .grad = g,
+                       .lr = .1,
+                       .beta1 = .8,
+                       .dampening = .1,
+                       .nesterov = 1,
+                       .first = 1});
     for (ptrdiff_t i = 0; i < n; ++i) expect("sgd", get(p, i), get(p0, i) - .1 * 1.8 * get(g, i));
     check_adaptive(&step, n, p, p0);
     free(p), free(g), free(m), free(v), free(p0), free(m0), free(v0);
@@ -397,7 +410,8 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
             for (int pass = 0; pass < 2; ++pass) {
                 for (ptrdiff_t j = 0; j < classes; ++j) {
                     const double w = weighted ? get(weight, j) : 1, z = get(x, r * classes + j);
-                    const double q = targets[r] < 0 ? 0 : w * ((1 - smoothing) * (targets[r] == j) + smoothing / classes);
+                    const double q =
+                        targets[r] < 0 ? 0 : w * ((1 - smoothing) * (targets[r] == j) + smoothing / classes);
                     if (pass) expect("dlogits", get(dx, r * classes + j), .5 * (all * exp(z) / sum - q));
                     else all += q, loss += q * (log(sum) - z);
                     if (pass) expect("softmax_row", get(chances, j), exp(z) / sum);

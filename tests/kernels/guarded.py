@@ -206,7 +206,35 @@ def check_the_rest(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
         for param, grad, buf, m, v in (plain, fenced):
             ops.sgd_step(param, grad, buf, lr=0.1, momentum=0.9, nesterov=True)
             ops.adam_step(param, grad, m, v, step=1, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8)
+            ops.adam_step(param, grad, m, v, np.abs(buf), step=1, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8)
+            ops.rmsprop_step(param, grad, v, m, buf, lr=0.1, alpha=0.9, eps=1e-8, momentum=0.9)
+            ops.adagrad_step(param, grad, v, lr=0.1, eps=1e-8)
+            ops.adadelta_step(param, grad, v, v.copy(), lr=0.1, rho=0.9, eps=1e-8)
+            ops.scale_values(m, ops.sum_of_squares(grad))
+            ops.clip_values(m, 0.5)
         assert_same_bits(fenced, plain)
+        check_bags_and_ctc(guard, x)
+
+
+def check_bags_and_ctc(guard: Guard, table: Array) -> None:
+    """Bags of the rows of a table, its elements as logits of one class each step, and weights of classes."""
+    tokens, dy = np.array([[4, 1, 4], [0, 4, 4]]), table[:2].copy()
+    targets, weight = np.array([0, len(table[0]) - 1, 0, 0, 0]), np.abs(table[0])
+    for mode in ("sum", "mean", "max"):
+        results = []
+        for give in (lambda array: array.copy(), guard.copy):
+            y, pullback = ops.embedding_bag_vjp(give(tokens), give(table), mode=mode)
+            grad = give(np.zeros_like(table))
+            pullback(give(dy), grads={"weight": grad})
+            results.append([y, grad])
+        assert_same_bits(*results)
+    assert_same_bits(
+        ops.cross_entropy(guard.copy(table), guard.copy(targets), weight=guard.copy(weight), label_smoothing=0.1),
+        ops.cross_entropy(table, targets, weight=weight, label_smoothing=0.1),
+    )
+    if len(table[0]) > 2:
+        labels = np.array([1, 2])
+        assert_same_bits(ops.ctc_loss(guard.copy(table), guard.copy(labels)), ops.ctc_loss(table, labels))
 
 
 def check_elementwise(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:

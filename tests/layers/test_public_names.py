@@ -11,7 +11,7 @@ import fastrnn as fr
 
 
 def test_every_public_name_is_there() -> None:
-    for module in (fr, fr.errors, fr.init, fr.io, fr.layers, fr.losses, fr.optim):
+    for module in (fr, fr.decode, fr.errors, fr.init, fr.io, fr.layers, fr.losses, fr.optim):
         assert len(set(module.__all__)) == len(module.__all__)
         for name in module.__all__:
             assert getattr(module, name) is not None

@@ -11,6 +11,7 @@ from shapes import AROUND_WIDTHS
 from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops, reference
+from fastrnn.errors import ArgumentError, DTypeError, LengthsError, ShapeError
 
 CLASSES = (1, 2, *AROUND_WIDTHS, 31, 32, 33, 101, 1000)
 NAN, INF = np.nan, np.inf
@@ -137,6 +138,121 @@ def test_any_memory_layout(argument: str, isa: str, rng: np.random.Generator) ->
         before = array.copy()
         assert_same_bits(ops.cross_entropy(**(given | {argument: array})), wanted, f" with {argument} {name}")
         assert_same_bits(array, before)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "weight": {"weight": True},
+    "smoothing": {"label_smoothing": 0.1},
+    "both": {"weight": True, "label_smoothing": 0.3},
+    "all alike": {"label_smoothing": 1.0},
+    "ignored": {"weight": True, "label_smoothing": 0.1, "ignore_index": 2},
+}
+
+
+def drawn(options: dict[str, Any], classes: int, dtype: Any, rng: np.random.Generator) -> dict[str, Any]:
+    """Return options with random weights where there are any."""
+    weight = {"weight": rng.uniform(0.5, 2, classes).astype(dtype)} if "weight" in options else {}
+    return options | weight
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("classes", [3, 16, 37, 130])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options_equal_reference(
+    options: dict[str, Any], classes: int, reduction: str, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
+    logits, targets = rng.standard_normal((2, 5, classes)).astype(dtype), rng.integers(0, classes, (2, 5))
+    targets[0, 1] = 2
+    given = drawn(options, classes, dtype, rng) | {"reduction": reduction}
+    loss, dlogits = ops.cross_entropy(logits, targets, **given)
+    exact = {name: value.astype(np.float64) if name == "weight" else value for name, value in given.items()}
+    wanted, dwanted = reference.cross_entropy(logits.astype(np.float64), targets, **exact)
+    assert type(loss) is float if reduction != "none" else loss.dtype == dtype
+    assert_close("cross_entropy", loss, wanted, dtype=dtype)
+    assert_close("cross_entropy", dlogits, dwanted)
+    given.pop("label_smoothing", None), exact.pop("label_smoothing", None)
+    loss, gradient = ops.nll_loss(logits, targets, **given)
+    wanted, dwanted = reference.nll_loss(logits.astype(np.float64), targets, **exact)
+    assert_close("losses", loss, wanted, dtype=dtype)
+    assert_close("losses", gradient, dwanted)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options_in_any_number_of_threads(
+    options: dict[str, Any], isa: str, dtype: type, threads: int, rng: np.random.Generator
+) -> None:
+    logits, targets = rng.standard_normal((301, 101)).astype(dtype), rng.integers(0, 101, 301)
+    given = drawn(options, 101, dtype, rng)
+    got = ops.cross_entropy(logits, targets, **given)
+    ops.set_num_threads(1)
+    assert_same_bits(ops.cross_entropy(logits, targets, **given), got)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("options", [{}, *OPTIONS.values()], ids=["plain", *OPTIONS])
+def test_past_the_end_nothing_is_read(
+    options: dict[str, Any], batch_first: bool, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
+    lengths = np.array([2, 5, 1])
+    logits, targets = rng.standard_normal((5, 3, 9)).astype(dtype), rng.integers(0, 9, (5, 3))
+    inside = np.arange(5)[:, None] < lengths
+    given = drawn(options, 9, dtype, rng)
+    flat = {kind: getattr(ops, kind)(logits[inside], targets[inside], **_for(kind, given)) for kind in KINDS}
+    logits[~inside], targets[~inside] = NAN, -100
+    if batch_first:
+        logits, targets = logits.swapaxes(0, 1), targets.T
+        inside = inside.T
+    for kind in KINDS:
+        more = {"lengths": lengths, "batch_first": batch_first} | _for(kind, given)
+        loss, gradient = getattr(ops, kind)(logits, targets, **more)
+        wanted = getattr(reference, kind)(logits, targets, **more)
+        assert_close("cross_entropy", (loss, gradient), wanted, dtype=dtype)
+        assert_close("cross_entropy", loss, flat[kind][0], dtype=dtype)
+        assert not gradient[~inside].any()
+        each, _ = getattr(ops, kind)(logits, targets, **more, reduction="none")
+        assert not each[~inside].any()
+
+
+KINDS = ("cross_entropy", "nll_loss")
+
+
+def _for(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "label_smoothing" or kind == "cross_entropy"}
+
+
+def test_smoothing_with_special_logits_like_torch(isa: str, dtype: type) -> None:
+    torch = pytest.importorskip("torch")
+    logits = np.array([[1, 2, 3], [-INF, 0, 1], [0, NAN, 1], [INF, 0, 0], [3e38, -3e38, 0]], dtype)
+    targets = np.array([0, 1, 2, 0, 0])
+    x = torch.tensor(logits, requires_grad=True)
+    theirs = torch.nn.functional.cross_entropy(x, torch.tensor(targets), label_smoothing=0.1, reduction="none")
+    theirs[[0, 1, 2, 3]].sum().backward()
+    loss, dlogits = ops.cross_entropy(logits, targets, label_smoothing=0.1, reduction="none")
+    assert_close("cross_entropy", loss[:4], theirs.detach().numpy()[:4])
+    assert_close("cross_entropy", dlogits[:4], x.grad.numpy()[:4])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"weight": np.ones(4)}, ShapeError, r"'weight' must have shape \(V=3,\), got \(4,\)"),
+        ({"weight": np.ones(3, "f4")}, DTypeError, "'weight' must have dtype float64, got float32"),
+        ({"label_smoothing": 1.5}, ArgumentError, r"'label_smoothing' must be a finite number in \[0, 1\], got 1.5"),
+        ({"reduction": None}, ArgumentError, "'reduction' must be one of 'mean', 'sum', 'none', got None"),
+        ({"batch_first": 1}, ArgumentError, "'batch_first' must be True or False, got 1"),
+        ({"lengths": [2, 2, 6]}, LengthsError, r"'lengths' must be in 1\.\.T=5, got 6"),
+        ({"lengths": [1] * 5}, ShapeError, r"'lengths' must have shape \(N=3,\), got \(5,\)"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    for kind in KINDS:
+        if kind == "cross_entropy" or "label_smoothing" not in options:
+            with pytest.raises(error, match=f"^{kind}: {text}"):
+                getattr(ops, kind)(np.zeros((5, 3, 3)), np.zeros((5, 3), int), **options)
+    with pytest.raises(LengthsError, match=r"'lengths' must be None without a batch of sequences, got targets \(5,\)"):
+        ops.cross_entropy(np.zeros((5, 3)), np.zeros(5, int), lengths=[5])
+    with pytest.raises(ShapeError, match=r"'targets' must have shape \(5, 3\), got \(3, 5\)"):
+        ops.cross_entropy(np.zeros((5, 3, 3)), np.zeros((3, 5), int), lengths=[5, 5, 5])
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (17,), (3, 4, 5), (0,), (2, 0)], ids=str)

@@ -54,6 +54,50 @@ def test_cross_entropy_equals_torch(rng, dtype, ignore_index):
     assert_close("cross_entropy", dlogits, torch_logits.grad.numpy())
 
 
+OPTIONS = [
+    {"weight": True},
+    {"label_smoothing": 0.2},
+    {"weight": True, "label_smoothing": 0.2, "ignore_index": 1},
+    {"reduction": "sum", "weight": True},
+    {"reduction": "none", "label_smoothing": 1.0},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("kind", ["cross_entropy", "nll_loss"])
+def test_options(rng, kind, options):
+    torch = pytest.importorskip("torch")
+    options = dict(options)
+    if kind == "nll_loss":
+        options.pop("label_smoothing", None)
+    logits, targets = rng.standard_normal((6, 4)), np.array([0, 1, 2, 3, 1, 0])
+    if "weight" in options:
+        options["weight"] = rng.uniform(0.5, 2, 4)
+    call = getattr(reference, kind)
+    loss, dlogits = call(logits, targets, **options)
+    assert_gradients(lambda: float(np.sum(call(logits, targets, **options)[0])), {"x": logits}, {"x": dlogits})
+    x = torch.tensor(logits, requires_grad=True)
+    twins = options | ({"weight": torch.tensor(options["weight"])} if "weight" in options else {})
+    expected = getattr(torch.nn.functional, kind)(x, torch.tensor(targets), **twins)
+    expected.sum().backward()
+    assert_close("cross_entropy", loss, expected.detach().numpy())
+    assert_close("cross_entropy", dlogits, x.grad.numpy())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_lengths(rng, batch_first):
+    logits, targets, lengths = rng.standard_normal((4, 2, 3)), rng.integers(0, 3, (4, 2)), np.array([3, 1])
+    inside = np.arange(4)[:, None] < lengths
+    expected, dkept = reference.cross_entropy(logits[inside], targets[inside])
+    logits[~inside] = np.nan
+    turn = (lambda array: array.swapaxes(0, 1)) if batch_first else (lambda array: array)
+    options = {"lengths": lengths, "batch_first": batch_first}
+    loss, dlogits = reference.cross_entropy(turn(logits), turn(targets), **options)
+    assert_close("cross_entropy", loss, expected)
+    assert_close("exact", turn(dlogits)[inside], dkept)
+    assert not turn(dlogits)[~inside].any()
+
+
 def test_cross_entropy_of_huge_logits(dtype):
     loss, dlogits = reference.cross_entropy(np.array([[1e30, 0, -1e30]], dtype), np.array([0]))
     assert loss == 0
