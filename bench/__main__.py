@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.bench_conv import conv_cases
+from bench.bench_kit import kit_cases
 from bench.bench_pool import pool_cases
 from bench.bench_rnn import recurrent_cases
 from bench.case import Case
@@ -25,6 +26,7 @@ __all__ = ["SUITES", "main"]
 #: The suites: keyword arguments `smoke` and `quick` to cases.
 SUITES: dict[str, Callable[..., Iterable[Case]]] = {
     "conv": conv_cases,
+    "kit": kit_cases,
     "pool": pool_cases,
     "rnn": recurrent_cases,
 }

@@ -12,12 +12,15 @@ from typing import Any
 __all__ = [
     "CONV",
     "GATES",
+    "KIT",
     "POOLING",
     "RECURRENT",
     "SMOKE_CONV",
+    "SMOKE_KIT",
     "SMOKE_POOLING",
     "SMOKE_RECURRENT",
     "ConvRow",
+    "KitRow",
     "PoolRow",
     "RecurrentRow",
 ]
@@ -284,4 +287,53 @@ SMOKE_POOLING = (
     PoolRow("max", 2, 3, (6, 8), 2, 2, channels_last=True),
     PoolRow("avg", 2, 3, (6, 8), 2, 2),
     PoolRow("time", 2, 3, (20,)),
+)
+
+
+@dataclass(frozen=True)
+class KitRow:
+    """A layer, loss or optimiser step that moves memory rather than computes.
+
+    `sizes` are those of its input: (N, C, H, W) maps, (N, C) rows, (n,) parameters; for the embedding (N, V, E): tokens, rows of
+    the table, their width. A loss and a step have the one mode in which they are used.
+    """
+
+    kind: str
+    sizes: tuple[int, ...]
+    quick: bool = False  # also part of a quick run
+
+    @property
+    def name(self) -> str:
+        """Return the name of the row, which `--rows` searches."""
+        return f"{self.kind} {'x'.join(map(str, self.sizes))}"
+
+    @property
+    def goals(self) -> dict[str, Goals]:
+        """Return the goals of each mode that is measured."""
+        modes = {"cross entropy": ("train",), "Adam step": ("train",)}.get(self.kind, ("infer", "train"))
+        return dict.fromkeys(modes, (1.2, 1.2))
+
+
+KIT = (
+    KitRow("LayerNorm", (8192, 768), quick=True),
+    KitRow("LayerNorm", (512, 1024)),
+    KitRow("BatchNorm", (16, 64, 56, 56), quick=True),
+    KitRow("BatchNorm", (8, 256, 14, 14)),
+    KitRow("softmax", (4096, 1000), quick=True),
+    KitRow("softmax", (12288, 128)),
+    KitRow("cross entropy", (1024, 10000), quick=True),
+    KitRow("cross entropy", (4096, 1000)),
+    KitRow("Adam step", (1_000_000,), quick=True),
+    KitRow("Adam step", (20_000_000,)),
+    KitRow("embedding", (4096, 100_000, 128), quick=True),
+    KitRow("embedding", (512, 100_000, 300)),
+)
+
+SMOKE_KIT = (
+    KitRow("LayerNorm", (5, 19)),
+    KitRow("BatchNorm", (2, 3, 4, 5), quick=True),
+    KitRow("softmax", (4, 7)),
+    KitRow("cross entropy", (4, 7)),
+    KitRow("Adam step", (37,)),
+    KitRow("embedding", (6, 11, 5)),
 )
