@@ -103,9 +103,11 @@ static void FR_NAME(norm_moments)(const fr_norm *s) {
 }
 
 static void FR_NAME(norm_map)(const fr_norm *s) {
-    const vec center = vbroadcast(s->center), rest = vbroadcast(s->rest), scale = vbroadcast(s->scale);
-    const vec weight = vbroadcast(s->weight), bias = vbroadcast(s->bias);
     for (ptrdiff_t p = 0; p < s->pieces; ++p) {
+        const ptrdiff_t at = p * s->step;
+        const vec center = vbroadcast((const real *)s->center + at), rest = vbroadcast(s->rest);
+        const vec scale = vbroadcast((const real *)s->scale + at);
+        const vec weight = vbroadcast((const real *)s->weight + at), bias = vbroadcast((const real *)s->bias + at);
         const real *x = (const real *)s->x + p * s->stride;
         real *y = (real *)s->y + p * s->stride, *xhat = s->xhat ? (real *)s->xhat + p * s->stride : NULL;
         for (ptrdiff_t i = 0; i < s->length; i += FR_WIDTH) {
