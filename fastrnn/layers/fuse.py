@@ -19,7 +19,8 @@ from fastrnn.layers.sequential import Sequential
 __all__ = ["fuse"]
 
 BATCH_NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
-CONVOLUTIONS = (Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+TRANSPOSED = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+CONVOLUTIONS = (Conv1d, Conv2d, Conv3d, *TRANSPOSED)
 
 
 def fuse(model: Layer) -> Layer:
@@ -32,9 +33,9 @@ def fuse(model: Layer) -> Layer:
         weight = scale * weight                         along the output channels
         bias = bn.bias + scale * (bias - running_mean)
 
-    computed in float64 and rounded once. An activation that a convolution can apply itself (its layer class names it in
-    ``fused_activation``) then becomes the ``activation=`` of a convolution that has none. A dense layer takes a normalisation of
-    (N, C) alone, never of signals.
+    computed in float64 and rounded once. An activation layer that names itself in ``fused_activation`` then becomes the
+    ``activation=`` of such a layer, if it has that option and none yet. After a dense layer the features are taken for the
+    channels: a `BatchNorm1d` that has its channels in front of as many features must not be fused.
 
     The copy shares nothing with `model`, which is unchanged. It predicts as `model` does, up to roundings; where a channel's
     running variance is zero with ``eps=0`` both give NaN or infinities. Train the original: the folded statistics no longer
@@ -54,7 +55,8 @@ def fuse(model: Layer) -> Layer:
 def _fused(layer: Layer) -> Layer:
     """Fuse a model that may be changed; layers inside it are replaced where they are attributes or in lists, tuples and dicts."""
     if isinstance(layer, Sequential):
-        return Sequential(*_joined([_fused(one) for one in layer]))
+        layer._layers = tuple(_joined([_fused(one) for one in layer]))
+        return layer
     for name, value in list(vars(layer).items()):
         if name not in {"_parameters", "_buffers"}:
             new = _fused_in(value)
@@ -82,42 +84,38 @@ def _holds_layers(value: Any) -> bool:
 
 def _joined(layers: list[Layer]) -> list[Layer]:
     """Return the layers of a `Sequential`, each joined with the one before it where that can be."""
-    often = [sum(one is other for other in layers) > 1 for one in layers]
     result: list[Layer] = []
-    shared_before = True
-    for layer, shared in zip(layers, often, strict=True):
-        # A layer that comes several times would take on what follows one of its places everywhere.
-        new = None if shared_before or not result else _pair(result[-1], layer)
+    for layer in layers:
+        new = _pair(result[-1], layer) if result else None
         if new is None:
             result.append(layer)
-            shared_before = shared
         else:
             result[-1] = new
     return result
 
 
 def _pair(first: Layer, second: Layer) -> Layer | None:
-    """Return one layer that predicts what `first` and then `second` do, or None."""
+    """Return a new layer that predicts what `first` and then `second` do, or None."""
     if type(second) in BATCH_NORMS:
         return _with_norm(first, second)
-    activation = getattr(second, "fused_activation", None)
-    takes_it = type(first) in CONVOLUTIONS and getattr(first, "activation", activation) is None
-    if activation is None or not takes_it or "gain" in first._parameters:
+    activation = second.fused_activation
+    if activation is None or type(first) not in {*CONVOLUTIONS, Linear} or "gain" in first._parameters:
+        return None
+    if getattr(first, "activation", activation) is not None:  # it has one, or cannot have one
         return None
     return _rebuilt(first, first.state_dict(), activation=activation)
 
 
 def _with_norm(first: Layer, norm: Any) -> Layer | None:
-    if not norm.track_running_stats or getattr(first, "activation", None) is not None or first.dtype != norm.dtype:
+    if isinstance(first, Linear):
+        fits = type(first) is Linear and type(norm) is BatchNorm1d and first.out_features == norm.num_features
+    elif isinstance(first, Convolution):
+        fits = type(first) in CONVOLUTIONS and "gain" not in first._parameters
+        fits &= (first.S, first._last, first.out_channels) == (norm.S, norm._last, norm.num_features)
+    else:
         return None
-    if isinstance(first, Convolution):
-        if type(first) not in CONVOLUTIONS or "gain" in first._parameters:
-            return None
-        if (first.S, first._last, first.out_channels) != (norm.S, norm._last, norm.num_features):
-            return None
-    elif type(first) is not Linear or type(norm) is not BatchNorm1d or first.out_features != norm.num_features:
-        return None
-    return _rebuilt(first, _folded(first, norm))
+    fits &= norm.track_running_stats and getattr(first, "activation", None) is None and first.dtype == norm.dtype
+    return _rebuilt(first, _folded(first, norm)) if fits else None
 
 
 def _folded(first: Any, norm: Any) -> dict[str, FloatArray]:
@@ -129,7 +127,7 @@ def _folded(first: Any, norm: Any) -> dict[str, FloatArray]:
     with np.errstate(all="ignore"):  # infinities and NaN are answers here
         scale = factor.astype(np.float64) / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
         bias = start.astype(np.float64) + scale * (bias - norm.running_mean.astype(np.float64))
-        if type(first) in CONVOLUTIONS[3:]:  # (C, K / groups, ...): the outputs of each group lie along the second axis
+        if type(first) in TRANSPOSED:  # (C, K / groups, ...): the outputs of each group lie along the second axis
             groups = first.groups
             parts = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
             weight = (parts * scale.reshape(groups, 1, -1, *(1,) * (weight.ndim - 2))).reshape(weight.shape)
