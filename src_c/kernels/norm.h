@@ -31,13 +31,14 @@ FR_INLINE vec norm_load(const real *x, ptrdiff_t lanes, vec missing) {
 }
 
 // The sums of x - shift and of its square over stretches of one block.
-FR_INLINE void norm_block(const real *x, ptrdiff_t pieces, ptrdiff_t length, ptrdiff_t stride, real shift, double sums[2]) {
+FR_INLINE void norm_block(const real *x, ptrdiff_t pieces, ptrdiff_t length, ptrdiff_t stride, real shift,
+                             double sums[2]) {
     const vec m = vset1(shift);
     vec a[4] = {vzero(), vzero(), vzero(), vzero()}, b[4] = {vzero(), vzero(), vzero(), vzero()};
     for (ptrdiff_t p = 0; p < pieces; ++p, x += stride) {
         ptrdiff_t i = 0;
         for (; i + 4 * FR_WIDTH <= length; i += 4 * FR_WIDTH) {
-            FR_UNROLL(4)
+    FR_UNROLL(4)
             for (int j = 0; j < 4; ++j) {
                 const vec d = vsub(vload(x + i + j * FR_WIDTH), m);
                 a[j] = vadd(a[j], d);
