@@ -10,5 +10,6 @@ _stream     step-by-step use
 _windows    how kernels slide over maps, and boxes of outputs; _band copies what a box reads
 _conv       convolution by products over bands; _conv_weight the gradients of its parameters, _conv_few that of few channels
 _depthwise  convolution of each channel by itself
+_norm       normalisation of rows and of maps; _norm_columns of maps with the channels last
 _embedding _activation _losses _optim
 """

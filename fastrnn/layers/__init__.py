@@ -19,6 +19,7 @@ from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
+from fastrnn.layers.local_norm import LocalContrastNorm, LocalResponseNorm
 from fastrnn.layers.lstm import LSTM
 from fastrnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm
 from fastrnn.layers.parameter import Buffer, Parameter
@@ -76,6 +77,8 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "LocalContrastNorm",
+    "LocalResponseNorm",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",

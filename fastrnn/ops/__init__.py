@@ -20,6 +20,12 @@ from fastrnn.ops.conv_transpose import conv_transpose_forward, conv_transpose_vj
 from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
+from fastrnn.ops.local_norm import (
+    local_contrast_norm_forward,
+    local_contrast_norm_vjp,
+    local_response_norm_forward,
+    local_response_norm_vjp,
+)
 from fastrnn.ops.losses import cross_entropy, mse_loss
 from fastrnn.ops.lp_pool import lp_pool_forward, lp_pool_vjp
 from fastrnn.ops.lstm import lstm_forward, lstm_stream, lstm_vjp, pack_lstm
@@ -94,6 +100,10 @@ __all__ = [
     "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
+    "local_contrast_norm_forward",
+    "local_contrast_norm_vjp",
+    "local_response_norm_forward",
+    "local_response_norm_vjp",
     "lp_pool_forward",
     "lp_pool_vjp",
     "lstm_forward",

@@ -41,6 +41,12 @@ from .conv_transpose import conv_transpose_forward, conv_transpose_vjp
 from .embedding import embedding_forward, embedding_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
+from .local_norm import (
+    local_contrast_norm_forward,
+    local_contrast_norm_vjp,
+    local_response_norm_forward,
+    local_response_norm_vjp,
+)
 from .losses import cross_entropy, mse_loss
 from .lstm import lstm_forward, lstm_vjp
 from .norm import (
@@ -93,6 +99,10 @@ __all__ = [
     "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
+    "local_contrast_norm_forward",
+    "local_contrast_norm_vjp",
+    "local_response_norm_forward",
+    "local_response_norm_vjp",
     "lp_pool_forward",
     "lp_pool_vjp",
     "lstm_forward",
