@@ -11,6 +11,7 @@ from pathlib import Path
 
 import fastrnn as fr
 from bench.bench_conv import conv_cases
+from bench.bench_kit import kit_cases
 from bench.bench_models import model_cases
 from bench.bench_pool import pool_cases
 from bench.bench_rnn import recurrent_cases
@@ -28,6 +29,7 @@ __all__ = ["SUITES", "main"]
 #: The suites: keyword arguments `smoke` and `quick` to cases.
 SUITES: dict[str, Callable[..., Iterable[Case]]] = {
     "conv": conv_cases,
+    "kit": kit_cases,
     "models": model_cases,
     "pool": pool_cases,
     "rnn": recurrent_cases,

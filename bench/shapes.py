@@ -12,14 +12,17 @@ from typing import Any
 __all__ = [
     "CONV",
     "GATES",
+    "KIT",
     "MODELS",
     "POOLING",
     "RECURRENT",
     "SMOKE_CONV",
+    "SMOKE_KIT",
     "SMOKE_MODELS",
     "SMOKE_POOLING",
     "SMOKE_RECURRENT",
     "ConvRow",
+    "KitRow",
     "ModelRow",
     "PoolRow",
     "RecurrentRow",
@@ -337,4 +340,53 @@ SMOKE_MODELS = (
     ModelRow("LSTM language model", 3, T=4, C=5, H=6, vocabulary=20, classes=20, depth=2),
     ModelRow("GRU tagger", 4, T=6, C=5, H=4, vocabulary=20, classes=5),
     ModelRow("CTC line recogniser", 3, T=20, C=4, H=5, classes=6, depth=1),
+)
+
+
+@dataclass(frozen=True)
+class KitRow:
+    """A layer, loss or optimiser step that moves memory rather than computes.
+
+    `sizes` are those of its input: (N, C, H, W) maps, (N, C) rows, (n,) parameters; for the embedding (N, V, E): tokens, rows of
+    the table, their width. A loss and a step have the one mode in which they are used.
+    """
+
+    kind: str
+    sizes: tuple[int, ...]
+    quick: bool = False  # also part of a quick run
+
+    @property
+    def name(self) -> str:
+        """Return the name of the row, which `--rows` searches."""
+        return f"{self.kind} {'x'.join(map(str, self.sizes))}"
+
+    @property
+    def goals(self) -> dict[str, Goals]:
+        """Return the goals of each mode that is measured."""
+        modes = {"cross entropy": ("train",), "Adam step": ("train",)}.get(self.kind, ("infer", "train"))
+        return dict.fromkeys(modes, (1.2, 1.2))
+
+
+KIT = (
+    KitRow("LayerNorm", (8192, 768), quick=True),
+    KitRow("LayerNorm", (512, 1024)),
+    KitRow("BatchNorm", (16, 64, 56, 56), quick=True),
+    KitRow("BatchNorm", (8, 256, 14, 14)),
+    KitRow("softmax", (4096, 1000), quick=True),
+    KitRow("softmax", (12288, 128)),
+    KitRow("cross entropy", (1024, 10000), quick=True),
+    KitRow("cross entropy", (4096, 1000)),
+    KitRow("Adam step", (1_000_000,), quick=True),
+    KitRow("Adam step", (20_000_000,)),
+    KitRow("embedding", (4096, 100_000, 128), quick=True),
+    KitRow("embedding", (512, 100_000, 300)),
+)
+
+SMOKE_KIT = (
+    KitRow("LayerNorm", (5, 19)),
+    KitRow("BatchNorm", (2, 3, 4, 5), quick=True),
+    KitRow("softmax", (4, 7)),
+    KitRow("cross entropy", (4, 7)),
+    KitRow("Adam step", (37,)),
+    KitRow("embedding", (6, 11, 5)),
 )

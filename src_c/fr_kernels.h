@@ -377,11 +377,11 @@ typedef struct fr_attention {
 // Normalisation of a part of the maps; equations in kernels/norm.h. Stretches of `length` elements of x, y, dy and xhat lie
 // `stride` apart, all at the same places. Forward, xhat = (x - center) * scale + rest and y = xhat * weight + bias; in the
 // gradient, x is xhat, y is dx = dy * scale + xhat * weight + bias.
-//   map      one set of moments, one factor of each kind
+//   map      one set of moments; one factor of each kind, or with `step` 1 one for each stretch
 //   rows     each stretch has moments of its own; weight and bias have `length` values, scale has one for each stretch (out)
 //   columns  each place of a stretch has moments and factors of its own; `center` is a buffer of 3 * length for moments and sums
 typedef struct fr_norm {
-    ptrdiff_t pieces, length, stride;
+    ptrdiff_t pieces, length, stride, step;
     const void *x, *dy;
     void *y, *xhat;  // xhat NULL: not wanted, nor is the scale of rows
     const void *rest, *weight, *bias;

@@ -259,7 +259,7 @@ cdef extern from "fr_kernels.h" nogil:
         void *scratch
 
     ctypedef struct fr_norm:
-        ptrdiff_t pieces, length, stride
+        ptrdiff_t pieces, length, stride, step
         const void *x
         const void *dy
         void *y

@@ -10,13 +10,13 @@ def rows_forward(
 def rows_backward(
     dy: _Array, xhat: _Array, scale: _Array, weight: _Array, dx: _Array, sums: _Array, chunk: int
 ) -> None: ...
+def maps_given(x: _Array, center: _Array, scale: _Array, weight: _Array, bias: _Array, y: _Array) -> None: ...
 def maps_forward(
     x: _Array,
     weight: _Array,
     bias: _Array,
     eps: float,
     groups: int,
-    given: bool,
     y: _Array,
     xhat: _Array | None,
     scale: _Array,

@@ -97,18 +97,32 @@ cdef void some_rows(Rows *rows, ptrdiff_t first, ptrdiff_t end, ptrdiff_t chunk)
     rows.kernels.norm_rows(&part)
 
 
-def maps_forward(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias not None, double eps, int groups, bint given,
+def maps_given(cnp.ndarray x not None, cnp.ndarray center not None, cnp.ndarray scale not None, cnp.ndarray weight not None,
+               cnp.ndarray bias not None, cnp.ndarray y not None):
+    """y = (x - center) * scale * weight + bias for maps x (N, C, length); center and scale (C,)."""
+    cdef Maps maps
+    cdef double nothing = 0  # as a real of either type
+    lay_out(&maps, x, weight, 0)
+    maps.sets, maps.given = x.shape[0] * x.shape[1], True  # single maps, as they follow in memory
+    maps.segment.stride, maps.segment.step = x.shape[2], 1
+    maps.segment.x, maps.segment.y, maps.bias = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), cnp.PyArray_DATA(bias)
+    maps.segment.center, maps.segment.rest, maps.scale = cnp.PyArray_DATA(center), &nothing, cnp.PyArray_DATA(scale)
+    with nogil:
+        run_team(share_of_sets, &maps, team_size(NANOSECONDS_FORWARD * cnp.PyArray_SIZE(x), 1, maps.sets))
+
+
+def maps_forward(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias not None, double eps, int groups,
                  cnp.ndarray y not None, cnp.ndarray xhat, cnp.ndarray scale not None, cnp.ndarray mean not None,
                  cnp.ndarray var not None):
     """Normalise maps x (N, C, length); `groups` 0 takes each channel over all samples.
 
-    Fills scale, one for each set, and mean and var (float64), or takes these two as given. xhat may be None.
+    Fills scale, one for each set, and mean and var (float64). xhat may be None.
     """
     cdef Maps maps
     lay_out(&maps, x, weight, groups)
     maps.segment.x, maps.segment.y, maps.bias = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), cnp.PyArray_DATA(bias)
     maps.segment.xhat = NULL if xhat is None else cnp.PyArray_DATA(xhat)
-    maps.scale, maps.eps, maps.given, maps.backward = cnp.PyArray_DATA(scale), eps, given, False
+    maps.scale, maps.eps = cnp.PyArray_DATA(scale), eps
     maps.first, maps.second = <double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var)
     cdef double work = NANOSECONDS_FORWARD * cnp.PyArray_SIZE(x)
     with nogil:
@@ -141,8 +155,12 @@ cdef void lay_out(Maps *maps, cnp.ndarray x, cnp.ndarray weight, int groups):
 
 cdef void share_of_sets(void *shared, Team *team, int member) noexcept nogil:
     cdef Maps *maps = <Maps *> shared
-    cdef ptrdiff_t i
-    for i in range(first_of(maps.sets, member, team.size), first_of(maps.sets, member + 1, team.size)):
+    cdef ptrdiff_t i, first = first_of(maps.sets, member, team.size), end = first_of(maps.sets, member + 1, team.size)
+    while maps.given and first < end:
+        i = min(end, first - first % maps.channels + maps.channels)
+        apply_to_maps(maps, first, i - first)
+        first = i
+    for i in range(first, end):
         if maps.backward:
             pull_set(maps, i)
         else:
@@ -161,15 +179,24 @@ cdef fr_norm segment_of(Maps *maps, ptrdiff_t i, ptrdiff_t k) noexcept nogil:
     return part
 
 
+cdef void apply_to_maps(Maps *maps, ptrdiff_t first, ptrdiff_t count) noexcept nogil:
+    """Some maps of one sample."""
+    cdef fr_norm part = segment_of(maps, first, 0)
+    cdef ptrdiff_t channel = first % maps.channels * maps.itemsize
+    part.pieces = count
+    part.center, part.scale = <char *> part.center + channel, <char *> maps.scale + channel
+    part.weight, part.bias = <const char *> maps.weight + channel, <const char *> maps.bias + channel
+    maps.kernels.norm_map(&part)
+
+
 cdef void normalise_set(Maps *maps, ptrdiff_t i) noexcept nogil:
     cdef fr_norm part = segment_of(maps, i, 0)
     cdef double center, rest, squares
     cdef ptrdiff_t k, channel, size = maps.itemsize
-    if not maps.given:
-        part.length *= maps.segments
-        part.first, part.second = &maps.first[i], &squares
-        maps.kernels.norm_moments(&part)
-        maps.second[i] = squares / (<double> part.pieces * part.length)
+    part.length *= maps.segments
+    part.first, part.second = &maps.first[i], &squares
+    maps.kernels.norm_moments(&part)
+    maps.second[i] = squares / (<double> part.pieces * part.length)
     put_real(&center, 0, maps.first[i], size)
     put_real(maps.scale, i, 1 / sqrt(maps.second[i] + maps.eps), size)
     put_real(&rest, 0, (get_real(&center, 0, size) - maps.first[i]) * get_real(maps.scale, i, size), size)

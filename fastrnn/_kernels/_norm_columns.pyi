@@ -4,13 +4,13 @@ from numpy.typing import NDArray
 
 _Array = NDArray[Any]
 
+def columns_given(x: _Array, center: _Array, scale: _Array, weight: _Array, bias: _Array, y: _Array) -> None: ...
 def columns_forward(
     x: _Array,
     weight: _Array,
     bias: _Array,
     eps: float,
     groups: int,
-    given: bool,
     y: _Array,
     xhat: _Array | None,
     scale: _Array,

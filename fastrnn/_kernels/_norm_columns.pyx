@@ -53,12 +53,25 @@ cdef class _Work:
         work.whole.scale = self.factors.data + 2 * step
 
 
+def columns_given(cnp.ndarray x not None, cnp.ndarray center not None, cnp.ndarray scale not None, cnp.ndarray weight not None,
+                  cnp.ndarray bias not None, cnp.ndarray y not None):
+    """y = (x - center) * scale * weight + bias for maps x (N, length, C); center and scale (C,)."""
+    cdef _Work work = _Work(x, 0)
+    cdef Columns *columns = &work.columns
+    columns.whole.x, columns.whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+    columns.whole.weight, columns.whole.bias = cnp.PyArray_DATA(weight), cnp.PyArray_DATA(bias)
+    columns.whole.center, columns.whole.scale = cnp.PyArray_DATA(center), cnp.PyArray_DATA(scale)
+    memset(<void *> columns.whole.rest, 0, columns.columns * columns.itemsize)
+    with nogil:
+        run_team(share_of_chunks, columns, team_size(NANOSECONDS_FORWARD * cnp.PyArray_SIZE(x), 1, columns.chunks))
+
+
 def columns_forward(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias not None, double eps, int groups,
-                    bint given, cnp.ndarray y not None, cnp.ndarray xhat, cnp.ndarray scale not None, cnp.ndarray mean not None,
+                    cnp.ndarray y not None, cnp.ndarray xhat, cnp.ndarray scale not None, cnp.ndarray mean not None,
                     cnp.ndarray var not None):
     """Normalise maps x (N, length, C); `groups` 0 takes each channel over all samples.
 
-    Fills scale, mean and var (float64), one for each channel or (sample, group), or takes mean and var as given. xhat may be None.
+    Fills scale, mean and var (float64), one for each channel or (sample, group). xhat may be None.
     """
     cdef _Work work = _Work(x, groups)
     cdef Columns *columns = &work.columns
@@ -71,11 +84,10 @@ def columns_forward(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.nda
     columns.whole.weight, columns.whole.bias = cnp.PyArray_DATA(weight), cnp.PyArray_DATA(bias)
     columns.whole.xhat = NULL if xhat is None else cnp.PyArray_DATA(xhat)
     with nogil:
-        if not given:
-            columns.sums = True
-            run_team(share_of_chunks, columns, size)
-            for i in range(columns.sets):
-                join_moments(columns, i, work.groups, means, variances)
+        columns.sums = True
+        run_team(share_of_chunks, columns, size)
+        for i in range(columns.sets):
+            join_moments(columns, i, work.groups, means, variances)
         for i in range(columns.sets * work.groups):
             put_real(scales, i, 1 / sqrt(variances[i] + eps), columns.itemsize)
             spread(columns, i, columns.columns // work.groups, means[i], get_real(scales, i, columns.itemsize))

@@ -43,6 +43,7 @@ from fastrnn.layers.embedding_bag import EmbeddingBag
 from fastrnn.layers.gru import GRU
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
+from fastrnn.layers.local_norm import LocalContrastNorm, LocalResponseNorm
 from fastrnn.layers.lstm import LSTM
 from fastrnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm
 from fastrnn.layers.parallel import Parallel
@@ -121,6 +122,8 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalContrastNorm",
+    "LocalResponseNorm",
     "LockedDropout",
     "LogSoftmax",
     "MaxPool1d",

@@ -36,6 +36,8 @@ class Layer:
     takes_lengths: bool = False
     #: Whether the result is ``(y, state)``; a `Sequential` passes on y alone.
     returns_state: bool = False
+    #: The ``activation=`` of other layers that does what this layer does; `fuse` puts it there.
+    fused_activation: str | None = None
 
     #: Whether `forward` takes ``input_gradient=``, and computes no gradient of its input if that is False.
     skips_input_gradient: bool = False
@@ -212,6 +214,15 @@ class Layer:
             raise StateDictError(f"{self._name}: the state dict does not fit\n  " + "\n  ".join(problems))
         for parameter, array in values.items():
             parameter.assign(array)
+
+    def fuse(self) -> Layer:
+        """Return a copy for inference with fewer layers: batch normalisation and activations go into the layers before them.
+
+        The equations and conditions are those of `fastrnn.layers.fuse.fuse`.
+        """
+        from fastrnn.layers.fuse import fuse  # it knows layers, which are made of this class
+
+        return fuse(self)
 
     def config(self) -> dict[str, Any]:
         """Return what `from_config` needs to build such a layer again: names and values that JSON can hold.

@@ -160,7 +160,8 @@ class _BatchNorm(_Norm):
         """
         array = self._input(x)
         if not self.track_running_stats:
-            return self._with_own_statistics(array)[0][0]
+            result: FloatArray = self._with_own_statistics(array)[0][0]
+            return result
         statistics = self.running_mean, self.running_var
         y: FloatArray = self._named(
             ops.batch_norm_forward, array, *statistics, self.weight, self.bias, eps=self.eps, layout=self._layout(array)

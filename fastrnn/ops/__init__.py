@@ -23,6 +23,12 @@ from fastrnn.ops.embedding import embedding_forward, embedding_vjp
 from fastrnn.ops.embedding_bag import embedding_bag_forward, embedding_bag_vjp
 from fastrnn.ops.gru import gru_forward, gru_stream, gru_vjp, pack_gru
 from fastrnn.ops.linear import linear_forward, linear_vjp, pack_linear
+from fastrnn.ops.local_norm import (
+    local_contrast_norm_forward,
+    local_contrast_norm_vjp,
+    local_response_norm_forward,
+    local_response_norm_vjp,
+)
 from fastrnn.ops.losses import cross_entropy, nll_loss
 from fastrnn.ops.losses_ctc import ctc_loss
 from fastrnn.ops.losses_elementwise import (
@@ -133,6 +139,10 @@ __all__ = [
     "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
+    "local_contrast_norm_forward",
+    "local_contrast_norm_vjp",
+    "local_response_norm_forward",
+    "local_response_norm_vjp",
     "log_softmax_forward",
     "log_softmax_vjp",
     "lp_pool_forward",

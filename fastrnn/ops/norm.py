@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fastrnn._checks import as_fitting, as_float_array, finite_float, plain_int, positive_int
 from fastrnn._kernels._memory import empty
-from fastrnn._kernels._norm import maps_backward, maps_forward, rows_backward, rows_forward
-from fastrnn._kernels._norm_columns import columns_backward, columns_forward
+from fastrnn._kernels._norm import maps_backward, maps_forward, maps_given, rows_backward, rows_forward
+from fastrnn._kernels._norm_columns import columns_backward, columns_forward, columns_given
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import is_channels_last
@@ -75,23 +75,33 @@ class _Maps:
         self.x = np.ascontiguousarray(array).reshape(self.kernel_shape)
         self.sets = N * groups if groups else C
 
-    def forward(self, mean: Array, var: Array, given: bool, keep: bool) -> tuple[Array, Array | None, Array]:
-        """Return y, xhat if it is kept, and the factor of each set; fill mean and var unless they are given."""
+    def given(self, mean: Array, var: Array) -> Array:
+        """Return y with these statistics of each channel."""
+        y = empty(self.kernel_shape, self.dtype)
+        with np.errstate(all="ignore"):  # a negative or infinite variance is an answer here
+            scale = (1 / np.sqrt(var.astype(np.float64) + self.eps)).astype(self.dtype)
+        if y.size:
+            run = columns_given if self.last else maps_given
+            run(self.x, np.ascontiguousarray(mean), scale, self.affine.weight, self.affine.bias, y)
+        return y.reshape(self.shape)
+
+    def forward(self, mean: Array, var: Array, keep: bool) -> tuple[Array, Array | None, Array]:
+        """Return y, xhat if it is kept, and the factor of each set; fill mean and var."""
         y, scale = empty(self.kernel_shape, self.dtype), np.empty(self.sets, self.dtype)
         xhat = empty(self.kernel_shape, self.dtype) if keep else None
         if y.size:
             run = columns_forward if self.last else maps_forward
             weight, bias, _ = self.affine
-            run(self.x, weight, bias, self.eps, self.groups, given, y, xhat, scale, mean, var)
+            run(self.x, weight, bias, self.eps, self.groups, y, xhat, scale, mean, var)
         return y.reshape(self.shape), xhat, scale
 
     def normalise(self) -> Array:
         """Return y."""
-        return self.forward(np.empty(self.sets), np.empty(self.sets), given=False, keep=False)[0]
+        return self.forward(np.empty(self.sets), np.empty(self.sets), keep=False)[0]
 
     def trained(self, mean: Array, var: Array) -> tuple[Array, Pullback]:
         """Return y and the pullback; fill mean and var."""
-        y, xhat, scale = self.forward(mean, var, given=False, keep=True)
+        y, xhat, scale = self.forward(mean, var, keep=True)
         name, shape, kernel_shape, dtype = self.name, self.shape, self.kernel_shape, self.dtype
         groups, shapes, weight = self.groups, self.affine.shapes, self.affine.weight.copy()
         run: Any = columns_backward if self.last else maps_backward
@@ -145,11 +155,8 @@ def batch_norm_forward(
     """
     name = "batch_norm_forward"
     maps = _Maps(name, x, weight, bias, eps, layout, 0)
-    statistics = [
-        as_fitting(name, arg, value, (maps.channels,), maps.dtype).astype(np.float64)
-        for arg, value in (("mean", mean), ("var", var))
-    ]
-    return maps.forward(statistics[0], statistics[1], given=True, keep=False)[0]
+    C = (maps.channels,)
+    return maps.given(as_fitting(name, "mean", mean, C, maps.dtype), as_fitting(name, "var", var, C, maps.dtype))
 
 
 def batch_norm_vjp(

@@ -54,6 +54,12 @@ from .embedding import embedding_forward, embedding_vjp
 from .embedding_bag import embedding_bag_forward, embedding_bag_vjp
 from .gru import gru_forward, gru_vjp
 from .linear import linear_forward, linear_vjp
+from .local_norm import (
+    local_contrast_norm_forward,
+    local_contrast_norm_vjp,
+    local_response_norm_forward,
+    local_response_norm_vjp,
+)
 from .losses import cross_entropy, nll_loss
 from .losses_ctc import ctc_loss
 from .losses_elementwise import (
@@ -129,6 +135,10 @@ __all__ = [
     "layer_norm_vjp",
     "linear_forward",
     "linear_vjp",
+    "local_contrast_norm_forward",
+    "local_contrast_norm_vjp",
+    "local_response_norm_forward",
+    "local_response_norm_vjp",
     "log_softmax_forward",
     "log_softmax_vjp",
     "lp_pool_forward",

@@ -41,7 +41,8 @@ class _Normal(NamedTuple):
         """Return dx from the gradient of xhat."""
         mean = g.mean(self.axes, keepdims=True)
         slope = (g * self.xhat).mean(self.axes, keepdims=True)
-        return self.scale * (g - mean - self.xhat * slope)
+        result: Array = self.scale * (g - mean - self.xhat * slope)
+        return result
 
 
 def _affine(xhat: Array, weight: Array | None, bias: Array | None, along: Callable[[Array], Array]) -> Array:

@@ -31,13 +31,14 @@ FR_INLINE vec norm_load(const real *x, ptrdiff_t lanes, vec missing) {
 }
 
 // The sums of x - shift and of its square over stretches of one block.
-FR_INLINE void norm_block(const real *x, ptrdiff_t pieces, ptrdiff_t length, ptrdiff_t stride, real shift, double sums[2]) {
+FR_INLINE void norm_block(const real *x, ptrdiff_t pieces, ptrdiff_t length, ptrdiff_t stride, real shift,
+                             double sums[2]) {
     const vec m = vset1(shift);
     vec a[4] = {vzero(), vzero(), vzero(), vzero()}, b[4] = {vzero(), vzero(), vzero(), vzero()};
     for (ptrdiff_t p = 0; p < pieces; ++p, x += stride) {
         ptrdiff_t i = 0;
         for (; i + 4 * FR_WIDTH <= length; i += 4 * FR_WIDTH) {
-            FR_UNROLL(4)
+    FR_UNROLL(4)
             for (int j = 0; j < 4; ++j) {
                 const vec d = vsub(vload(x + i + j * FR_WIDTH), m);
                 a[j] = vadd(a[j], d);
@@ -103,9 +104,11 @@ static void FR_NAME(norm_moments)(const fr_norm *s) {
 }
 
 static void FR_NAME(norm_map)(const fr_norm *s) {
-    const vec center = vbroadcast(s->center), rest = vbroadcast(s->rest), scale = vbroadcast(s->scale);
-    const vec weight = vbroadcast(s->weight), bias = vbroadcast(s->bias);
     for (ptrdiff_t p = 0; p < s->pieces; ++p) {
+        const ptrdiff_t at = p * s->step;
+        const vec center = vbroadcast((const real *)s->center + at), rest = vbroadcast(s->rest);
+        const vec scale = vbroadcast((const real *)s->scale + at);
+        const vec weight = vbroadcast((const real *)s->weight + at), bias = vbroadcast((const real *)s->bias + at);
         const real *x = (const real *)s->x + p * s->stride;
         real *y = (real *)s->y + p * s->stride, *xhat = s->xhat ? (real *)s->xhat + p * s->stride : NULL;
         for (ptrdiff_t i = 0; i < s->length; i += FR_WIDTH) {

@@ -426,6 +426,7 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
 
 #include "check_activation.h"
 #include "check_conv.h"
+#include "check_norm.h"
 
 // Windows of a map of `maps` planes (channels first) or samples, against plain loops; vectors meet both borders.
 static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t stride, int mode, ptrdiff_t channels) {
@@ -640,6 +641,8 @@ static void check_table(void) {
     }
     check_pools();
     check_clipping(1024 + 4 * width - 1), check_bags(4 * width), check_bags(9 * width + 1);
+    for (ptrdiff_t length = 1; length <= 5 * width; length += length < 2 * width ? 1 : width - 1) check_norm(5, length);
+    check_norm(150, 3), check_norm(2, 4500);
     for (rows = 2, units = 5 * width - 1, panels = 5; units <= 5 * width; ++units) check_rnn(0), check_rnn(1);
     for (int m = 2; m <= 4; ++m) {
         for (ptrdiff_t count = 1; count <= 2 * width + 1; count += width - 1) {

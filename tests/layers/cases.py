@@ -308,6 +308,8 @@ NORMS = (
     Case("layer_norm_plain", _norm(fr.LayerNorm, C, elementwise_affine=False)),
     Case("group_norm", _norm(fr.GroupNorm, 2, C), x_shape=(2, C, 3, 4)),
     Case("group_norm_last", _norm(fr.GroupNorm, 2, C, layout="NLC"), x_shape=(2, 5, C)),
+    Case("local_response_norm", _pool(fr.LocalResponseNorm, 3, alpha=0.3, k=2), x_shape=MAPS),
+    Case("local_contrast_norm", _pool(fr.LocalContrastNorm, 3), x_shape=MAPS),
     Case("group_norm_vectors", _norm(fr.GroupNorm, 1, C), x_shape=(N, C)),
 )
 
