@@ -199,11 +199,11 @@ cdef void spread(Columns *work, ptrdiff_t group, ptrdiff_t m, double mean, doubl
 
 
 cdef void join_sums(Columns *work, ptrdiff_t i, double *first, double *second) noexcept nogil:
-    cdef ptrdiff_t C = work.columns, c, k
+    cdef ptrdiff_t C = work.columns, c, _chunk
     cdef double *part = work.parts + i * work.chunks * 2 * C
     for c in range(C):
         first[i * C + c] = second[i * C + c] = 0
-    for k in range(work.chunks):
+    for _chunk in range(work.chunks):
         for c in range(C):
             first[i * C + c] += part[c]
             second[i * C + c] += part[C + c]
