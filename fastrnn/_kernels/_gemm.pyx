@@ -9,7 +9,7 @@ from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
 from fastrnn._kernels._dispatch cimport (
-    FR_FAR_BYTES, FR_FAR_TILES, FR_SLOTS, fr_gemm, fr_kernels, fr_run, has_tuned_tile, kernels_for
+    FR_FAR_BYTES, FR_FAR_TILES, FR_SLOTS, fr_gemm, fr_kernels, fr_run, fr_turn, has_tuned_tile, kernels_for
 )
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size, wait_for_team
@@ -17,6 +17,7 @@ from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, t
 cnp.import_array()
 
 cdef ptrdiff_t LONGEST_SUM = 1024  # k of one piece of a long product: 256 KB of a panel of floats
+cdef ptrdiff_t FAR_ROWS = 2048     # bytes from one row to the next: farther, each has a page of its own, and sets of caches collide
 cdef ptrdiff_t FAR_TILES = FR_FAR_TILES
 cdef ptrdiff_t FAR_BYTES = FR_FAR_BYTES
 
@@ -138,20 +139,39 @@ cdef void share_of_dense(void *work, Team *team, int member) noexcept nogil:
         row, end = first_of(d.rows, member, team.size), first_of(d.rows, member + 1, team.size)
     else:
         last, first = first_of(last, member + 1, team.size), first_of(last, member, team.size)
+    cdef ptrdiff_t columns = min(d.columns, last * panel) - first * panel, part, parts = max(<ptrdiff_t> 1, ceil_div(d.k, LONGEST_SUM))
+    cdef ptrdiff_t k, length, block, blocks
     cdef fr_gemm product
+    if columns <= 0 or end <= row:
+        return
     memset(&product, 0, sizeof(product))
-    product.rows, product.columns = end - row, min(d.columns, last * panel) - first * panel
-    product.runs = 1
-    product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = d.x + row * d.x_stride * d.itemsize, d.x_stride, 1
-    product.run[0].segments, product.run[0].length = 1, d.k
-    product.run[0].b = d.packed + first * d.k * panel * d.itemsize
+    product.columns, product.runs = columns, 1
+    product.run[0].row_stride, product.run[0].k_stride, product.run[0].segments = d.x_stride, 1, 1
     product.run[0].b_stride, product.run[0].panel_stride = panel, d.k * panel
-    if d.bias != NULL:
-        product.init, product.init_panel_stride = d.bias + first * panel * d.itemsize, panel
-    product.c = d.y + (row * d.y_stride + first * panel) * d.itemsize
     product.c_row_stride, product.c_panel_stride = d.y_stride, panel
-    if product.columns > 0:
-        gemm_columns(d.kernels, d.itemsize, &product)
+    for part in range(parts):
+        k = first_of(d.k, <int> part, <int> parts)
+        length = first_of(d.k, <int> part + 1, <int> parts) - k
+        product.run[0].length, product.run[0].b = length, d.packed + (first * d.k + k) * panel * d.itemsize
+        blocks = 1
+        if parts > 1 and length * columns * d.itemsize <= OUTER_B_BYTES:
+            blocks = ceil_div((end - row) * length * d.itemsize, OUTER_B_BYTES)
+        for block in range(blocks):
+            multiply_block(d, row + first_of(end - row, <int> block, <int> blocks),
+                           row + first_of(end - row, <int> block + 1, <int> blocks), first * panel, k, &product)
+
+
+cdef void multiply_block(const Dense *d, ptrdiff_t row, ptrdiff_t end, ptrdiff_t column, ptrdiff_t k, fr_gemm *product) noexcept nogil:
+    """Some rows, from the bias on, or from the sums of the k before."""
+    product.rows = end - row
+    product.run[0].a = d.x + (row * d.x_stride + k) * d.itemsize
+    product.c = d.y + (row * d.y_stride + column) * d.itemsize
+    product.init, product.init_row_stride, product.init_panel_stride = NULL, 0, product.c_panel_stride
+    if k:
+        product.init, product.init_row_stride = product.c, product.c_row_stride
+    elif d.bias != NULL:
+        product.init = d.bias + column * d.itemsize
+    gemm_columns(d.kernels, d.itemsize, product)
 
 
 ctypedef void (*outer_fn)(int itemsize, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const char *a, ptrdiff_t a_stride, const char *b,
@@ -178,6 +198,8 @@ cdef struct Outer:
     const char *x
     ptrdiff_t block  # rows of x packed at a time
     char *packed     # two such blocks: one is read while the next is filled
+    char *copies     # of pieces of dy, one for each member, whose rows lie close together; NULL: dy as it is
+    ptrdiff_t copy_bytes
     char *grad
     char *bias_grad
 
@@ -195,13 +217,22 @@ cdef void share_of_blas_outer(void *work, Team *team, int member) noexcept nogil
         add_row_sums(o)
 
 
+cdef ptrdiff_t copied_stride(ptrdiff_t columns, int itemsize) noexcept nogil:
+    """Whole lines, an odd number of them: rows then fall into all sets of the caches."""
+    cdef ptrdiff_t line = 64 // itemsize
+    return (ceil_div(columns, line) | 1) * line
+
+
 cdef void share_of_outer(void *work, Team *team, int member) noexcept nogil:
     cdef Outer *o = <Outer *> work
     cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width, panels = ceil_div(o.n, panel)
     cdef ptrdiff_t p0 = first_of(panels, member, team.size), p1 = first_of(panels, member + 1, team.size)
     cdef ptrdiff_t m0 = first_of(o.m, member, team.size), m1 = first_of(o.m, member + 1, team.size)
-    cdef ptrdiff_t block, row, rows, part, m, step
+    cdef ptrdiff_t block, row, rows, part, m, step, stride
     cdef char *packed
+    cdef const char *a
+    cdef fr_turn copy
+    memset(&copy, 0, sizeof(copy))
     for block in range(ceil_div(o.rows, o.block)):
         row = block * o.block
         rows = min(o.block, o.rows - row)
@@ -213,8 +244,14 @@ cdef void share_of_outer(void *work, Team *team, int member) noexcept nogil:
         wait_for_team(team)
         for part in range(ceil_div(m1 - m0, step)):
             m = m0 + part * step
-            add_outer(o.kernels, o.itemsize, min(step, m1 - m), o.n, rows, o.dy + (row * o.dy_stride + m) * o.itemsize,
-                      o.dy_stride, packed, o.block * panel, o.grad + m * o.n * o.itemsize, o.n)
+            a, stride = o.dy + (row * o.dy_stride + m) * o.itemsize, o.dy_stride
+            if o.copies != NULL:
+                copy.rows, copy.columns, copy.src, copy.src_stride = rows, min(step, m1 - m), a, o.dy_stride
+                copy.dst, copy.dst_stride = o.copies + member * o.copy_bytes, copied_stride(copy.columns, o.itemsize)
+                o.kernels.keep(&copy)
+                a, stride = <const char *> copy.dst, copy.dst_stride
+            add_outer(o.kernels, o.itemsize, min(step, m1 - m), o.n, rows, a, stride, packed, o.block * panel,
+                      o.grad + m * o.n * o.itemsize, o.n)
     if o.bias_grad != NULL and member == 0:
         add_row_sums(o)
 
@@ -285,12 +322,16 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     o.grad = <char *> cnp.PyArray_DATA(grad)
     o.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     cdef ptrdiff_t panel = FR_SLOTS * o.kernels.width
-    cdef Block packed
+    cdef Block packed, copies
     o.block = max(<ptrdiff_t> 1, outer_rows(o.rows))
     cdef int size = team_size(product_time(o.m, o.block, o.n), ceil_div(o.rows, o.block), o.m)
     if has_tuned_tile() or max(o.m, o.n, o.rows, o.dy_stride, o.x_stride) > INT_MAX:
         packed = new_block(2 * ceil_div(o.n, panel) * o.block * panel * o.itemsize)
-        o.packed = packed.data
+        o.packed, o.copies = packed.data, NULL
+        if o.dy_stride * o.itemsize > FAR_ROWS and o.n >= panel:
+            o.copy_bytes = OUTER_A_BYTES + o.block * 128
+            copies = new_block(size * o.copy_bytes)
+            o.copies = copies.data
         with nogil:
             run_team(share_of_outer, &o, size)
     else:

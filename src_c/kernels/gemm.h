@@ -10,7 +10,7 @@ typedef vec tile[6][FR_SLOTS];
 
 // Rows of B that a tile of three rows or more fetches ahead into the first-level cache. Alone on its core it gains little by
 // that; where the core's other hardware thread is busy, a tenth.
-enum { FR_NEAR_ROWS = 8, FR_LINE = 64 };
+enum { FR_NEAR_ROWS = 8, FR_LINE = 64, FR_FETCH_C = 128 };
 
 // What a tile fetches for the next panel while it multiplies, into the second-level cache: its share of that panel's B, a little
 // with every k. All at once, the fetches would hold the few buffers for cache misses, and the tile's own loads would wait.
@@ -125,11 +125,23 @@ FR_INLINE void finish_row(const vec *acc, const int slots, const fr_gemm *g, ptr
               g->columns - panel * slots * FR_WIDTH, g->add);
 }
 
+// C, which is written and perhaps read when a long sum is through: meanwhile it comes nearer. Short sums have just met it.
+FR_INLINE void fetch_c(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const int mr, const int slots) {
+    if (mr < 3 || g->run[0].segments * g->run[0].length < FR_FETCH_C) return;
+    const real *c = (const real *)g->c + row * g->c_row_stride + panel * g->c_panel_stride;
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+        FR_UNROLL(4) for (int j = 0; j < slots; ++j) {
+            if (j * FR_WIDTH * sizeof(real) % FR_LINE == 0) __builtin_prefetch(c + i * g->c_row_stride + j * FR_WIDTH, 1, 3);
+        }
+    }
+}
+
 // Rows row..row+mr-1 of one panel. Three or two vectors may feed a four-slot panel: the gates of a GRU.
 FR_INLINE void gemm_tile(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const int mr, const int slots, const int fetch,
                          ahead far) {
     tile acc;
     FR_UNROLL(6) for (int i = 0; i < mr; ++i) start_row(acc[i], slots, g, row + i, panel);
+    fetch_c(g, row, panel, mr, slots);
     for (int r = 0; r < g->runs; ++r) {
         const fr_run *run = &g->run[r];
         if (slots == 4 && run->vectors == 3 && run->last == 3) run_segments(acc, mr, 3, 3, run, row, panel, fetch, far);
