@@ -139,8 +139,8 @@ cdef void share_of_dense(void *work, Team *team, int member) noexcept nogil:
         row, end = first_of(d.rows, member, team.size), first_of(d.rows, member + 1, team.size)
     else:
         last, first = first_of(last, member + 1, team.size), first_of(last, member, team.size)
-    cdef ptrdiff_t columns = min(d.columns, last * panel) - first * panel, part, parts = max(<ptrdiff_t> 1, ceil_div(d.k, LONGEST_SUM))
-    cdef ptrdiff_t k, length, block, blocks
+    cdef ptrdiff_t columns = min(d.columns, last * panel) - first * panel
+    cdef ptrdiff_t part, parts = max(<ptrdiff_t> 1, ceil_div(d.k, LONGEST_SUM)), k, length, block, blocks
     cdef fr_gemm product
     if columns <= 0 or end <= row:
         return
@@ -161,7 +161,8 @@ cdef void share_of_dense(void *work, Team *team, int member) noexcept nogil:
                            row + first_of(end - row, <int> block + 1, <int> blocks), first * panel, k, &product)
 
 
-cdef void multiply_block(const Dense *d, ptrdiff_t row, ptrdiff_t end, ptrdiff_t column, ptrdiff_t k, fr_gemm *product) noexcept nogil:
+cdef void multiply_block(const Dense *d, ptrdiff_t row, ptrdiff_t end, ptrdiff_t column, ptrdiff_t k,
+                         fr_gemm *product) noexcept nogil:
     """Some rows, from the bias on, or from the sums of the k before."""
     product.rows = end - row
     product.run[0].a = d.x + (row * d.x_stride + k) * d.itemsize
