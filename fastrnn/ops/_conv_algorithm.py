@@ -15,7 +15,7 @@ from fastrnn.errors import ArgumentError
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import supported, tiles_and_products
 
-__all__ = ["ALGORITHMS", "check_algorithm", "prefers_planes", "prefers_winograd"]
+__all__ = ["ALGORITHMS", "check_algorithm", "is_dense", "prefers_planes", "prefers_winograd"]
 
 ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
@@ -58,6 +58,12 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     saving = math.prod(counts) * math.prod(geometry.kernel) / max(products, 1)
     pairs = C * K * (tiles if S == 2 else 1)
     return saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS and pairs >= LEAST_PAIRS
+
+
+def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:
+    """Return whether the kernels are as large as maps of these sizes: each output is then a sum over all values."""
+    plain = geometry.groups == 1 and not geometry.channels_last and not any(map(any, geometry.pads))
+    return algorithm != "winograd" and plain and sizes == geometry.kernel and geometry.dilation == (1, 1, 1)
 
 
 #: A value turned costs as much as so many products; what a tile reads of more than 16 KB of x, or 32 KB, slows its products.

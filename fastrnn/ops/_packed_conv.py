@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from fastrnn._kernels._conv import Kernels
 from fastrnn._kernels._conv_few import FewChannelsKernels
 from fastrnn._kernels._depthwise import DepthwiseKernels
+from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn._kernels._windows import Windows
-from fastrnn.ops._conv_algorithm import prefers_planes, prefers_winograd
+from fastrnn.ops._conv_algorithm import is_dense, prefers_planes, prefers_winograd
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
 
     counts: Three
     windows: Windows
+    dense: bool
     winograd: bool
     planes: bool
     planes_back: bool
@@ -54,6 +56,7 @@ class PackedConv:
 
     __slots__ = (
         "_arrays",
+        "_dense",
         "_depthwise",
         "_direct",
         "_dtype",
@@ -72,6 +75,7 @@ class PackedConv:
         self._plans: dict[Three, Plan] = {}
         self._direct: dict[tuple[bool, bool], AnyKernels] = {}
         self._winograd: WinogradWeights | None = None
+        self._dense: DenseWeights | None = None
         K, inputs = arrays["weight"].shape[:2]
         self._depthwise = is_depthwise(inputs, geometry.groups, K, geometry.channels_last)
         if algorithm != "direct" or not (self._depthwise or geometry.channels_last):
@@ -116,13 +120,14 @@ class PackedConv:
     def _make_plan(self, name: str, sizes: Three) -> Plan:
         geometry, (C, K) = self.geometry, self.channels
         counts = geometry.counts(name, sizes)
-        winograd = prefers_winograd(self.algorithm, geometry, C, K, counts)
+        dense = is_dense(self.algorithm, geometry, sizes)
+        winograd = not dense and prefers_winograd(self.algorithm, geometry, C, K, counts)
         width = lanes(self.dtype.itemsize)
         planes, planes_back = (
             not winograd and not self._depthwise and prefers_planes(geometry, C, K, over, width, backward=backward)
             for over, backward in ((counts, False), (sizes, True))
         )
-        return Plan(counts, geometry.windows(sizes, counts), winograd, planes, planes_back)
+        return Plan(counts, geometry.windows(sizes, counts), dense, winograd, planes, planes_back)
 
     def direct(self, backward: bool, planes: bool) -> AnyKernels:
         """Return the kernels of the direct algorithm, for y or for dx."""
@@ -134,13 +139,23 @@ class PackedConv:
             kernels = self._direct[backward, planes] = make(five, self.bias, self.gain, geometry, planes)
         return kernels
 
+    def dense(self) -> DenseWeights:
+        """Return the weights as those of a dense layer, for y and for dx."""
+        if self._dense is None:
+            weight = self._in_order()
+            self._dense = DenseWeights(weight.reshape(len(weight), -1), self.bias, self.backward)
+        return self._dense
+
+    def _in_order(self) -> Array:
+        """Return the weight as it meets the maps: flipped, if it is to be."""
+        weight = self._arrays["weight"]
+        return np.ascontiguousarray(np.flip(weight, tuple(range(2, weight.ndim)))) if self.geometry.flip else weight
+
     def winograd(self) -> WinogradWeights:
         """Return the weights for Winograd's algorithm, for y and for dx."""
         if self._winograd is None:
-            weight, S = self._arrays["weight"], self.geometry.S
-            if self.geometry.flip:
-                weight = np.ascontiguousarray(np.flip(weight, tuple(range(2, 2 + S))))
-            self._winograd = WinogradWeights(weight, self.geometry.pads[3 - S :], backward=self.backward)
+            pads = self.geometry.pads[3 - self.geometry.S :]
+            self._winograd = WinogradWeights(self._in_order(), pads, backward=self.backward)
         return self._winograd
 
 

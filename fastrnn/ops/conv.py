@@ -12,6 +12,7 @@ from fastrnn._checks import as_array, as_float_array, check_shape, flag
 from fastrnn._kernels._conv import ACTIVATIONS
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
 from fastrnn._kernels._depthwise import add_depthwise_gradient
+from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import check_algorithm
@@ -30,6 +31,7 @@ from fastrnn.ops._spatial import (
     with_axes,
     without_axes,
 )
+from fastrnn.ops.activation import as_activation
 
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]
@@ -172,12 +174,17 @@ def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bo
     maps = as_maps(name, "x", x, packed.dtype, geometry, C)
     plan = packed.plan(name, sizes_of(maps, last))
     y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
-    if plan.winograd:
+    if plan.dense:
+        packed.dense().forward(maps.reshape(len(maps), -1), y.reshape(len(maps), K))
+        if activation:
+            as_activation(name, ACTIVATIONS[activation], {}).apply(y, y)
+    elif plan.winograd:
         packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
-        if scaled and packed.gain is not None:
-            y *= _per_map(packed.gain, last)
     else:
         packed.direct(False, plan.planes).run(maps, y, plan.windows, last, activation, scaled)
+        return y, maps, plan
+    if scaled and packed.gain is not None:
+        y *= _per_map(packed.gain, last)
     return y, maps, plan
 
 
@@ -280,12 +287,16 @@ def _parameter_gradients(saved: _Saved, dy: Array, sums: Grads) -> Array:
 def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
     """Add the gradient of the weight, from that of the sums, to a contiguous array."""
     packed, geometry = saved.packed, saved.packed.geometry
-    if not saved.plan.winograd:
+    N = len(da)
+    if not (saved.plan.winograd or saved.plan.dense):
         add_weight(da, saved.x, grad, geometry, sizes_of(saved.x, geometry.channels_last), saved.plan.counts, len(grad))
         return
     target = np.zeros_like(grad) if geometry.flip else grad
-    x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
-    packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last)
+    if saved.plan.dense:
+        add_dense_gradient(da.reshape(N, -1), saved.x.reshape(N, -1), target.reshape(len(grad), -1), None)
+    else:
+        x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
+        packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last)
     if geometry.flip:
         grad += np.flip(target, tuple(range(2, grad.ndim)))
 
@@ -296,7 +307,9 @@ def _input_gradient(saved: _Saved, da: Array) -> Array:
     last, C = geometry.channels_last, packed.channels[0]
     whole, windows = backward_windows(geometry, sizes_of(saved.x, last), saved.plan.counts)
     dx = empty(maps_shape(len(da), C, whole, last), packed.dtype)
-    if saved.plan.winograd:
+    if saved.plan.dense:
+        packed.dense().backward(da.reshape(len(da), -1), dx.reshape(len(da), -1))
+    elif saved.plan.winograd:
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
         packed.direct(True, saved.plan.planes_back).run(da, dx, windows, last, 0, False)

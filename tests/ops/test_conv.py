@@ -61,6 +61,17 @@ def test_activation_and_gain(
         check(ConvProblem.random(rng, sizes, dtype, kind="conv_transpose", last=last, activation=activation), dtype)
 
 
+@pytest.mark.parametrize("flip", [False, True], ids=["", "flip"])
+def test_kernel_as_large_as_its_map(flip: bool, isa: str, dtype: type, rng: np.random.Generator) -> None:
+    """Then it is a dense layer; a sample has the same bits in any batch."""
+    for activation, params in ((None, ("bias",)), ("tanh", ("bias", "gain"))):
+        sizes = ConvSizes(5, 7, 11, (3, 4), (3, 4), {"flip": flip})
+        problem = ConvProblem.random(rng, sizes, dtype, params=params, activation=activation)
+        check(problem, dtype)
+        alone = ops.conv_forward(problem.x[2:3], **problem.params, **problem.options)
+        assert_same_bits(alone, problem.forward(ops)[2:3])
+
+
 def test_the_worked_example_of_convolution(isa: str, dtype: type) -> None:
     x = np.array([[0, 80, 40], [20, 40, 0], [0, 0, 40]], dtype)[None, None]
     k = np.array([[0, 0.25], [0.5, 1]], dtype)[None, None]
