@@ -243,8 +243,8 @@ def make_parser() -> Parser:
     add("--languages", metavar="CODE", nargs="+", default=LANGUAGES, help="to read (default: thirty)")
     add("--to", metavar="CODE", default="en", help="language of the names written (default: %(default)s)")
     add("--data", metavar="FILE", help="lines with a text, a tab and its translation, instead of a task")
-    add("--pairs", metavar="N", type=count, default=60_000, help="dates to train on (default: %(default)s)")
-    add("--epochs", metavar="N", type=count, default=5, help="passes over the pairs (default: %(default)s)")
+    add("--pairs", metavar="N", type=count, default=20_000, help="dates to train on (default: %(default)s)")
+    add("--epochs", metavar="N", type=count, help="passes over the pairs (default: 5 of dates, 12 of others)")
     add("--hidden", metavar="N", type=count, default=96, help="units of encoder and decoder (default: %(default)s)")
     add("--batch", metavar="N", type=count, default=64, help="pairs in a step (default: %(default)s)")
     add("--lr", metavar="R", type=above_zero, default=3e-3, help="highest learning rate (default: %(default)s)")
@@ -259,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = make_parser()
     options = parser.parse_args(arguments)
+    options.epochs = options.epochs or (12 if options.data or options.task == "names" else 5)
     try:
         run(options)
     except InputError as error:
