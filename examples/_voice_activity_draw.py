@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from _voice_activity_signal import HOP, RATE, FloatArray
+from _voice_activity_signal import BANDS, HOP, RATE, FloatArray, features
 
 __all__ = ["draw_speech"]
 
@@ -13,7 +13,7 @@ LONGEST = 30  # seconds in the picture
 
 
 def draw_speech(path: Path, signal: FloatArray, probabilities: FloatArray, truth: FloatArray | None) -> str:
-    """Draw the beginning of a signal, its spectrum, the probabilities and the truth; return a line that says where, or why not."""
+    """Draw the beginning of a signal, its features, the probabilities and the truth; return a line that says where, or why not."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -22,11 +22,12 @@ def draw_speech(path: Path, signal: FloatArray, probabilities: FloatArray, truth
     signal, seconds = signal[: frames * HOP], [frame * HOP / RATE for frame in range(frames)]
     figure = Figure(figsize=(13, 6), layout="constrained")
     axes: Any = figure.subplots(3, sharex=True)
-    wave, spectrum, speech = axes
+    wave, energies, speech = axes
     wave.plot([sample / RATE for sample in range(len(signal))], signal, linewidth=0.4)
     wave.set(ylabel="sound")
-    spectrum.specgram(signal + 1e-6, NFFT=256, Fs=RATE, noverlap=128, cmap="magma")  # silence has no logarithm
-    spectrum.set(ylabel="Hz")
+    extent = (0, frames * HOP / RATE, 0, BANDS)
+    energies.imshow(features(signal).T, cmap="magma", origin="lower", aspect="auto", extent=extent)
+    energies.set(ylabel="log energies")
     if truth is not None:
         speech.fill_between(seconds, truth[:frames], step="post", alpha=0.3, label="somebody speaks")
     speech.plot(seconds, probabilities[:frames], linewidth=1, label="probability")

@@ -75,7 +75,7 @@ class FeatureStream:
 
 def recording(seconds: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Return a signal in -1..1 and for each frame of HOP samples whether somebody speaks, 0 or 1."""
-    T = round(seconds * RATE / HOP)
+    T = max(1, round(seconds * RATE / HOP))
     speech, speaks = np.zeros(T * HOP), np.zeros(T, np.float32)
     end = int(rng.integers(0, 150))
     while end < T:

@@ -30,18 +30,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from _char_lm_data import InputError
-from _char_lm_options import Parser, above_zero, count, whole
 from _char_lm_report import ProgressBar, clock
 from _char_lm_run import StopRequest, make_directory
 from _dates_data import END, Batch, Pair, Texts, date_pairs, name_pairs, read_pairs
 from _dates_draw import draw_attention
+from _dates_options import make_parser
 
 import fastrnn as fr
 
-LANGUAGES = [  # of both tasks, unless others are named
-    *("en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "nb", "fi", "pl", "cs", "hu", "ro"),
-    *("tr", "el", "ru", "uk", "bg", "ar", "he", "fa", "hi", "th", "vi", "id", "ja", "ko", "zh"),
-]
 EMBEDDING = 48  # width of the vectors that stand for characters
 CLIP = 1.0  # largest norm of the gradient
 WARM_UP = 50  # steps during which the learning rate rises
@@ -156,9 +152,10 @@ def shifted(target: Any) -> Any:
 
 def train(learners: dict[str, Learner], texts: Texts, options: Any, rng: np.random.Generator) -> dict[str, float]:
     """Let all learners make the same steps, until Ctrl-C; return the seconds that each took."""
-    total = options.epochs * math.ceil(len(texts.training) / options.batch)
+    epochs = options.epochs or (5 if options.task == "dates" and not options.data else 12)
+    total = epochs * math.ceil(len(texts.training) / options.batch)
     seconds, smooth, done = dict.fromkeys(learners, 0.0), math.nan, 0
-    orders = (rng.permutation(len(texts.training)) for _ in range(options.epochs))
+    orders = (rng.permutation(len(texts.training)) for _ in range(epochs))
     batches = (batch for order in orders for batch in texts.batches(texts.training, options.batch, order))
     with StopRequest() as stop, ProgressBar() as bar:
         for done, batch in enumerate(batches, 1):
@@ -235,31 +232,10 @@ def torch_twin(model: Translator, threads: int) -> Learner:
     return TorchTrainer(model.state_dict(), EMBEDDING, model.hidden, CLIP, threads)
 
 
-def make_parser() -> Parser:
-    """Return the parser of the command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    add = parser.add_argument
-    add("--task", choices=["dates", "names"], default="dates", help="what to translate (default: %(default)s)")
-    add("--languages", metavar="CODE", nargs="+", default=LANGUAGES, help="to read (default: thirty)")
-    add("--to", metavar="CODE", default="en", help="language of the names written (default: %(default)s)")
-    add("--data", metavar="FILE", help="lines with a text, a tab and its translation, instead of a task")
-    add("--pairs", metavar="N", type=count, default=20_000, help="dates to train on (default: %(default)s)")
-    add("--epochs", metavar="N", type=count, help="passes over the pairs (default: 5 of dates, 12 of others)")
-    add("--hidden", metavar="N", type=count, default=96, help="units of encoder and decoder (default: %(default)s)")
-    add("--batch", metavar="N", type=count, default=64, help="pairs in a step (default: %(default)s)")
-    add("--lr", metavar="R", type=above_zero, default=3e-3, help="highest learning rate (default: %(default)s)")
-    add("--seed", metavar="N", type=whole, default=1, help="of weights and pairs (default: %(default)s)")
-    add("--threads", metavar="N", type=count, default=fr.get_num_threads(), help="default here: %(default)s")
-    add("--out", metavar="DIR", default="dates_run", help="directory of the picture (default: %(default)s)")
-    add("--peer", choices=["torch"], help="train the identical model with PyTorch too")
-    return parser
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = make_parser()
+    parser = make_parser(__doc__ or "")
     options = parser.parse_args(arguments)
-    options.epochs = options.epochs or (12 if options.data or options.task == "names" else 5)
     try:
         run(options)
     except InputError as error:

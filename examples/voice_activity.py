@@ -30,25 +30,16 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from _char_lm_data import InputError
 from _char_lm_options import Parser, above_zero, count, whole
 from _char_lm_report import ProgressBar, clock
 from _char_lm_run import StopRequest, make_directory
+from _voice_activity_data import Ears, Frames, Scale, energy_accuracy, make_frames, spans
 from _voice_activity_draw import draw_speech
-from _voice_activity_signal import (
-    BANDS,
-    HOP,
-    RATE,
-    FeatureStream,
-    FloatArray,
-    features,
-    read_wav,
-    recording,
-    write_wav,
-)
+from _voice_activity_signal import BANDS, HOP, RATE, FloatArray, features, read_wav, recording, write_wav
 
 import fastrnn as fr
 
@@ -60,24 +51,6 @@ SAME = 1e-5  # largest difference of probabilities: rounding of float32
 INTERRUPTED = 130  # exit code after Ctrl-C
 
 
-class Frames(NamedTuple):
-    """Features (N, T, BANDS) of recordings, and whether somebody speaks (N, T)."""
-
-    x: FloatArray
-    speaks: FloatArray
-
-
-class Scale(NamedTuple):
-    """Mean and spread of each feature in training."""
-
-    mean: FloatArray
-    spread: FloatArray
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Return features with mean 0 and spread 1."""
-        return (x - self.mean) / self.spread
-
-
 def build_model(hidden: int, rng: np.random.Generator) -> fr.Sequential:
     """Return a model from features (N, T, BANDS) to logits (N, T, 1)."""
     return fr.Sequential(
@@ -85,17 +58,6 @@ def build_model(hidden: int, rng: np.random.Generator) -> fr.Sequential:
         fr.GRU(hidden, hidden, batch_first=True, rng=rng),
         fr.Linear(hidden, 1, rng=rng),
     )
-
-
-class Ears:
-    """The features of a live signal, scaled."""
-
-    def __init__(self, scale: Scale) -> None:
-        self._stream, self._scale = FeatureStream(), scale
-
-    def __call__(self, frame: FloatArray) -> FloatArray:
-        """Return the features (BANDS,) of the next frame, HOP samples."""
-        return self._scale(self._stream.step(frame))
 
 
 class Detector:
@@ -151,12 +113,6 @@ class Trainer:
         return self.model.state_dict()
 
 
-def make_frames(recordings: int, rng: np.random.Generator, seconds: float = 10.0) -> Frames:
-    """Return made recordings as features."""
-    made = [recording(seconds, rng) for _ in range(recordings)]
-    return Frames(np.stack([features(signal) for signal, _ in made]), np.stack([speaks for _, speaks in made]))
-
-
 def train(learners: dict[str, Learner], data: Frames, options: Any, rng: np.random.Generator) -> dict[str, float]:
     """Let all learners make the same steps, until Ctrl-C; return the seconds that each took."""
     orders = (rng.permutation(len(data.x)) for _ in range(options.epochs))
@@ -184,26 +140,12 @@ def accuracy(model: fr.Sequential, data: Frames) -> float:
     return float(np.mean((model(data.x)[..., 0] > 0) == data.speaks))
 
 
-def energy_accuracy(training: Frames, test: Frames) -> float:
-    """Return the part of all frames that the best threshold on the energy labels rightly."""
-    heard, tested = (np.logaddexp.reduce(data.x, axis=-1) for data in (training, test))
-    thresholds = np.quantile(heard, np.linspace(0, 1, 200))
-    best = max(thresholds, key=lambda threshold: np.mean((heard > threshold) == training.speaks))
-    return float(np.mean((tested > best) == test.speaks))
-
-
 def stream(detector: Any, signal: FloatArray) -> tuple[FloatArray, float]:
     """Feed a signal frame by frame; return the probabilities and the real-time factor."""
     frames = signal[: len(signal) // HOP * HOP].reshape(-1, HOP)
     start = time.perf_counter()
     probabilities = np.array([detector.step(frame) for frame in frames])
     return probabilities, (time.perf_counter() - start) / (frames.size / RATE)
-
-
-def spans(speaks: FloatArray) -> list[tuple[float, float]]:
-    """Return from when to when somebody speaks, in seconds."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], speaks, [0]])))
-    return [(float(a), float(b)) for a, b in edges.reshape(-1, 2) * (HOP / RATE)]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -245,7 +187,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"largest difference between streamed and whole: {difference:.1e}")
     write_wav(out / "sound.wav", sound)
     with open(out / "speech.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("from", "to"), *spans(live > 0.5)])
+        csv.writer(file).writerows([("from", "to"), *((f"{a:.2f}", f"{b:.2f}") for a, b in spans(live > 0.5))])
     print(draw_speech(out / "speech.png", sound, live, truth))
     return 0 if difference < SAME else 1
 
