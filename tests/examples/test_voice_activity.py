@@ -6,6 +6,7 @@ import csv
 import importlib
 import importlib.util
 import re
+import signal
 import sys
 import wave
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_it_beats_the_threshold(main, tmp_path):
         assert (file.getframerate(), file.getnframes()) == (8000, 40_000)
     if importlib.util.find_spec("matplotlib"):
         assert (tmp_path / "run" / "speech.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_goes_on_with_what_was_learned(main, monkeypatch):
+    step = voice.Trainer.step
+
+    def pressed(self, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(voice.Trainer, "step", pressed)
+    code, stdout, stderr = main("--epochs", "1000")
+    assert code == 0
+    assert "interrupted" in stderr
+    assert "real-time factor" in stdout
 
 
 def test_streaming_gives_what_the_whole_sequence_gives(sound, scale):
