@@ -11,7 +11,7 @@ import numpy as np
 from _char_lm_data import InputError
 from numpy.typing import NDArray
 
-__all__ = ["END", "Batch", "Pair", "Texts", "Vocabulary", "date_pairs", "name_pairs", "read_pairs"]
+__all__ = ["END", "Batch", "Pair", "Texts", "Vocabulary", "all_languages", "date_pairs", "name_pairs", "read_pairs"]
 
 IntArray: TypeAlias = NDArray[Any]
 
@@ -81,6 +81,13 @@ class Texts:
             chosen = [pairs[place] for place in places[start : start + size]]
             source = self.sources.encode([pair.source for pair in chosen])
             yield Batch(*source, *self.targets.encode([pair.target for pair in chosen], end=True))
+
+
+def all_languages() -> list[str]:
+    """Return the languages of which Babel has more than beginnings: names of at least 200 countries and regions."""
+    babel = _babel()
+    languages = [name for name in babel.localedata.locale_identifiers() if "_" not in name and name != "root"]
+    return sorted(name for name in languages if len(_locale(name).territories) >= 200)
 
 
 def date_pairs(languages: Sequence[str], count: int, held_out: int, rng: np.random.Generator) -> Texts:

@@ -21,11 +21,13 @@ def make_parser(description: str) -> Parser:
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     add = parser.add_argument
     add("--task", choices=["dates", "names"], default="dates", help="what to translate (default: %(default)s)")
-    add("--languages", metavar="CODE", nargs="+", default=LANGUAGES, help="to read (default: thirty)")
+    add(
+        "--languages", metavar="CODE", nargs="+", default=LANGUAGES, help="to read; all for every one (default: thirty)"
+    )
     add("--to", metavar="CODE", default="en", help="language of the names written (default: %(default)s)")
     add("--data", metavar="FILE", help="lines with a text, a tab and its translation, instead of a task")
     add("--pairs", metavar="N", type=count, default=20_000, help="dates to train on (default: %(default)s)")
-    add("--epochs", metavar="N", type=count, help="passes over the pairs (default: 5 of dates, 12 of others)")
+    add("--epochs", metavar="N", type=count, help="passes over the pairs (default: 5 of dates, 10 of others)")
     add("--hidden", metavar="N", type=count, default=96, help="units of encoder and decoder (default: %(default)s)")
     add("--batch", metavar="N", type=count, default=64, help="pairs in a step (default: %(default)s)")
     add("--lr", metavar="R", type=above_zero, default=3e-3, help="highest learning rate (default: %(default)s)")

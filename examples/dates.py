@@ -1,7 +1,7 @@
 """Read dates as people write them in thirty languages, or translate names: sequence to sequence with attention.
 
     python examples/dates.py                            "14 de marzo de 1987", "samedi 14 mars 1987", ... -> 1987-03-14
-    python examples/dates.py --languages en de fr --epochs 3
+    python examples/dates.py --languages all --pairs 60000
     python examples/dates.py --task names --to en       countries and languages: "Deutschland", "Allemagne" -> "Germany"
     python examples/dates.py --data FILE                pairs of your own, a tab between text and translation
     python examples/dates.py --peer torch               the same model step by step in PyTorch, side by side
@@ -13,8 +13,9 @@ looks back at the text: attention weighs all of its places by how well they fit 
     s_i = GRU([y_{i-1}, c_i], s_{i-1})   p(y_i) = softmax(W [s_i, c_i])
 
 as in Bahdanau, Cho & Bengio 2015, Neural machine translation by jointly learning to align and translate. Nothing tells
-the model which language it reads. It is tested on days that it has never seen in any language: after two minutes it
-should get more than 99% of them right to the last digit. The directory --out (dates_run) then holds attention.png: where
+the model which language it reads. It is tested on days that it has never seen in any language: after a minute it
+should get more than 99.5% of them right to the last digit. Names it knows from other languages, as far as it recognises
+them: it should get about 40% right. The directory --out (dates_run) then holds attention.png: where
 the decoder looked while it wrote. Ctrl-C ends the training early and shows what was reached.
 """
 
@@ -32,7 +33,7 @@ import numpy as np
 from _char_lm_data import InputError
 from _char_lm_report import ProgressBar, clock
 from _char_lm_run import StopRequest, make_directory
-from _dates_data import END, Batch, Pair, Texts, date_pairs, name_pairs, read_pairs
+from _dates_data import END, Batch, Pair, Texts, all_languages, date_pairs, name_pairs, read_pairs
 from _dates_draw import draw_attention
 from _dates_options import make_parser
 
@@ -152,7 +153,7 @@ def shifted(target: Any) -> Any:
 
 def train(learners: dict[str, Learner], texts: Texts, options: Any, rng: np.random.Generator) -> dict[str, float]:
     """Let all learners make the same steps, until Ctrl-C; return the seconds that each took."""
-    epochs = options.epochs or (5 if options.task == "dates" and not options.data else 12)
+    epochs = options.epochs or (5 if options.task == "dates" and not options.data else 10)
     total = epochs * math.ceil(len(texts.training) / options.batch)
     seconds, smooth, done = dict.fromkeys(learners, 0.0), math.nan, 0
     orders = (rng.permutation(len(texts.training)) for _ in range(epochs))
@@ -189,9 +190,10 @@ def read_texts(options: argparse.Namespace, rng: np.random.Generator) -> Texts:
     """Return the pairs of the task."""
     if options.data:
         return read_pairs(options.data, rng)
+    languages = all_languages() if options.languages == ["all"] else options.languages
     if options.task == "names":
-        return name_pairs(options.languages, options.to, rng)
-    return date_pairs(options.languages, options.pairs, TESTED, rng)
+        return name_pairs(languages, options.to, rng)
+    return date_pairs(languages, options.pairs, TESTED, rng)
 
 
 def run(options: argparse.Namespace) -> None:
