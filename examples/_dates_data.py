@@ -156,6 +156,6 @@ def _babel() -> Any:
 def _locale(language: str) -> Any:
     babel = _babel()
     try:
-        return babel.Locale.parse(language)
+        return babel.Locale.parse(language.replace("-", "_"))
     except (ValueError, babel.UnknownLocaleError) as error:
         raise InputError(f"Babel knows no language {language!r}") from error

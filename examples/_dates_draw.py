@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from unicodedata import bidirectional
 
 from _dates_data import Pair, Texts
 
@@ -25,7 +27,7 @@ def draw_attention(path: Path, model: Callable[..., Any], texts: Texts) -> str:
         return "attention not drawn: matplotlib is not installed"
     pairs = _drawable(texts)
     if not pairs:
-        return "attention not drawn: no test pair has characters of matplotlib's font only"
+        return "attention not drawn: matplotlib's font lacks characters of all test pairs"
     figure = Figure(figsize=(11, 3.4 * len(pairs)), layout="constrained")
     for axes, pair in zip(figure.subplots(len(pairs), squeeze=False)[:, 0], pairs, strict=True):
         (batch,) = texts.batches([pair], 1)
@@ -42,13 +44,13 @@ def draw_attention(path: Path, model: Callable[..., Any], texts: Texts) -> str:
 
 
 def _drawable(texts: Texts) -> list[Pair]:
-    """Return the first test pairs that have no character which the font lacks."""
+    """Return the first test pairs that read from left to right and have no character which the font lacks."""
     from matplotlib.font_manager import findfont, get_font
 
     drawn = get_font(findfont("DejaVu Sans")).get_charmap()
-    fitting = (
-        pair
-        for pair in texts.test
-        if len(pair.source) <= LONGEST and all(ord(character) in drawn for character in pair.source + pair.target)
-    )
-    return [pair for pair, _ in zip(fitting, range(SHOWN), strict=False)]
+
+    def fits(text: str) -> bool:
+        return all(ord(character) in drawn and bidirectional(character) not in {"R", "AL"} for character in text)
+
+    fitting = (pair for pair in texts.test if len(pair.source) <= LONGEST and fits(pair.source + pair.target))
+    return list(islice(fitting, SHOWN))

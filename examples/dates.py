@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import math
 import sys
 import time
@@ -214,9 +215,8 @@ def run(options: argparse.Namespace) -> None:
     for pair, text in list(zip(texts.test, translations, strict=True))[:SHOWN]:
         print(f"    {pair.source} -> {text}{f', but right is {pair.target}' if text != pair.target else ''}")
     copied = exact_matches(texts, [pair.source for pair in texts.test])
-    print(
-        f"exact matches: {exact_matches(texts, translations):.2%} of the test; copying the source would have {copied:.2%}"
-    )
+    right = exact_matches(texts, translations)
+    print(f"exact matches: {right:.2%} of the test; copying the source would have {copied:.2%}")
     if options.peer:
         twin = Translator(*sizes, rng)
         twin.load_state_dict(learners["PyTorch"].state_dict())
@@ -238,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = make_parser(__doc__ or "")
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character gets "?"
     try:
         run(options)
     except InputError as error:
