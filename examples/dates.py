@@ -15,7 +15,7 @@ looks back at the text: attention weighs all of its places by how well they fit 
 as in Bahdanau, Cho & Bengio 2015, Neural machine translation by jointly learning to align and translate. Nothing tells
 the model which language it reads. It is tested on days that it has never seen in any language: after a minute it
 should get more than 99.5% of them right to the last digit. Names it knows from other languages, as far as it recognises
-them: it should get about 40% right. The directory --out (dates_run) then holds attention.png: where
+them: it should get about half of them right. The directory --out (dates_run) then holds attention.png: where
 the decoder looked while it wrote. Ctrl-C ends the training early and shows what was reached.
 """
 
