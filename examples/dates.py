@@ -1,7 +1,7 @@
 """Read dates as people write them in thirty languages, or translate names: sequence to sequence with attention.
 
     python examples/dates.py                            "14 de marzo de 1987", "samedi 14 mars 1987", ... -> 1987-03-14
-    python examples/dates.py --languages all --pairs 60000
+    python examples/dates.py --languages all --pairs 40000 --epochs 4
     python examples/dates.py --task names --to en       countries and languages: "Deutschland", "Allemagne" -> "Germany"
     python examples/dates.py --data FILE                pairs of your own, a tab between text and translation
     python examples/dates.py --peer torch               the same model step by step in PyTorch, side by side
