@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import sysconfig
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 from _char_lm_data import InputError, read_text
+from _docstrings import SUBJECTS, docstrings
 from numpy.typing import NDArray
 
 __all__ = ["BOUNDARY", "RARE", "Corpus", "InputError", "IntArray", "ngrams", "paragraphs", "read_paragraphs"]
@@ -20,19 +18,6 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 BOUNDARY, RARE = 0, 1  # tokens for the two ends of a paragraph and for rare words
 WORDS = re.compile(r"\w+|[^\w\s]")
-PACKAGES = [
-    "asyncio",
-    "concurrent",
-    "email",
-    "http",
-    "importlib",
-    "json",
-    "logging",
-    "multiprocessing",
-    "unittest",
-    "urllib",
-    "xml",
-]
 TENTH = 10  # a tenth of the paragraphs is for testing, another for the choices that are made on held-out text
 
 
@@ -40,22 +25,13 @@ def read_paragraphs(path: str | None) -> list[str]:
     """Return the paragraphs of a UTF-8 file, or without a path those of Python's help topics and docstrings, each once."""
     if path is not None:
         return paragraphs(read_text(path))
-    library = Path(sysconfig.get_path("stdlib"))
-    files = [*library.glob("[a-z]*.py"), *(file for name in PACKAGES for file in (library / name).rglob("*.py"))]
-    docstrings = (text for file in sorted(files) for text in _docstrings(file.read_text(encoding="utf-8")))
-    return paragraphs("\n\n".join([read_text(None), *docstrings]))
+    return paragraphs("\n\n".join([read_text(None), *(text for subject in SUBJECTS for text in docstrings(subject))]))
 
 
 def paragraphs(text: str) -> list[str]:
     """Return the parts of a text between empty lines, each once: a copy in the test would ask for memory alone."""
     parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
     return list(dict.fromkeys(filter(None, parts)))
-
-
-def _docstrings(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield ast.get_docstring(node) or ""
 
 
 class Corpus:

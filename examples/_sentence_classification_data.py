@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import re
-import sysconfig
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,25 +11,14 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from _char_lm_data import InputError
+from _docstrings import SUBJECTS, docstrings
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Corpus", "InputError", "Sentence", "docstrings", "read_sentences", "split_words"]
+__all__ = ["Batch", "Corpus", "InputError", "Sentence", "library_sentences", "read_sentences", "split_words"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 Sentence: TypeAlias = tuple[str, str]  # label and text
 
-# What the sentences of a subject are taken from: modules and packages of the standard library.
-SUBJECTS = {
-    "concurrency": ["asyncio", "concurrent", "multiprocessing", "threading"],
-    "files": ["_pyio", "pathlib", "shutil", "tarfile", "tempfile", "zipfile"],
-    "imports": ["importlib", "pkgutil", "zipimport"],
-    "logging": ["logging"],
-    "mail": ["email", "imaplib", "mailbox", "smtplib"],
-    "numbers": ["_pydecimal", "fractions", "random", "statistics"],
-    "testing": ["doctest", "unittest"],
-    "web": ["http", "urllib", "wsgiref", "xmlrpc"],
-    "xml": ["xml"],
-}
 WORDS = re.compile(r"\w+?(?=n't\b)|n't\b|'\w+|\w+|[^\w\s]")
 SENTENCE = re.compile(r"[A-Z][^<>=|]*[.!?]")  # without formulas, tables and sessions
 LONGEST = 60  # words of a sentence that are read
@@ -62,33 +49,22 @@ def read_sentences(path: str) -> list[Sentence]:
     return sentences
 
 
-def docstrings() -> list[Sentence]:
+def library_sentences() -> list[Sentence]:
     """Return the sentences of the standard library's docstrings, each once, labelled by their subject."""
-    library = Path(sysconfig.get_path("stdlib"))
     found: dict[str, str] = {}
-    for subject, modules in SUBJECTS.items():
-        for path in (path for name in modules for path in _sources(library, name)):
-            for text in _sentences(path.read_text(encoding="utf-8")):
-                found.setdefault(text, subject)
+    for subject in SUBJECTS:
+        for text in (text for docstring in docstrings(subject) for text in _sentences(docstring)):
+            found.setdefault(text, subject)
     if not found:
         raise InputError("this Python comes without the sources of its library: name sentences with --data FILE")
     return [(label, text) for text, label in found.items()]
 
 
-def _sources(library: Path, name: str) -> list[Path]:
-    module = library / f"{name}.py"
-    inside = (path for path in sorted((library / name).rglob("*.py")) if "test" not in path.parts)
-    return [module] if module.exists() else list(inside)
-
-
-def _sentences(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        for paragraph in re.split(r"\n\s*\n", ast.get_docstring(node) or ""):
-            for text in re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(paragraph.split())):
-                if SENTENCE.fullmatch(text) and 4 <= len(split_words(text)) <= LONGEST:
-                    yield text
+def _sentences(docstring: str) -> Iterator[str]:
+    for paragraph in re.split(r"\n\s*\n", docstring):
+        for text in re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(paragraph.split())):
+            if SENTENCE.fullmatch(text) and 4 <= len(split_words(text)) <= LONGEST:
+                yield text
 
 
 class Batch(NamedTuple):

@@ -36,7 +36,7 @@ import numpy as np
 from _char_lm_options import Parser, above_zero, count, whole
 from _char_lm_report import ProgressBar
 from _char_lm_run import make_directory
-from _sentence_classification_data import Batch, Corpus, InputError, docstrings, read_sentences
+from _sentence_classification_data import Batch, Corpus, InputError, library_sentences, read_sentences
 from _sentence_classification_layers import LastState, Spelling, Tfidf
 from _sentence_classification_report import Result, report
 from numpy.typing import NDArray
@@ -187,7 +187,7 @@ def run(options: argparse.Namespace, results: dict[str, Result]) -> None:
     if options.peer and importlib.util.find_spec("torch") is None:
         raise InputError("--peer torch needs PyTorch: pip install torch")
     set_threads(options)
-    sentences = read_sentences(options.data) if options.data else docstrings()
+    sentences = read_sentences(options.data) if options.data else library_sentences()
     corpus = Corpus(sentences, np.random.default_rng(options.seed), options.limit)
     make_directory(options.out)
     print(

@@ -37,8 +37,8 @@ def one_thread():
 def sentences():
     """Return sentences of the default data, of two subjects, equally many of each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "SUBJECTS", {"numbers": ["_pydecimal", "statistics"], "logging": ["logging"]})
-        found = data.docstrings()
+        patch.setattr(data, "SUBJECTS", ["logging", "numbers"])
+        found = data.library_sentences()
     return [pair for label in ("numbers", "logging") for pair in [pair for pair in found if pair[0] == label][:300]]
 
 
