@@ -18,20 +18,32 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 BOUNDARY, RARE = 0, 1  # tokens for the two ends of a paragraph and for rare words
 WORDS = re.compile(r"\w+|[^\w\s]")
+COPY = 4
+STRETCHES = 100  # of text, which go to one side or the other whole: neighbours are about the same things
 TENTH = 10  # a tenth of the paragraphs is for testing, another for the choices that are made on held-out text
 
 
 def read_paragraphs(path: str | None) -> list[str]:
-    """Return the paragraphs of a UTF-8 file, or without a path those of Python's help topics and docstrings, each once."""
+    """Return the paragraphs of a UTF-8 file, or without a path those of Python's help topics and docstrings."""
     if path is not None:
         return paragraphs(read_text(path))
     return paragraphs("\n\n".join([read_text(None), *(text for subject in SUBJECTS for text in docstrings(subject))]))
 
 
 def paragraphs(text: str) -> list[str]:
-    """Return the parts of a text between empty lines, each once: a copy in the test would ask for memory alone."""
-    parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    return list(dict.fromkeys(filter(None, parts)))
+    """Return the parts of a text between empty lines, but for those more than half of whose COPY-grams came before.
+
+    Documentation repeats itself; copies on both sides of the split would make a test of memory alone.
+    """
+    seen: set[tuple[str, ...]] = set()
+    found = []
+    for part in re.split(r"\n\s*\n", text):
+        words = WORDS.findall(part.lower())
+        grams = [tuple(words[start : start + COPY]) for start in range(max(1, len(words) - COPY + 1))]
+        if words and 2 * sum(gram in seen for gram in grams) <= len(grams):
+            found.append(" ".join(part.split()))
+        seen.update(grams)
+    return found
 
 
 class Corpus:
@@ -43,7 +55,9 @@ class Corpus:
     def __init__(self, texts: Sequence[str], least: int, rng: np.random.Generator) -> None:
         if len(texts) < 2 * TENTH:
             raise InputError(f"too little text: {len(texts)} paragraphs, at least {2 * TENTH} are needed")
-        split = [WORDS.findall(texts[index].lower()) for index in rng.permutation(len(texts))]
+        stretches = np.array_split(np.arange(len(texts)), min(STRETCHES, len(texts)))
+        order = np.concatenate([stretches[index] for index in rng.permutation(len(stretches))])
+        split = [WORDS.findall(texts[index].lower()) for index in order]
         held = len(split) // TENTH
         counts = Counter(word for words in split[2 * held :] for word in words)
         self.words = ["</s>", "<rare>", *(word for word, count in counts.most_common() if count >= least)]
