@@ -1,6 +1,6 @@
 """Train a feed-forward neural language model on n-grams of words, beside an interpolated n-gram model.
 
-    python examples/neural_lm.py                         Python's help topics and docstrings, about two minutes
+    python examples/neural_lm.py                         Python's help topics and docstrings, one to two minutes
     python examples/neural_lm.py --data FILE --epochs 10 --features 60
     python examples/neural_lm.py --peer torch            the same model in PyTorch, too
 
@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 import fastrnn as fr
 
 CHUNK = 2048  # n-grams that are predicted at a time
-NEIGHBOURS = 6  # shown of each word
+NEIGHBOURS, STRIDE = 6, 12  # shown of each word; every so many frequent words are shown
 INTERRUPTED = 130  # exit code after Ctrl-C
 
 
@@ -183,8 +183,9 @@ def run(options: argparse.Namespace) -> None:
     report(results, baseline, options)
     print(f"rows of the table touched in a step: {np.mean(ours.touched):,.0f} of {V:,}")
     best = fr.load(out / "best.safetensors").parameters()["0.weight"].data
-    known = [corpus.number(word) for word in options.words] if options.words else range(40, min(V, 240), 20)
-    for word in known:
+    frequent = [word for word in corpus.words[2:] if word.isalpha() and len(word) > 2]
+    for name in options.words or frequent[: 10 * STRIDE : STRIDE]:
+        word = corpus.number(name)
         print(f"near {corpus.words[word]!r}: {', '.join(corpus.words[other] for other in nearest(best, word))}")
 
 
