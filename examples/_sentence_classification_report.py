@@ -41,12 +41,14 @@ def plot(path: Path, curves: Mapping[str, Sequence[float]]) -> str:
         from matplotlib.figure import Figure
     except ImportError:
         return "curves skipped: matplotlib is not installed"
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
+    models = list(dict.fromkeys(name.split()[0] for name in curves))
     for name, values in curves.items():
-        axes.plot(range(1, len(values) + 1), values, label=name, marker="o")
+        colour, style = f"C{models.index(name.split()[0])}", "--" if "PyTorch" in name else "-"
+        axes.plot(range(1, len(values) + 1), values, style, color=colour, label=name, marker=".")
     axes.set(xlabel="epoch", ylabel="accuracy on the development part")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=120)
     return f"accuracy by epoch: {path}"
