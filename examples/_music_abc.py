@@ -100,9 +100,9 @@ def parse(text: str) -> Any:
 def full_bars(score: Any) -> float:
     """Return the part of a score's bars that are as long as its meter says; upbeats and repeats split some."""
     bars = list(score.recurse().getElementsByClass("Measure"))
-    full = 0
+    full, meter = 0, None
     for bar in bars:
-        meter = bar.getContextByClass("TimeSignature")
+        meter = bar.timeSignature or meter
         full += meter is not None and bar.duration.quarterLength == meter.barDuration.quarterLength
     return full / max(1, len(bars))
 

@@ -1,6 +1,6 @@
 """Learn tunes written in ABC notation, then compose some, as ABC and as MIDI.
 
-    python examples/music.py                                about a minute and a half on Aird's Airs, as shipped in music21
+    python examples/music.py                                about a minute on Aird's Airs, as shipped in music21
     python examples/music.py --cell lstm --layers 2 --epochs 20
     python examples/music.py --data FILE.abc --out DIR      tunes of your own
     python examples/music.py --peer torch                   the same model and batches in PyTorch, side by side
