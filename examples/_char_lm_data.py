@@ -19,8 +19,8 @@ VALIDATION_PART = 10  # the last 1/10 of the text
 VALIDATION_LIMIT = 500_000  # characters: a validation on more of a very long text would eat up the time for training
 
 
-# A word or a run of signs, with the space before it, or any other white space: together they are the whole text.
-WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")
+# A word or a run of signs, with the space before it, or other white space: together they are the whole text.
+WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?= \S)|\s+")
 REPEATED = 2  # times that a word must be there to be one of the vocabulary
 
 

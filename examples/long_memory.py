@@ -1,8 +1,9 @@
 """See gradients vanish and explode, and what helps: two tasks that need a long memory, five networks, with and without clipping.
 
-    python examples/long_memory.py                              both tasks, about four minutes on one core
+    python examples/long_memory.py                              both tasks, about three minutes on one core
     python examples/long_memory.py --task adding --length 150   as long as in Le et al. 2015
     python examples/long_memory.py --models gru lstm --steps 4000
+    python examples/long_memory.py --peer torch                 the same networks and batches in PyTorch, side by side
 
 The adding problem: T random numbers go by, one in each half is marked, and at the end their sum is asked for. Whoever
 forgets the marked ones does best by saying 1, with a mean squared error of 1/6.
@@ -31,8 +32,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -64,6 +67,7 @@ class Adding:
     """Add the two numbers that are marked, one in each half of a sequence."""
 
     name, inputs, outputs, baseline = "adding problem", 2, 1, 1 / 6
+    stated = "Le et al. 2015, 150 steps: LSTM and IRNN learn it, the tanh network stays at 1"
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -88,6 +92,7 @@ class Copying:
     """Repeat the symbols that stood at the beginning, once a sign comes at the end."""
 
     name, inputs, outputs, baseline = "copy task", SYMBOLS + 2, SYMBOLS, math.log(SYMBOLS)
+    stated = "no memory is 1; nothing lost is 0"
 
     def __init__(self, delay: int) -> None:
         self.length = COPIED + delay + COPIED
@@ -145,6 +150,8 @@ class Result:
     before: Array = field(default_factory=lambda: np.empty(0))
     after: Array = field(default_factory=lambda: np.empty(0))
     final: float = math.nan
+    seconds: float = 0.0
+    peer: tuple[float, float] | None = None  # final loss and seconds of PyTorch
 
     @property
     def solved(self) -> int | None:
@@ -165,10 +172,14 @@ def train(result: Result, task: Task, options: argparse.Namespace) -> Iterator[t
     recurrent = kind.make(task.inputs, options.hidden, rng)
     model = fr.Sequential(recurrent, fr.Linear(options.hidden, task.outputs, rng=rng))
     optimizer = fr.Adam(model, lr=kind.lr)
+    twin = torch_twin(model, kind.lr, options.clip if result.clipped else None) if options.peer else None
     result.before = gradient_norms(model, task, options.seed)
     every, total = max(1, options.steps // POINTS), 0.0
     for step in range(1, options.steps + 1):
         x, target = task.batch(rng, options.batch)
+        if twin:
+            twin.step(x, target)
+        start = time.perf_counter()
         y, backward = model.forward(x, input_gradient=False)
         loss, dy = task.loss(y, target)
         if not math.isfinite(loss):
@@ -178,6 +189,7 @@ def train(result: Result, task: Task, options: argparse.Namespace) -> Iterator[t
             fr.clip_grad_norm(model, options.clip)
         optimizer.step()
         optimizer.zero_grad()
+        result.seconds += time.perf_counter() - start
         total += loss / task.baseline
         if step % every == 0:
             result.curve.append((step, total / every))
@@ -186,6 +198,17 @@ def train(result: Result, task: Task, options: argparse.Namespace) -> Iterator[t
     result.after = gradient_norms(model, task, options.seed)
     x, target = task.batch(np.random.default_rng(options.seed + 1), TESTS)
     result.final = float(task.loss(model(x), target)[0]) / task.baseline
+    if twin:
+        result.peer = twin.test(x, target) / task.baseline, twin.seconds
+
+
+def torch_twin(model: fr.Sequential, lr: float, clip: float | None) -> Any:
+    """Return the same model in PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("--peer torch needs PyTorch: pip install torch")
+    from _long_memory_torch import TorchTwin
+
+    return TorchTwin(model, lr, clip)
 
 
 # The run
@@ -203,6 +226,11 @@ def table(task: Task, results: Sequence[Result]) -> str:
         solved = f"solved at {result.solved}" if result.solved else "" if math.isfinite(result.final) else "diverged"
         ratios = [f"{norms[0] / norms[-1]:.0e}" if len(norms) else "" for norms in (result.before, result.after)]
         lines.append(f"  {result.kind:8}{clipped:12}{result.final:7.3f}  {solved:24}{ratios[0]:19}{ratios[1]}")
+        if result.peer:
+            lines.append(
+                f"    in PyTorch        {result.peer[0]:7.3f}  {result.peer[1]:.1f} s, here {result.seconds:.1f} s"
+            )
+    lines.append(f"  stated: {task.stated}")
     return "\n".join(lines)
 
 
@@ -249,6 +277,7 @@ def make_parser() -> Parser:
     add("--clip", metavar="NORM", type=above_zero, default=1.0, help="largest gradient (default: %(default)s)")
     add("--seed", type=whole, default=0, help="of weights and sequences (default: %(default)s)")
     add("--threads", default=1, help="more do not help networks this small (default: %(default)s)")
+    parser.add_argument("--peer", choices=["torch"], help="train the identical networks with PyTorch too")
     parser.add_argument("--out", metavar="DIR", default="long_memory_run", help="(default: %(default)s)")
     return parser
 

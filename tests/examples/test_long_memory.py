@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def test_remembers(main, tmp_path):
     assert (tmp_path / "long_memory.png").read_bytes().startswith(b"\x89PNG")
     again = main("--models", "gru", "--task", "adding")[1]
     assert figures(again)["gru", "clipped"] == losses["gru", "clipped"][:1]
+
+
+def test_torch_peer_learns_alike(main):
+    pytest.importorskip("torch")
+    code, stdout, _ = main("--peer", "torch", "--steps", "15")
+    assert code == 0
+    assert len(figures(stdout)) == 5 * 2
+    theirs = [float(loss) for loss in re.findall(r"in PyTorch +([0-9.]+)", stdout)]
+    ours = [losses[task] for task in (0, 1) for losses in figures(stdout).values()]
+    assert ours == pytest.approx(theirs, abs=0.02)
 
 
 def test_a_perfect_answer_has_no_loss(rng):
