@@ -30,10 +30,9 @@ import importlib.util
 import math
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 from _char_lm_data import InputError
@@ -41,45 +40,17 @@ from _char_lm_options import Parser, above_zero, count, from_zero, whole
 from _char_lm_report import ProgressBar
 from _char_lm_run import StopRequest, make_directory
 from _music_abc import Tune, abc_text, full_bars, is_field, parse, read_tunes, write_midi
-from numpy.typing import NDArray
+from _music_data import END, UNKNOWN, Batch, Codes, batches, ngram_perplexity
 
 import fastrnn as fr
 
-Array: TypeAlias = NDArray[Any]
-Codes: TypeAlias = Sequence[int]  # a tune as numbers of tokens
-
 CELLS: dict[str, type[fr.GRU | fr.LSTM]] = {"gru": fr.GRU, "lstm": fr.LSTM}
-END, UNKNOWN = 0, 1  # tokens: beginning and end of a tune; what the training tunes do not have
 EMBEDDING = 64
 CLIP = 1.0  # largest norm of the gradient
 LONGEST = 600  # tokens of a tune composed
 ATTEMPTS = 10  # for each tune wanted
 COMPARED = 20  # real tunes whose bars are measured
 INTERRUPTED = 130  # exit code after Ctrl-C
-
-
-# Tunes to batches
-
-
-class Batch(NamedTuple):
-    """Tunes side by side: tokens and the tokens that follow them (T, N), and the lengths (N,)."""
-
-    tokens: Array
-    targets: Array
-    lengths: Array
-
-
-def batches(tunes: Sequence[Codes], size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Yield all tunes, those of like length together, in random order."""
-    lengths = np.array([len(tune) + 1 for tune in tunes])
-    order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(tunes)))
-    groups = [order[start : start + size] for start in range(0, len(order), size)]
-    for index in rng.permutation(len(groups)):
-        group = groups[index]
-        padded = np.full((lengths[group].max() + 1, len(group)), END)
-        for column, number in enumerate(group):
-            padded[1 : lengths[number], column] = tunes[number]
-        yield Batch(padded[:-1], padded[1:], lengths[group])
 
 
 # The model
@@ -123,34 +94,6 @@ def perplexity(model: fr.Layer, tunes: Sequence[Codes]) -> float:
         loss, _ = fr.cross_entropy(logits, batch.targets, lengths=batch.lengths, reduction="sum")
         total += float(loss)
         tokens += batch.lengths.sum()
-    return math.exp(total / tokens)
-
-
-def ngram_perplexity(order: int, training: Sequence[Codes], validation: Sequence[Codes]) -> float:
-    """Return the perplexity of an n-gram model; Witten & Bell 1991 say how much weight shorter contexts have.
-
-    p(w | context) = (count(context, w) + kinds(context) p(w | shorter context)) / (count(context) + kinds(context))
-    """
-    counts: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
-
-    def windows(tunes: Sequence[Codes]) -> Iterator[tuple[int, ...]]:
-        for tune in tunes:
-            padded = [END] * (order - 1) + [*tune, END]
-            yield from (tuple(padded[end - order : end]) for end in range(order, len(padded) + 1))
-
-    for window in windows(training):
-        for start in range(order):
-            counts[window[start:-1]][window[-1]] += 1
-    vocabulary = len(counts[()]) + 1
-    total = tokens = 0.0
-    for window in windows(validation):
-        p = 1 / vocabulary
-        for start in reversed(range(order)):
-            seen = counts.get(window[start:-1])
-            if seen:
-                p = (seen[window[-1]] + len(seen) * p) / (seen.total() + len(seen))
-        total -= math.log(p)
-        tokens += 1
     return math.exp(total / tokens)
 
 
