@@ -3,7 +3,7 @@
     python examples/char_lm.py                              one minute on the text of Python's own help topics
     python examples/char_lm.py --prompt "The class "        again: what was trained writes another text
     python examples/char_lm.py --text FILE --out DIR --seconds 600 --cell gru --layers 2 --hidden 512
-    python examples/char_lm.py --level word --layers 2      the same with words
+    python examples/char_lm.py --level word --layers 2 --batch 8 --steps 32 --lr 0.003 --seconds 90     with words
     python examples/char_lm.py --peer torch                 the same model step by step in PyTorch, side by side
 
 The model reads one character after another and predicts the next:
