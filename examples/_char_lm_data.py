@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batches", "Corpus", "InputError", "IntArray", "Vocabulary", "read_text"]
+__all__ = ["Batches", "Corpus", "InputError", "IntArray", "Vocabulary", "WordVocabulary", "read_text"]
 
 IntArray: TypeAlias = NDArray[Any]
 
 VALIDATION_PART = 10  # the last 1/10 of the text
 VALIDATION_LIMIT = 500_000  # characters: a validation on more of a very long text would eat up the time for training
+
+
+# A word or a run of signs, with the space before it, or other white space: together they are the whole text.
+WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?= \S)|\s+")
+REPEATED = 2  # times that a word must be there to be one of the vocabulary
 
 
 class InputError(Exception):
@@ -48,10 +56,10 @@ class Vocabulary:
     """The characters a model knows, numbered in sorted order, and one more token for all it does not know."""
 
     def __init__(self, text: str) -> None:
-        self.characters = "".join(sorted(set(text)))
-        self.unknown = len(self.characters)
+        self.tokens: Sequence[str] = "".join(sorted(set(text)))
+        self.unknown = len(self.tokens)
         self.size = self.unknown + 1
-        self._codes = _codes(self.characters)
+        self._codes = _codes("".join(self.tokens))
 
     def encode(self, text: str) -> IntArray:
         """Return the tokens of a text."""
@@ -62,7 +70,29 @@ class Vocabulary:
 
     def lacks(self, text: str) -> str:
         """Return the characters of a text that are not in the vocabulary, each once."""
-        return "".join(sorted(set(text) - set(self.characters)))
+        return "".join(sorted(set(text) - set(self.tokens)))
+
+
+class WordVocabulary(Vocabulary):
+    """The words a model knows, those that a text has more than once, and one more token for all it does not know."""
+
+    def __init__(self, text: str) -> None:
+        self.tokens = sorted(word for word, times in Counter(WORD.findall(text)).items() if times >= REPEATED)
+        self.unknown = len(self.tokens)
+        self.size = self.unknown + 1
+        self._numbers = {word: number for number, word in enumerate(self.tokens)}
+
+    def encode(self, text: str) -> IntArray:
+        """Return the tokens of a text."""
+        return np.array([self._numbers.get(word, self.unknown) for word in WORD.findall(text)], np.int32)
+
+    def lacks(self, text: str) -> str:
+        """Return some of the words of a text that are not in the vocabulary."""
+        words = sorted({word.strip() for word in WORD.findall(text) if word not in self._numbers})
+        return " ".join(words[:10]) + (f" and {len(words) - 10:,} more" if len(words) > 10 else "")
+
+
+VOCABULARIES = {"char": Vocabulary, "word": WordVocabulary}
 
 
 def _codes(text: str) -> NDArray[np.uint32]:
@@ -72,7 +102,7 @@ def _codes(text: str) -> NDArray[np.uint32]:
 class Corpus:
     """A text as tokens, its last tenth apart for validation; the vocabulary is that of the training part."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, level: str = "char") -> None:
         split = len(text) - len(text) // VALIDATION_PART
         validation = text[split : split + VALIDATION_LIMIT]
         if len(validation) < 2:
@@ -80,9 +110,11 @@ class Corpus:
             raise InputError(f"the text is too short: {len(text)} characters, at least {needed} are needed")
         self.characters = len(text)
         self.digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        self.vocabulary = Vocabulary(text[:split])
+        self.vocabulary = VOCABULARIES[level](text[:split])
         self.training = self.vocabulary.encode(text[:split])
         self.validation = self.vocabulary.encode(validation)
+        if len(self.validation) < 2:
+            raise InputError(f"the text is too short: a tenth of it has {len(self.validation)} words")
         self.unknown = self.vocabulary.lacks(validation)
 
 
@@ -97,7 +129,7 @@ class Batches:
         if batch * steps > len(tokens):
             raise InputError(
                 f"batch x steps = {batch} x {steps} = {batch * steps} is more than "
-                f"the {len(tokens)} characters of the training text"
+                f"the {len(tokens)} tokens of the training text"
             )
         self._tokens = tokens
         self._starts = np.arange(batch) * len(tokens) // batch

@@ -44,16 +44,19 @@ def make_parser(description: str, cells: Sequence[str]) -> Parser:
     run.add_argument("--seed", metavar="N", type=whole, help=f"of the weights and the text written ({usual.seed})")
 
     model = parser.add_argument_group("the model and its training, fixed once a run has begun")
+    model.add_argument("--level", choices=["char", "word"], help=f"what a token is (default: {usual.level})")
     model.add_argument("--cell", choices=cells, help=f"recurrent layer (default: {usual.cell})")
     model.add_argument("--layers", metavar="N", type=count, help=f"how many (default: {usual.layers})")
     model.add_argument("--hidden", metavar="N", type=count, help=f"units in each (default: {usual.hidden})")
     model.add_argument("--batch", metavar="N", type=count, help=f"readers side by side (default: {usual.batch})")
-    model.add_argument("--steps", metavar="N", type=count, help=f"characters a batch (default: {usual.steps})")
+    model.add_argument("--steps", metavar="N", type=count, help=f"characters or words a batch (default: {usual.steps})")
     model.add_argument("--lr", metavar="R", type=above_zero, help=f"highest learning rate (default: {usual.lr:g})")
 
     text = parser.add_argument_group("the text written")
     text.add_argument("--prompt", metavar="TEXT", default="The ", help="its beginning (default: %(default)r)")
-    text.add_argument("--length", metavar="N", type=whole, default=500, help="characters (default: %(default)s)")
+    text.add_argument(
+        "--length", metavar="N", type=whole, default=500, help="characters or words (default: %(default)s)"
+    )
     text.add_argument(
         "--temperature",
         metavar="T",

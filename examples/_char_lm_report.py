@@ -80,22 +80,22 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def plot_curves(path: Path, curves: Mapping[str, Sequence[Point]]) -> str:
-    """Draw curves of bits per character against seconds and characters; return a line that says where, or why not."""
+def plot_curves(path: Path, curves: Mapping[str, Sequence[Point]], token: str) -> str:
+    """Draw curves of bits per token against seconds and tokens; return a line that says where, or why not."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return "loss curve skipped: matplotlib is not installed"
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    by_time, by_characters = figure.subplots(1, 2, sharey=True)
+    by_time, by_tokens = figure.subplots(1, 2, sharey=True)
     for name, points in curves.items():
         marker = "o" if len(points) < 20 else ""
         bits = [point[2] for point in points]
         by_time.plot([point[0] for point in points], bits, label=name, marker=marker)
-        by_characters.plot([point[1] / 1e6 for point in points], bits, label=name, marker=marker)
-    by_time.set(xlabel="seconds", ylabel="bits per character")
-    by_characters.set(xlabel="million characters")
-    for axes in (by_time, by_characters):
+        by_tokens.plot([point[1] / 1e6 for point in points], bits, label=name, marker=marker)
+    by_time.set(xlabel="seconds", ylabel=f"bits per {token}")
+    by_tokens.set(xlabel=f"million {token}s")
+    for axes in (by_time, by_tokens):
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=120)

@@ -39,6 +39,7 @@ Point: TypeAlias = tuple[float, int, float]
 class Settings:
     """What a run is; with `max_steps` its length is that number of steps instead of `seconds`."""
 
+    level: str = "char"
     cell: str = "lstm"
     layers: int = 1
     hidden: int = 256
@@ -52,7 +53,7 @@ class Settings:
 
     def changed(self, given: Mapping[str, Any], where: Path) -> Settings:
         """Return these settings with the given ones, of which only the length and the seed may differ."""
-        for name in ("cell", "layers", "hidden", "batch", "steps", "lr", "text"):
+        for name in ("level", "cell", "layers", "hidden", "batch", "steps", "lr", "text"):
             if name in given and given[name] != getattr(self, name):
                 raise InputError(
                     f"{where} holds a run with --{name} {getattr(self, name) or 'left out'}: "

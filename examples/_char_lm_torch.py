@@ -110,7 +110,7 @@ def race(
             result.speeds[name].append(len(block) * batches.characters / spent)
             mean = statistics.fmean(result.bits[name][first:])
             result.curves[name].append((seconds[name], (first + len(block)) * batches.characters, mean))
-            show(len(result.bits[name]) / len(rates), f"{name} {mean:.3f} bits/char")
+            show(len(result.bits[name]) / len(rates), f"{name} {mean:.3f} bits")
         turns.reverse()
     return result
 

@@ -1,8 +1,9 @@
-"""Train a character language model, then let it write.
+"""Train a language model of characters or words, then let it write.
 
     python examples/char_lm.py                              one minute on the text of Python's own help topics
     python examples/char_lm.py --prompt "The class "        again: what was trained writes another text
     python examples/char_lm.py --text FILE --out DIR --seconds 600 --cell gru --layers 2 --hidden 512
+    python examples/char_lm.py --level word --layers 2 --batch 8 --steps 32 --lr 0.003 --seconds 90     with words
     python examples/char_lm.py --peer torch                 the same model step by step in PyTorch, side by side
 
 The model reads one character after another and predicts the next:
@@ -13,11 +14,12 @@ It is trained by truncated back-propagation through time: `batch` readers each t
 gradient goes back to the beginning of those, and the state is carried over to the next ones. The loss is the number of
 bits the model needs for a character: log2(number of characters) if it knows nothing, about 4.7 for English if it knows
 how frequent each character is, and 0 if it knows the text by heart. The last tenth of the text is kept for validation.
+With ``--level word`` the tokens are words, signs and white space instead; words that the text has once are all one token.
 
 The directory --out (char_lm_run) then holds
 
     best.safetensors    the weights that were best in validation: model = fastrnn.load(...)
-    vocabulary.json     the characters in the order of the model's tokens; one more token stands for all others
+    vocabulary.json     the characters or words in the order of the model's tokens; one more stands for all others
     checkpoint.npz      all that is needed to go on: weights, optimizer, states, position, best figure
     curve.png           the loss curves, if matplotlib is installed
 
@@ -61,7 +63,8 @@ import fastrnn as fr
 Recurrent: TypeAlias = "fr.LSTM | fr.GRU | fr.RNN"
 
 CELLS: dict[str, type[Recurrent]] = {"lstm": fr.LSTM, "gru": fr.GRU, "rnn": fr.RNN}
-EMBEDDING = 64  # width of the vectors that stand for characters
+CALLED = {"char": "character", "word": "word"}  # what a token is, by level
+EMBEDDING = 64  # width of the vectors that stand for tokens
 CLIP = 1.0  # largest norm of the gradient
 WARM_UP = 50  # steps during which the learning rate rises
 VALIDATIONS = 10  # in a run
@@ -171,16 +174,16 @@ def generate(
     temperature: float,
     rng: np.random.Generator,
 ) -> Iterator[str]:
-    """Yield characters that go on from the prompt, each drawn from softmax(logits / temperature)."""
+    """Yield tokens that go on from the prompt, each drawn from softmax(logits / temperature)."""
     embedding, recurrent, linear = layers_of(model)
     stream = recurrent.stream(batch_size=1)
     h: NDArray[Any] = np.zeros(recurrent.hidden_size, np.float32)
     for token in vocabulary.encode(prompt):
         h = stream.step(embedding(token))
     for _ in range(length):
-        logits = linear(h)[: vocabulary.unknown]  # the token after these stands for no character
+        logits = linear(h)[: vocabulary.unknown]  # the token after these stands for no text
         token = draw(logits, temperature, rng)
-        yield vocabulary.characters[token]
+        yield vocabulary.tokens[token]
         h = stream.step(embedding(token))
 
 
@@ -216,8 +219,8 @@ class Run:
         if importlib.util.find_spec("safetensors") is None:
             raise InputError("saving the weights needs safetensors: pip install fastrnn[examples]")
         make_directory(options.out)
-        characters = json.dumps(list(self.corpus.vocabulary.characters))
-        write_whole(self.out / "vocabulary.json", lambda file: file.write(characters.encode()))
+        tokens = json.dumps(list(self.corpus.vocabulary.tokens))
+        write_whole(self.out / "vocabulary.json", lambda file: file.write(tokens.encode()))
         self._begin = 0.0
 
     def is_over(self) -> bool:
@@ -269,7 +272,7 @@ class Run:
         progress.validation.append((progress.seconds, progress.step * self.batches.characters, bits))
         self.save()
         progress.validation_seconds = time.perf_counter() - start
-        return f"validation {bits:.3f} bits/char after {clock(progress.seconds)}{', the best so far' * best}"
+        return f"validation {bits:.3f} bits/{self.settings.level} after {clock(progress.seconds)}{', the best so far' * best}"
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -278,35 +281,36 @@ class Run:
 
     def _line(self, speed: float) -> str:
         """Return what the progress bar says; `speed` is in characters per second."""
-        progress, settings = self.progress, self.settings
+        progress, settings, level = self.progress, self.settings, self.settings.level
         left = settings.seconds - progress.seconds
         if settings.max_steps is not None:
             left = (settings.max_steps - progress.step) * self.batches.characters / max(speed, 1)
-        return f"{progress.bits:.3f} bits/char  {speed / 1000:.1f}k char/s  {clock(max(left, 0))} left"
+        return f"{progress.bits:.3f} bits/{level}  {speed / 1000:.1f}k {level}/s  {clock(max(left, 0))} left"
 
     def summary(self) -> str:
         """Return a line about what was reached."""
-        progress, characters = self.progress, self.progress.step * self.batches.characters
-        best = "not validated yet" if progress.best is None else f"best validation {progress.best:.3f} bits/char"
-        return f"{best}; {progress.step:,} steps, {characters:,} characters in {progress.seconds:.1f} s"
+        progress, level = self.progress, self.settings.level
+        read = progress.step * self.batches.characters
+        best = "not validated yet" if progress.best is None else f"best validation {progress.best:.3f} bits/{level}"
+        return f"{best}; {progress.step:,} steps, {read:,} {CALLED[level]}s in {progress.seconds:.1f} s"
 
     def plot(self) -> str:
         """Draw the loss curves; return a line about it."""
         curves = {"training, smoothed": self.progress.training, "validation": self.progress.validation}
-        return plot_curves(self.out / "curve.png", curves)
+        return plot_curves(self.out / "curve.png", curves, self.settings.level)
 
 
 def prepare(settings: Settings) -> tuple[Corpus, Batches, Trainer]:
     """Return the text, its batches and a new model, and say what they are."""
-    corpus = Corpus(read_text(settings.text))
+    corpus = Corpus(read_text(settings.text), settings.level)
     batches = Batches(corpus.training, settings.batch, settings.steps)
     model = build_model(settings, corpus.vocabulary)
     print(
-        f"text: {settings.text or 'pydoc_data.topics'}, {corpus.characters:,} characters, "
+        f"text: {settings.text or 'pydoc_data.topics'}, {corpus.characters:,} characters; {CALLED[settings.level]}s: "
         f"{len(corpus.training):,} to train on, {len(corpus.validation):,} to validate"
     )
     if corpus.unknown:
-        print(f"in the validation text only, all read as one unknown character: {corpus.unknown!r}")
+        print(f"in the validation text only, all read as one unknown {CALLED[settings.level]}: {corpus.unknown!r}")
     print(
         f"model: {settings.layers} x {settings.cell.upper()} {settings.hidden}, {model.num_parameters():,} parameters, "
         f"{fr.get_isa()}, threads: {fr.get_num_threads()}"
@@ -324,18 +328,21 @@ def train_and_write(options: argparse.Namespace) -> int:
         return INTERRUPTED
     print(run.plot())
     vocabulary = run.corpus.vocabulary
-    unknown = vocabulary.lacks(options.prompt)
+    words = run.settings.level == "word"
+    prompt = options.prompt.rstrip(" ") if words else options.prompt  # a word has the space before it
+    unknown = vocabulary.lacks(prompt)
     if unknown:
-        print(f"not in the vocabulary, all read as one unknown character: {unknown!r}", file=sys.stderr)
+        what = CALLED[run.settings.level]
+        print(f"not in the vocabulary, all read as one unknown {what}: {unknown!r}", file=sys.stderr)
     try:
         model = fr.load(run.best)
     except OSError as error:
         raise InputError(f"cannot read {run.best}: start over with --fresh") from error
     rng = np.random.default_rng(run.settings.seed)
-    text = generate(model, vocabulary, options.prompt, length=options.length, temperature=options.temperature, rng=rng)
-    print(f"\n{options.prompt}", end="", flush=True)
-    for character in text:
-        print(character, end="", flush=True)
+    text = generate(model, vocabulary, prompt, length=options.length, temperature=options.temperature, rng=rng)
+    print(f"\n{prompt}", end="", flush=True)
+    for token in text:
+        print(token, end="", flush=True)
     print()
     return 0
 
@@ -347,6 +354,7 @@ def compare(options: argparse.Namespace) -> int:
     import _char_lm_torch as peer
 
     settings, count = Settings().merged(vars(options)), options.peer_steps
+    level, unit = settings.level, CALLED[settings.level]
     corpus, batches, ours = prepare(settings)
     theirs = peer.TorchTrainer(ours.model, CLIP)
     rates = [learning_rate(settings.lr, step, step / count) for step in range(count)]
@@ -356,12 +364,12 @@ def compare(options: argparse.Namespace) -> int:
     twin.load_state_dict(theirs.state_dict())
     for name, model in {"fastrnn": ours.model, "PyTorch": twin}.items():
         bits = validation_bits(model, corpus.validation)
-        print(f"{name}: {race.speed(name):,.0f} characters/s, validation {bits:.3f} bits/char after {count} steps")
-    print(f"fastrnn / PyTorch: {race.speed('fastrnn') / race.speed('PyTorch'):.2f} times the characters/s")
+        print(f"{name}: {race.speed(name):,.0f} {unit}s/s, validation {bits:.3f} bits/{level} after {count} steps")
+    print(f"fastrnn / PyTorch: {race.speed('fastrnn') / race.speed('PyTorch'):.2f} times the {unit}s/s")
     first, later = peer.differences(race)
-    print(f"largest difference in the first {peer.EXACT} steps: {first:.1e} bits/char")
-    print(f"largest difference of means over {peer.BLOCK} steps: {later:.1e} bits/char")
-    print(plot_curves(make_directory(options.out) / "peer_curve.png", race.curves))
+    print(f"largest difference in the first {peer.EXACT} steps: {first:.1e} bits/{level}")
+    print(f"largest difference of means over {peer.BLOCK} steps: {later:.1e} bits/{level}")
+    print(plot_curves(make_directory(options.out) / "peer_curve.png", race.curves, settings.level))
     coincide = first <= peer.EXACT_TOLERANCE and later <= peer.LATER_TOLERANCE
     print("the curves coincide" if coincide else "THE CURVES DIFFER")
     return 0 if coincide else 1

@@ -261,7 +261,7 @@ def test_draws_the_loss_curve(main, monkeypatch, tmp_path):
         (["--cell", "elman"], "argument --cell: invalid choice"),
         (["--seconds", "1", "--max-steps", "1"], "not allowed with"),
         (["--colour"], "unrecognized arguments"),
-        (["--batch", "2000"], "batch x steps = 2000 x 64 = 128000 is more than the 18000 characters"),
+        (["--batch", "2000"], "batch x steps = 2000 x 64 = 128000 is more than the 18000 tokens"),
         (["--text", "no/such/file"], "cannot read"),
         (["--text", "."], "cannot read"),
         (["--peer", "keras"], "argument --peer: invalid choice"),
@@ -341,7 +341,7 @@ def test_write_is_whole_or_not_at_all(tmp_path):
 
 def test_vocabulary(rng):
     vocabulary = data.Vocabulary("banana \U0001f34c\n")
-    assert vocabulary.characters == "\n abn\U0001f34c"
+    assert vocabulary.tokens == "\n abn\U0001f34c"
     assert vocabulary.size == 7
     np.testing.assert_array_equal(vocabulary.encode("ab\U0001f34cz\0\U0001f34d"), [2, 3, 5, 6, 6, 6])
     assert vocabulary.encode("").shape == (0,)
@@ -354,6 +354,33 @@ def test_unknown_characters_of_the_validation_text(main, text, tmp_path):
     code, stdout, _ = main(*SMALL, "--max-steps", "3", "--length", "0", text=path)
     assert code == 0
     assert "read as one unknown character: '\u2603\u2604'" in stdout
+
+
+def test_word_vocabulary():
+    vocabulary = data.WordVocabulary("a cat, a dog;\n  a cat\nand\n  ")
+    assert vocabulary.tokens == [" a", " cat"]
+    np.testing.assert_array_equal(vocabulary.encode(" a bee\n cat"), [0, 2, 2, 1])
+    assert vocabulary.lacks("a bee, a cat") == ", a bee"
+    assert vocabulary.lacks("".join(f" w{n}" for n in range(12))).endswith("and 2 more")
+    for text in ("  two  spaces\t!?'s x", data.read_text(None)[:5000]):
+        assert "".join(data.WORD.findall(text)) == text
+
+
+def test_learns_words(main, text, tmp_path):
+    code, stdout, _ = main(
+        "--level", "word", *SMALL, "--hidden", "48", "--lr", "0.02", "--max-steps", "250", "--length", "20"
+    )
+    assert code == 0
+    corpus = data.Corpus(text, "word")
+    counts = np.bincount(corpus.training, minlength=corpus.vocabulary.size) + 1
+    frequencies_alone = -np.log2(counts / counts.sum())[corpus.validation].mean()
+    assert runs.read_checkpoint(tmp_path / "run" / "checkpoint.npz").progress.best < frequencies_alone - 0.3
+    assert "bits/word" in stdout
+    assert written(stdout).startswith("The")
+    assert json.loads((tmp_path / "run" / "vocabulary.json").read_text()) == corpus.vocabulary.tokens
+    code, _, stderr = main("--level", "char")
+    assert code == 2
+    assert "holds a run with --level word" in stderr
 
 
 def test_batches_go_on_where_the_last_ended():
