@@ -13,7 +13,7 @@ __all__ = ["END", "SIDE", "WORDS", "Array", "Scene", "Scenes", "draw_scenes", "s
 Array: TypeAlias = NDArray[Any]
 
 SIDE = 32  # pixels
-RADII = {"large": 6.5, "small": 3.5}  # pixels
+RADII = {"large": 7.0, "small": 4.5}  # pixels
 COLOURS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.8, 0.2), "blue": (0.2, 0.3, 1.0), "yellow": (0.95, 0.9, 0.1)}
 SHAPES = ("circle", "square", "triangle")
 RELATIONS = ("above", "left of")
