@@ -50,7 +50,7 @@ def batch_of(scenes, count, rng):
 def test_learns_a_few_scenes(rng):
     scenes = [data.Scene(RED), data.Scene(BLUE), data.Scene(RED, "above", BLUE), data.Scene(BLUE, "left of", RED)]
     trainer = app.Trainer(app.Captioner(np.random.default_rng(0)))
-    losses = [trainer.step(*batch_of(scenes, 16, rng), 3e-3) for _ in range(60)]
+    losses = [trainer.step(*batch_of(scenes, 16, rng), 3e-3) for _ in range(50)]
     assert losses[-1] < 0.2 * losses[0]
     assert app.exact(trainer, scenes) > 0.6  # guessing: 1/4
 
@@ -121,7 +121,7 @@ def test_pictures_show_what_they_should():
         red, blue = picture[0] - picture[2] > 0.4, picture[2] - picture[0] > 0.4
         if index % 3 == 2:
             assert not red.any()
-            assert 20 < blue.sum() < 70
+            assert 20 < blue.sum() < 100
             continue
         axis = index % 3
         assert np.argwhere(red)[:, axis].mean() + 5 < np.argwhere(blue)[:, axis].mean()

@@ -57,7 +57,7 @@ def accuracies(stdout):
     return {name.strip(): float(value) / 100 for name, value in lines}
 
 
-@pytest.mark.parametrize(("net", "epochs", "least"), [("conv", "4", 0.85), ("residual", "5", 0.85)])
+@pytest.mark.parametrize(("net", "epochs", "least"), [("conv", "4", 0.8), ("residual", "4", 0.8)])
 def test_learns_digits_and_draws(main, net, epochs, least, tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
@@ -74,11 +74,13 @@ def test_learns_digits_and_draws(main, net, epochs, least, tmp_path):
 
 def test_same_seed_same_result(main, tmp_path):
     pytest.importorskip("sklearn")
-    files = []
+    weights = []
     for seed in "001":
         assert main("--nets", "conv", "--epochs", "1", "--batch", "256", "--seed", seed)[0] == 0
-        files.append((tmp_path / "run" / "conv.safetensors").read_bytes())
-    assert files[0] == files[1] != files[2]
+        weights.append(fr.load(tmp_path / "run" / "conv.safetensors").state_dict())
+    for name, value in weights[0].items():
+        np.testing.assert_array_equal(value, weights[1][name])
+        assert (value != weights[2][name]).any()
 
 
 def test_learns_a_folder(main, folder):
