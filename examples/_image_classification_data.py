@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from _char_lm_data import InputError
+from _packages import require
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -41,14 +41,14 @@ class Pictures(NamedTuple):
 
 def load_digits() -> Pictures:
     """Return scikit-learn's 1797 handwritten digits of 8 x 8 pixels."""
-    data = _import("sklearn.datasets", "scikit-learn").load_digits()
+    data = require("sklearn.datasets").load_digits()
     x = (data.images[:, None] / 16).astype(np.float32)
     return Pictures(x, data.target.astype(np.int64), np.arange(len(x)) % TEST_EVERY == 0, [str(n) for n in range(10)])
 
 
 def load_folder(path: str, size: int) -> Pictures:
     """Return the pictures in the subfolders of a folder, each subfolder a class, all brought to `size` x `size` pixels."""
-    image = _import("PIL.Image", "pillow")
+    image = require("PIL.Image")
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"{path} is not a folder")
@@ -73,13 +73,6 @@ def load_folder(path: str, size: int) -> Pictures:
             y.append(index)
             is_test.append(place % TEST_EVERY == 0)
     return Pictures(np.stack(x), np.array(y), np.array(is_test), list(files))
-
-
-def _import(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f'{package} is not installed: pip install "fastrnn[examples]"') from error
 
 
 class Distortion(NamedTuple):

@@ -21,7 +21,6 @@ unseen pairs and what the net says about them.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from _char_lm_data import InputError
 from _char_lm_options import Parser, above_zero, count, whole
 from _char_lm_report import ProgressBar
 from _char_lm_run import make_directory
+from _packages import require
 
 import fastrnn as fr
 
@@ -167,8 +167,9 @@ def run(options: argparse.Namespace) -> None:
     """Train the captioner and show what came out."""
     if options.threads:
         fr.set_num_threads(options.threads)
-    if options.peer and importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
+    require("safetensors")
+    if options.peer:
+        require("torch")
     out, scenes = make_directory(options.out), Scenes()
     model = Captioner(np.random.default_rng(options.seed))
     learners: dict[str, Learner] = {"fastrnn": Trainer(model)}

@@ -21,7 +21,6 @@ The directory --out (image_classification_run) then holds for each net
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +41,7 @@ from _image_classification_data import (
     nearest_neighbour,
 )
 from _image_classification_draw import draw
+from _packages import require
 
 import fastrnn as fr
 
@@ -172,8 +172,9 @@ def run(options: argparse.Namespace) -> None:
     """Train the nets and show what came out."""
     if options.threads:
         fr.set_num_threads(options.threads)
-    if options.peer and importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
+    require("safetensors")
+    if options.peer:
+        require("torch")
     pictures = load_digits() if options.data is None else load_folder(options.data, options.size)
     shape, (test, wanted), tested = pictures.x.shape[1:], pictures.test, int(pictures.is_test.sum())
     out = make_directory(options.out)

@@ -23,7 +23,6 @@ utterance of the test, what is spoken, and what each net heard.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +34,7 @@ from _char_lm_data import InputError
 from _char_lm_options import Parser, above_zero, count, whole
 from _char_lm_report import ProgressBar
 from _char_lm_run import make_directory
+from _packages import require
 from _tagging_data import BANDS, LABELS, Array, Batch, Utterance, pad, speak
 
 import fastrnn as fr
@@ -161,8 +161,9 @@ def run(options: argparse.Namespace) -> None:
     """Train the nets and show what came out."""
     if options.threads:
         fr.set_num_threads(options.threads)
-    if options.peer and importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
+    require("safetensors")
+    if options.peer:
+        require("torch")
     out, voices = make_directory(options.out), np.random.default_rng([options.seed, 1])
     utterances = [speak(voices) for _ in range(options.utterances)]
     others = np.random.default_rng(12345)  # the test is the same for every seed

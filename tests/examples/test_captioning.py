@@ -152,3 +152,12 @@ def test_ctrl_c(main, monkeypatch):
     code, _, stderr = main()
     assert code == 130
     assert stderr.endswith("interrupted\n")
+
+
+@pytest.mark.parametrize(("module", "message"), [("safetensors", "fastrnn[examples]"), ("torch", "pip install torch")])
+def test_says_what_is_missing(main, monkeypatch, module, message):
+    monkeypatch.setitem(sys.modules, module, None)
+    code, _, stderr = main("--peer", "torch")
+    assert code == 2
+    assert f"{module} is not installed" in stderr
+    assert message in stderr
