@@ -89,7 +89,7 @@ def _draw_object(picture: Array, what: tuple[str, ...], place: Array, rng: np.ra
     down, right = np.mgrid[:SIDE, :SIDE] - place[:, None, None]
     inside = {
         "circle": np.hypot(down, right) < radius,
-        "square": np.maximum(abs(down), abs(right)) < 0.85 * radius,
+        "square": np.maximum(abs(down), abs(right)) < radius,
         "triangle": (2 * abs(right) < down + radius) & (down < 0.8 * radius),
     }[shape]
     picture[:, inside] = np.array(COLOURS[colour])[:, None] * rng.uniform(0.85, 1.0)

@@ -38,7 +38,7 @@ from _packages import require
 import fastrnn as fr
 
 MAPS = (16, 32, 64)  # of the three convolutions
-WIDTH, HIDDEN = 64, 128  # of the vectors that stand for the picture and for words; of the LSTM
+WIDTH, HIDDEN = 128, 128  # of the vectors that stand for the picture and for words; of the LSTM
 CLIP = 1.0  # largest norm of the gradient
 TESTED = 1000  # pictures
 INTERRUPTED = 130  # exit code after Ctrl-C
@@ -192,8 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--out", metavar="DIR", default="captioning_run", help="(default: %(default)s)")
-    parser.add_argument("--steps", metavar="N", type=count, default=1500, help="batches (default: %(default)s)")
-    parser.add_argument("--batch", metavar="N", type=count, default=64, help="pictures in one (default: %(default)s)")
+    parser.add_argument("--steps", metavar="N", type=count, default=2000, help="batches (default: %(default)s)")
+    parser.add_argument("--batch", metavar="N", type=count, default=32, help="pictures in one (default: %(default)s)")
     parser.add_argument("--lr", metavar="R", type=above_zero, default=3e-3, help="highest rate (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=whole, default=0, help="(default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=count, help="(default: all cores)")
