@@ -13,7 +13,7 @@ __all__ = ["END", "SIDE", "WORDS", "Array", "Scene", "Scenes", "draw_scenes", "s
 Array: TypeAlias = NDArray[Any]
 
 SIDE = 32  # pixels
-RADII = {"large": 7.0, "small": 4.5}  # pixels
+RADII = {"large": 6.5, "small": 3.5}  # pixels
 COLOURS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.8, 0.2), "blue": (0.2, 0.3, 1.0), "yellow": (0.95, 0.9, 0.1)}
 SHAPES = ("circle", "square", "triangle")
 RELATIONS = ("above", "left of")
@@ -89,7 +89,7 @@ def _draw_object(picture: Array, what: tuple[str, ...], place: Array, rng: np.ra
     down, right = np.mgrid[:SIDE, :SIDE] - place[:, None, None]
     inside = {
         "circle": np.hypot(down, right) < radius,
-        "square": np.maximum(abs(down), abs(right)) < radius,
+        "square": np.maximum(abs(down), abs(right)) < 0.85 * radius,
         "triangle": (2 * abs(right) < down + radius) & (down < 0.8 * radius),
     }[shape]
     picture[:, inside] = np.array(COLOURS[colour])[:, None] * rng.uniform(0.85, 1.0)
