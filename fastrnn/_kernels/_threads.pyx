@@ -7,6 +7,7 @@ cdef extern from "team.h" nogil:
     int omp_get_max_threads()
     int omp_get_num_threads()
     int omp_get_thread_num()
+    int fr_limit_at(int wish, int limit)
     void fr_barrier_init(fr_barrier *barrier)
     void fr_barrier_wait(fr_barrier *barrier, int size)
     void fr_queue_init(fr_queue *queue)
@@ -27,15 +28,15 @@ cdef double LEAST_IN_CALL = 6000
 cdef double RATE_ONE_ROW = 25
 cdef double RATE_ROWS = 90
 
-cdef int chosen = 0      # set_num_threads; 0: not called
-cdef int seen_limit = 0  # the OpenMP limit at that time: a change since then (threadpoolctl) is a newer wish
+cdef int chosen = 0  # set_num_threads; 0: not called
+cdef int wish = 0    # counts its calls: a lower OpenMP limit since then (threadpoolctl) is a newer wish
 
 
 cdef int thread_limit() noexcept nogil:
     if fr_must_be_serial() or not FR_HAVE_OPENMP:
         return 1
     cdef int limit = omp_get_max_threads()
-    if chosen == 0 or (limit != seen_limit and limit < chosen):
+    if chosen == 0 or (limit != fr_limit_at(wish, limit) and limit < chosen):
         return limit
     return chosen
 
@@ -127,10 +128,11 @@ def set_num_threads(int n):
 
     A later change of the OpenMP limit to a smaller value (threadpoolctl) is respected too.
     """
-    global chosen, seen_limit
+    global chosen, wish
     if n < 1:
         raise ValueError(f"set_num_threads: 'n' must be >= 1, got {n}")
-    chosen, seen_limit = n, omp_get_max_threads()
+    chosen, wish = n, wish + 1
+    thread_limit()  # notes this thread's OpenMP limit
 
 
 def get_num_threads():

@@ -23,6 +23,13 @@ static inline void fr_pause(void) { __asm__ volatile("yield"); }
 static inline void fr_pause(void) {}
 #endif
 
+// The OpenMP limit of the calling thread when it first asked after wish number `wish`; each thread has a limit of its own.
+static inline int fr_limit_at(int wish, int limit) {
+    static _Thread_local int seen_wish, seen_limit;
+    if (seen_wish != wish) seen_wish = wish, seen_limit = limit;
+    return seen_limit;
+}
+
 // Arrivals and the generation stand on lines of their own: the waiting read one while the late write the other.
 typedef struct fr_barrier {
     _Alignas(64) atomic_int arrived;

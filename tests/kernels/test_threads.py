@@ -41,6 +41,24 @@ def test_the_number_holds_in_every_thread() -> None:
     assert seen == [3]
 
 
+@needs_openmp
+def test_it_holds_in_a_thread_with_another_openmp_limit(run_python: Callable[..., Any]) -> None:
+    pytest.importorskip("threadpoolctl")
+    code = """
+import threading
+from threadpoolctl import threadpool_limits
+from fastrnn import ops
+threadpool_limits(5)
+ops.set_num_threads(7)
+seen = []
+thread = threading.Thread(target=lambda: seen.append(ops.get_num_threads()))
+thread.start()
+thread.join()
+assert seen == [7]
+"""
+    run_python("-c", code, OMP_NUM_THREADS="4")
+
+
 def test_a_huge_number_means_all_there_are() -> None:
     ops.set_num_threads(2**40)
     assert 1 <= ops.get_num_threads() <= 2**40
