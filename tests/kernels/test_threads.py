@@ -54,9 +54,10 @@ seen = []
 thread = threading.Thread(target=lambda: seen.append(ops.get_num_threads()))
 thread.start()
 thread.join()
-assert seen == [7]
+assert seen == [7], seen
 """
-    run_python("-c", code, OMP_NUM_THREADS="4")
+    done = run_python("-c", code, OMP_NUM_THREADS="4")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_huge_number_means_all_there_are() -> None:
