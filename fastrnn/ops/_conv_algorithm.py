@@ -75,9 +75,9 @@ def prefers_planes(geometry: Geometry, C: int, K: int, counts: Three, lanes: int
 
     The gradient of x is a convolution of the same kernel, from K maps to C, where the stride is 1.
     """
-    if geometry.channels_last or (backward and geometry.stride != (1, 1, 1)):
-        return False
     inputs, units = C // geometry.groups, K // geometry.groups
+    if geometry.channels_last or (backward and geometry.stride != (1, 1, 1)) or (inputs == 1 and geometry.groups > 1):
+        return False  # one channel a group has kernels of its own
     if backward:
         inputs, units = units, inputs
     outputs, columns = math.prod(counts), counts[2]

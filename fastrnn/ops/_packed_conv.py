@@ -35,61 +35,39 @@ class Plan(NamedTuple):
 
     counts: Three
     windows: Windows
-    dense: bool
-    winograd: bool
-    planes: bool
+    algorithm: str  # "dense", "winograd" or "direct"
+    planes: bool  # of "direct": whether the pixels lie in the lanes
     planes_back: bool
 
 
 class PackedConv:
     """The weights of a convolution as the kernels read them: a snapshot, accepted in place of `weight`.
 
-    It holds the options that the packing depends on; a call may not give others. Where the sizes of the maps decide between
-    algorithms, the weights are packed at the first call.
+    It holds the options that the packing depends on; a call may not give others. The weights are packed at the first call that
+    needs them so: the sizes of the maps decide between algorithms.
 
     Parameters
     ----------
-    arrays : weight (K, C/groups, *kernel), bias and gain (K,), those that there are; C-contiguous
+    arrays : weight (K, C/groups, *kernel), copied; bias and gain (K,), those that there are; C-contiguous
     algorithm : of `check_algorithm`
     backward : bool. Whether gradients will be asked for.
     """
 
-    __slots__ = (
-        "_arrays",
-        "_dense",
-        "_depthwise",
-        "_direct",
-        "_dtype",
-        "_plans",
-        "_winograd",
-        "algorithm",
-        "backward",
-        "geometry",
-        "shapes",
-    )
+    __slots__ = ("_arrays", "_dense", "_direct", "_plans", "_winograd", "algorithm", "backward", "geometry", "shapes")
 
     def __init__(self, arrays: dict[str, Array], geometry: Geometry, algorithm: str, backward: bool) -> None:
         self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
-        self.shapes, self._dtype = shapes_of(arrays), arrays["weight"].dtype
-        self._arrays = dict(arrays)
+        self.shapes = shapes_of(arrays)
+        self._arrays = arrays | {"weight": arrays["weight"].copy()}
         self._plans: dict[Three, Plan] = {}
         self._direct: dict[tuple[bool, bool], AnyKernels] = {}
         self._winograd: WinogradWeights | None = None
         self._dense: DenseWeights | None = None
-        K, inputs = arrays["weight"].shape[:2]
-        self._depthwise = is_depthwise(inputs, geometry.groups, K, geometry.channels_last)
-        if algorithm != "direct" or not (self._depthwise or geometry.channels_last):
-            self._arrays["weight"] = arrays["weight"].copy()
-            return
-        self.direct(False, False)
-        if backward:
-            self.direct(True, False)
-        del self._arrays["weight"]  # the caller's, who may change it
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the element type."""
-        return self._dtype
+        return self._arrays["weight"].dtype
 
     @property
     def gain(self) -> Array | None:
@@ -120,14 +98,13 @@ class PackedConv:
     def _make_plan(self, name: str, sizes: Three) -> Plan:
         geometry, (C, K) = self.geometry, self.channels
         counts = geometry.counts(name, sizes)
-        dense = is_dense(self.algorithm, geometry, sizes)
-        winograd = not dense and prefers_winograd(self.algorithm, geometry, C, K, counts)
-        width = lanes(self.dtype.itemsize)
-        planes, planes_back = (
-            not winograd and not self._depthwise and prefers_planes(geometry, C, K, over, width, backward=backward)
-            for over, backward in ((counts, False), (sizes, True))
-        )
-        return Plan(counts, geometry.windows(sizes, counts), dense, winograd, planes, planes_back)
+        windows, width = geometry.windows(sizes, counts), lanes(self.dtype.itemsize)
+        if is_dense(self.algorithm, geometry, sizes):
+            return Plan(counts, windows, "dense", False, False)
+        if prefers_winograd(self.algorithm, geometry, C, K, counts):
+            return Plan(counts, windows, "winograd", False, False)
+        planes = prefers_planes(geometry, C, K, counts, width)
+        return Plan(counts, windows, "direct", planes, prefers_planes(geometry, C, K, sizes, width, backward=True))
 
     def direct(self, backward: bool, planes: bool) -> AnyKernels:
         """Return the kernels of the direct algorithm, for y or for dx."""
@@ -135,8 +112,9 @@ class PackedConv:
         if kernels is None:
             geometry, weight = self.geometry, self._arrays["weight"]
             five = weight.reshape(*weight.shape[:2], *geometry.kernel)
-            make = _backward_kernels if backward else _forward_kernels
-            kernels = self._direct[backward, planes] = make(five, self.bias, self.gain, geometry, planes)
+            kernels = self._direct[backward, planes] = _direct_kernels(
+                five, None if backward else self.bias, None if backward else self.gain, geometry, backward, planes
+            )
         return kernels
 
     def dense(self) -> DenseWeights:
@@ -159,28 +137,19 @@ class PackedConv:
         return self._winograd
 
 
-def _forward_kernels(
-    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, planes: bool
+def _direct_kernels(
+    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, backward: bool, planes: bool
 ) -> AnyKernels:
+    """Return the weights packed for y, or for the gradient of x."""
     if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
         return DepthwiseKernels(five, bias, gain, geometry.channels_last)
-    windows = geometry.windows(geometry.kernel, ONE)
-    return (PlaneKernels if planes else Kernels)(five, bias, gain, geometry.groups, False, windows)
-
-
-def _backward_kernels(
-    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, planes: bool
-) -> AnyKernels:
-    """Return the weights packed for the gradient of x; bias and gain have no part in it."""
-    if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
-        return DepthwiseKernels(five, None, None, geometry.channels_last)
-    few = five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS and not planes
+    few = backward and not planes and five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS
     if few and geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1:
         low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
         in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
         return FewChannelsKernels(np.ascontiguousarray(in_order), geometry.stride, geometry.dilation, low)
-    windows = backward_windows(geometry, ONE, ONE)[1]
-    return (PlaneKernels if planes else Kernels)(five, None, None, geometry.groups, True, windows)
+    windows = backward_windows(geometry, ONE, ONE)[1] if backward else geometry.windows(geometry.kernel, ONE)
+    return (PlaneKernels if planes else Kernels)(five, bias, gain, geometry.groups, backward, windows)
 
 
 def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:

@@ -57,7 +57,7 @@ class WinogradWeights:
     backward : bool. Whether `run_backward` will be called.
     """
 
-    __slots__ = ("kernel", "pad", "tiles")
+    __slots__ = ("kernel", "pad")
 
     def __init__(self, weight: Array, pad: Pairs, *, backward: bool) -> None:
         tiles = _tiles(weight.shape[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -174,11 +175,11 @@ def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bo
     maps = as_maps(name, "x", x, packed.dtype, geometry, C)
     plan = packed.plan(name, sizes_of(maps, last))
     y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
-    if plan.dense:
-        packed.dense().forward(maps.reshape(len(maps), -1), y.reshape(len(maps), K))
+    if plan.algorithm == "dense":
+        packed.dense().forward(_rows(maps), _rows(y))
         if activation:
             as_activation(name, ACTIVATIONS[activation], {}).apply(y, y)
-    elif plan.winograd:
+    elif plan.algorithm == "winograd":
         packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
     else:
         packed.direct(False, plan.planes).run(maps, y, plan.windows, last, activation, scaled)
@@ -261,6 +262,11 @@ class _Saved:
     activation: int
 
 
+def _rows(array: Array) -> Array:
+    """Return a contiguous array as rows, one for each entry of its first axis, of which there may be none."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
 def _per_map(vector: Array, channels_last: bool) -> Array:
     return vector if channels_last else vector[:, None, None, None]
 
@@ -287,13 +293,12 @@ def _parameter_gradients(saved: _Saved, dy: Array, sums: Grads) -> Array:
 def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
     """Add the gradient of the weight, from that of the sums, to a contiguous array."""
     packed, geometry = saved.packed, saved.packed.geometry
-    N = len(da)
-    if not (saved.plan.winograd or saved.plan.dense):
+    if saved.plan.algorithm == "direct":
         add_weight(da, saved.x, grad, geometry, sizes_of(saved.x, geometry.channels_last), saved.plan.counts, len(grad))
         return
     target = np.zeros_like(grad) if geometry.flip else grad
-    if saved.plan.dense:
-        add_dense_gradient(da.reshape(N, -1), saved.x.reshape(N, -1), target.reshape(len(grad), -1), None)
+    if saved.plan.algorithm == "dense":
+        add_dense_gradient(_rows(da), _rows(saved.x), _rows(target), None)
     else:
         x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
         packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last)
@@ -307,9 +312,9 @@ def _input_gradient(saved: _Saved, da: Array) -> Array:
     last, C = geometry.channels_last, packed.channels[0]
     whole, windows = backward_windows(geometry, sizes_of(saved.x, last), saved.plan.counts)
     dx = empty(maps_shape(len(da), C, whole, last), packed.dtype)
-    if saved.plan.dense:
-        packed.dense().backward(da.reshape(len(da), -1), dx.reshape(len(da), -1))
-    elif saved.plan.winograd:
+    if saved.plan.algorithm == "dense":
+        packed.dense().backward(_rows(da), _rows(dx))
+    elif saved.plan.algorithm == "winograd":
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
         packed.direct(True, saved.plan.planes_back).run(da, dx, windows, last, 0, False)

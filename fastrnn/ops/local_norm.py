@@ -1,7 +1,11 @@
-"""Normalisation by what is near: over neighbouring channels, or over a window of space and all channels. In NumPy: seldom used."""
+"""Normalisation by what is near: over neighbouring channels, or over a window of space and all channels.
+
+The sums are convolutions; the rest is NumPy.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 from fastrnn._checks import as_fitting, as_float_array, check_shape, finite_float, positive_int
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._recurrent import once
+from fastrnn.ops.conv import conv_forward
 
 Array = NDArray[Any]
 Pullback = Callable[[Array], Array]
@@ -25,11 +30,11 @@ __all__ = [
 
 def _window_sums(x: Array, size: int, flipped: bool = False) -> Array:
     """Return the sums over channels c - size//2 .. c + (size-1)//2 of x (N, C, ...); `flipped` swaps the two ends."""
-    before, after = size // 2, (size - 1) // 2
-    if flipped:
-        before, after = after, before
-    padded = np.pad(x, ((0, 0), (before, after), *((0, 0),) * (x.ndim - 2)))
-    return sum((padded[:, tap : tap + x.shape[1]] for tap in range(size)), np.zeros_like(x))
+    N, C, *places = x.shape
+    around = (size // 2, (size - 1) // 2)
+    images = x.reshape(N, 1, C, math.prod(places))  # a column of taps slides over the channels
+    padding = (around[::-1] if flipped else around, (0, 0))
+    return conv_forward(images, np.ones((1, 1, size, 1), x.dtype), padding=padding, algorithm="direct").reshape(x.shape)
 
 
 def local_response_norm_forward(
@@ -96,24 +101,16 @@ def local_response_norm_vjp(
 
 
 def _gaussian_window(size: int, sigma: float) -> Array:
-    """Return `size` weights of a Gaussian about their middle, of sum 1."""
+    """Return size x size weights of a Gaussian about their middle, of sum 1."""
     places = np.arange(size) - (size - 1) / 2
-    weights: Array = np.exp(-np.square(places / sigma) / 2)
-    result: Array = weights / weights.sum()
-    return result
+    line = np.exp(-np.square(places / sigma) / 2)
+    weights: Array = np.outer(line, line) / line.sum() ** 2
+    return weights
 
 
 def _weighted(x: Array, window: Array) -> Array:
-    """Return the weighted sums over a centred window of the last two axes; what is outside counts as zero."""
-    for axis in (-2, -1):
-        half = len(window) // 2
-        pads = [(0, 0)] * x.ndim
-        pads[axis] = (half, half)
-        padded = np.moveaxis(np.pad(x, pads), axis, 0)
-        size = x.shape[axis]
-        parts = (weight * padded[tap : tap + size] for tap, weight in enumerate(window.astype(x.dtype)))
-        x = np.moveaxis(sum(parts, np.zeros_like(padded[:size])), 0, axis)
-    return x
+    """Return the weighted sums of x (N, 1, H, W) over a centred window; what is outside counts as zero."""
+    return conv_forward(x, window.astype(x.dtype)[None, None], padding="same", algorithm="direct")
 
 
 def local_contrast_norm_forward(x: Array, size: int = 9, *, sigma: float | None = None, eps: float = 1e-5) -> Array:

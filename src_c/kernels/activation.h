@@ -142,6 +142,7 @@ FR_INLINE vec act_curve(const int kind, vec x, vec a, vec b, vec *slope) {
         case FR_ACT_ELU: y = act_elu(x, a, b, slope); break;
         case FR_ACT_SOFTSIGN: y = act_softsign(x, slope); break;
         case FR_ACT_HARDSWISH: y = act_hardswish(x, slope); break;
+        default: break;  // pieces of lines
     }
     return y;
 }
@@ -166,6 +167,7 @@ FR_INLINE vec act_pieces(const int kind, vec x, vec a, vec b, vec *inside) {
             *inside = vselect(vlt(vabs(x), three), one, zero);
             y = vdiv(vmin(six, vmax(zero, vadd(x, three))), six);
             break;
+        default: break;  // curves
     }
     return y;
 }
@@ -209,6 +211,7 @@ static void FR_NAME(activate)(const fr_activation *s) {
         case FR_ACT_LEAKY_RELU: act_kind(s, FR_ACT_LEAKY_RELU); break;
         case FR_ACT_HARDTANH: act_kind(s, FR_ACT_HARDTANH); break;
         case FR_ACT_HARDSIGMOID: act_kind(s, FR_ACT_HARDSIGMOID); break;
+        default: break;  // there are no others
     }
 }
 

@@ -68,8 +68,13 @@ def test_kernel_as_large_as_its_map(flip: bool, isa: str, dtype: type, rng: np.r
         sizes = ConvSizes(5, 7, 11, (3, 4), (3, 4), {"flip": flip})
         problem = ConvProblem.random(rng, sizes, dtype, params=params, activation=activation)
         check(problem, dtype)
-        alone = ops.conv_forward(problem.x[2:3], **problem.params, **problem.options)
-        assert_same_bits(alone, problem.forward(ops)[2:3])
+        for part in (slice(2, 3), slice(0, 0)):
+            some = ops.conv_forward(problem.x[part], **problem.params, **problem.options)
+            assert_same_bits(some, problem.forward(ops)[part])
+        y, pullback = ops.conv_vjp(problem.x[:0], **problem.params, **problem.options)
+        dx, grads = pullback(y)
+        assert dx.shape == problem.x[:0].shape
+        assert not any(grad.any() for grad in grads.values())
 
 
 def test_the_worked_example_of_convolution(isa: str, dtype: type) -> None:
