@@ -1,4 +1,4 @@
-"""Text for the character language model: reading it, numbering its characters, cutting it into batches."""
+"""Text for the language model: numbering its characters or words, cutting it into batches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from _command_line import InputError
 from numpy.typing import NDArray
 
-__all__ = ["Batches", "Corpus", "InputError", "IntArray", "Vocabulary", "WordVocabulary", "read_text"]
+__all__ = ["Batches", "Corpus", "IntArray", "Vocabulary", "WordVocabulary"]
 
 IntArray: TypeAlias = NDArray[Any]
 
@@ -22,34 +23,6 @@ VALIDATION_LIMIT = 500_000  # characters: a validation on more of a very long te
 # A word or a run of signs, with the space before it, or other white space: together they are the whole text.
 WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?= \S)|\s+")
 REPEATED = 2  # times that a word must be there to be one of the vocabulary
-
-
-class InputError(Exception):
-    """What the user gave cannot be used; the message is one line for them."""
-
-
-def read_text(path: str | None) -> str:
-    """Return the text of a UTF-8 file, or without a path that of the standard library's pydoc topics."""
-    if path is None:
-        return _pydoc_topics()
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    if not text:
-        raise InputError(f"{path} is empty")
-    return text
-
-
-def _pydoc_topics() -> str:
-    try:
-        from pydoc_data.topics import topics
-    except ImportError as error:
-        raise InputError("this Python comes without pydoc_data.topics: name a text with --text FILE") from error
-    return "\n\n".join(topics[name] for name in sorted(topics))
 
 
 class Vocabulary:
@@ -116,6 +89,11 @@ class Corpus:
         if len(self.validation) < 2:
             raise InputError(f"the text is too short: a tenth of it has {len(self.validation)} words")
         self.unknown = self.vocabulary.lacks(validation)
+
+    def frequency_bits(self) -> float:
+        """Return the bits per token of the validation text for a model that knows only how frequent each token is."""
+        counts = np.bincount(self.training, minlength=self.vocabulary.size) + 1  # what was never seen is not impossible
+        return float(-np.log2(counts / counts.sum())[self.validation].mean())
 
 
 class Batches:

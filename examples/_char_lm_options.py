@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Sequence
-from typing import NoReturn
 
 from _char_lm_run import Settings
+from _command_line import Parser, above_zero, count, from_zero, whole
 
-__all__ = ["Parser", "make_parser"]
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
+__all__ = ["make_parser"]
 
 
-def make_parser(description: str, cells: Sequence[str]) -> Parser:
+def make_parser(description: str | None, cells: Sequence[str]) -> Parser:
     """Return the parser. Of the settings of a run only those that are on the command line will be in its result."""
     usual = Settings()
-    parser = Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
+    parser = Parser(description, argument_default=argparse.SUPPRESS)
     run = parser.add_argument_group("the run")
-    run.add_argument("--text", metavar="FILE", type=os.path.abspath, help="UTF-8 text instead of Python's help topics")
+    run.add_argument(
+        "--data",
+        "--text",
+        dest="text",
+        metavar="FILE",
+        type=os.path.abspath,
+        help="UTF-8 text instead of Python's help topics",
+    )
     run.add_argument("--out", metavar="DIR", default="char_lm_run", help="directory of the run (default: %(default)s)")
     run.add_argument("--fresh", action="store_true", default=False, help="start over instead of going on in --out")
     length = run.add_mutually_exclusive_group()
@@ -42,6 +35,9 @@ def make_parser(description: str, cells: Sequence[str]) -> Parser:
         "--max-steps", metavar="N", type=count, help="train for so many batches instead: the result is then repeatable"
     )
     run.add_argument("--seed", metavar="N", type=whole, help=f"of the weights and the text written ({usual.seed})")
+    run.add_argument(
+        "--threads", metavar="N", type=count, default=None, help="(default: OMP_NUM_THREADS, or all cores)"
+    )
 
     model = parser.add_argument_group("the model and its training, fixed once a run has begun")
     model.add_argument("--level", choices=["char", "word"], help=f"what a token is (default: {usual.level})")
@@ -70,39 +66,3 @@ def make_parser(description: str, cells: Sequence[str]) -> Parser:
     peer.add_argument("--peer", choices=["torch"], default=None, help="train the identical model with PyTorch too")
     peer.add_argument("--peer-steps", metavar="N", type=count, default=300, help="batches (default: %(default)s)")
     return parser
-
-
-def whole(text: str) -> int:
-    """Return a whole number from 0 on."""
-    return _integer(text, 0)
-
-
-def count(text: str) -> int:
-    """Return a whole number from 1 on."""
-    return _integer(text, 1)
-
-
-def above_zero(text: str) -> float:
-    """Return a number above 0."""
-    value = from_zero(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return value
-
-
-def from_zero(text: str) -> float:
-    """Return a number from 0 on."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 on, got {text!r}")
-    return value
-
-
-def _integer(text: str, least: int) -> int:
-    value = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to 999999999, got {text!r}")
-    return value

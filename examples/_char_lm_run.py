@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
-import signal
-import tempfile
+import sys
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, final
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from _char_lm_data import InputError
+from _char_lm_data import Batches, Corpus, IntArray
+from _command_line import InputError, make_directory
+from _progress import ProgressBar, StopRequest, clock
+from _training import learning_rate
 from numpy.typing import NDArray
+
+import fastrnn as fr
 
 __all__ = [
     "Arrays",
     "Point",
     "Progress",
+    "Run",
     "Saved",
     "Settings",
-    "StopRequest",
-    "make_directory",
     "read_checkpoint",
     "write_checkpoint",
     "write_whole",
 ]
+
+VALIDATIONS = 10  # in a run
+SAVE_EVERY = 60  # seconds, and whenever there was a validation
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 # Seconds, characters and bits per character: a point of the loss curve.
@@ -87,6 +95,10 @@ class Progress:
             return min(1.0, self.step / settings.max_steps)
         return min(1.0, (self.seconds + self.validation_seconds) / settings.seconds)
 
+    def curves(self) -> dict[str, list[Point]]:
+        """Return the loss curves."""
+        return {"training, smoothed": self.training, "validation": self.validation}
+
     def finish_step(self, bits: float, seconds: float, characters: int) -> None:
         """Count a step over so many characters, and smooth its loss into `bits`.
 
@@ -106,6 +118,27 @@ class Saved(NamedTuple):
     progress: Progress
     digest: str
     arrays: Arrays
+
+
+class Trainer(Protocol):
+    """A model, what it takes to train it, and the state that it carries from batch to batch."""
+
+    model: fr.Sequential
+
+    def step(self, tokens: IntArray, targets: IntArray, lr: float) -> float:
+        """Learn from one batch (T, N); return its loss in bits per character."""
+
+    def validate(self, text: IntArray) -> float:
+        """Return the bits per character on a text."""
+
+    def arrays(self) -> Arrays:
+        """Return everything that changes in training, for a checkpoint."""
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on from what `arrays` returned."""
+
+
+Prepare: TypeAlias = Callable[[Settings], tuple[Corpus, Batches, Trainer]]
 
 
 def write_checkpoint(path: Path, saved: Saved) -> None:
@@ -128,17 +161,6 @@ def read_checkpoint(path: Path) -> Saved | None:
         raise InputError(f"{path} cannot be used ({error}): start over with --fresh") from error
 
 
-def make_directory(path: str) -> Path:
-    """Make a directory unless it is there; fail now if nothing can be written in it."""
-    directory = Path(path)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}") from error
-    return directory
-
-
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file in one step: whatever happens, either the old one or the whole new one is there."""
     draft = path.with_name(path.name + ".tmp")
@@ -149,22 +171,95 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     draft.replace(path)
 
 
-@final
-class StopRequest:
-    """Within a ``with`` block Ctrl-C only sets `made`; a second one interrupts at once."""
+class Run:
+    """A training run in its directory, new or going on."""
 
-    def __init__(self) -> None:
-        self.made = False
+    def __init__(self, options: argparse.Namespace, prepare: Prepare) -> None:
+        self.out = Path(options.out)
+        self.checkpoint, self.best = self.out / "checkpoint.npz", self.out / "best.safetensors"
+        saved = None if options.fresh else read_checkpoint(self.checkpoint)
+        self.settings = saved.settings.changed(vars(options), self.out) if saved else Settings().merged(vars(options))
+        self.progress = saved.progress if saved else Progress()
+        self.corpus, self.batches, self.trainer = prepare(self.settings)
+        if saved and saved.digest != self.corpus.digest:
+            raise InputError(f"the text is not the one {self.out} was trained on: start over with --fresh")
+        if saved:
+            try:
+                self.trainer.restore(saved.arrays)
+            except fr.errors.StateDictError as error:
+                raise InputError(f"{self.checkpoint} does not fit this version: start over with --fresh") from error
+        make_directory(options.out)
+        tokens = json.dumps(list(self.corpus.vocabulary.tokens))
+        write_whole(self.out / "vocabulary.json", lambda file: file.write(tokens.encode()))
+        self._begin = 0.0
 
-    def __enter__(self) -> StopRequest:
-        self._before = signal.signal(signal.SIGINT, self._note)
-        return self
+    def is_over(self) -> bool:
+        """Return whether a run that goes on has nothing left to do."""
+        return min(self.progress.fraction, self.progress.measure(self.settings)) == 1
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.made = True
-        signal.signal(signal.SIGINT, self._before)
+    def train(self) -> bool:
+        """Train until the run is over or Ctrl-C is pressed, save, and return whether it is over."""
+        progress, settings = self.progress, self.settings
+        first_step, busy, speed = progress.step, 0.0, 0.0
+        saved = time.perf_counter()
+        self._begin = saved - progress.seconds
+        with StopRequest() as stop, ProgressBar() as bar:
+            while not stop.made:
+                fraction = progress.measure(settings)
+                if int(VALIDATIONS * fraction) > int(VALIDATIONS * min(progress.fraction, fraction)):
+                    bar.say(self.validate())
+                progress.fraction = fraction
+                if fraction == 1:
+                    bar.show(1.0, self._line(speed))
+                    break
+                tokens, targets = self.batches[progress.step]
+                start = time.perf_counter()
+                bits = self.trainer.step(tokens, targets, learning_rate(settings.lr, progress.step, fraction))
+                now = time.perf_counter()
+                if not math.isfinite(bits):
+                    sys.exit(
+                        f"the loss became {bits} at step {progress.step}: start over with --fresh and a lower --lr"
+                    )
+                busy += now - start
+                progress.finish_step(bits, now - self._begin, self.batches.characters)
+                speed = (progress.step - first_step) * self.batches.characters / busy
+                bar.show(fraction, self._line(speed))
+                if now - saved > SAVE_EVERY:
+                    self.save()
+                    saved = now
+            self.save()
+        return not stop.made
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        signal.signal(signal.SIGINT, self._before)
+    def validate(self) -> str:
+        """Measure the model on the validation text, save it if it is the best so far, and return a line about it."""
+        progress, start = self.progress, time.perf_counter()
+        bits = self.trainer.validate(self.corpus.validation)
+        best = progress.best is None or bits < progress.best
+        if best:
+            fr.save(self.trainer.model, self.best)
+            progress.best = bits
+        progress.seconds = time.perf_counter() - self._begin
+        progress.validation.append((progress.seconds, progress.step * self.batches.characters, bits))
+        self.save()
+        progress.validation_seconds = time.perf_counter() - start
+        return f"validation {bits:.3f} bits/{self.settings.level} after {clock(progress.seconds)}{', the best so far' * best}"
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        saved = Saved(self.settings, self.progress, self.corpus.digest, self.trainer.arrays())
+        write_checkpoint(self.checkpoint, saved)
+
+    def _line(self, speed: float) -> str:
+        """Return what the progress bar says; `speed` is in characters per second."""
+        progress, settings, level = self.progress, self.settings, self.settings.level
+        left = settings.seconds - progress.seconds
+        if settings.max_steps is not None:
+            left = (settings.max_steps - progress.step) * self.batches.characters / max(speed, 1)
+        return f"{progress.bits:.3f} bits/{level}  {speed / 1000:.1f}k {level}/s  {clock(max(left, 0))} left"
+
+    def summary(self) -> str:
+        """Return a line about what was reached."""
+        progress, level = self.progress, self.settings.level
+        read = progress.step * self.batches.characters
+        best = "not validated yet" if progress.best is None else f"best validation {progress.best:.3f} bits/{level}"
+        return f"{best}; {progress.step:,} steps, {read:,} {level}s in {progress.seconds:.1f} s"

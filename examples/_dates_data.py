@@ -8,14 +8,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from _char_lm_data import InputError
+from _command_line import InputError, require
 from numpy.typing import NDArray
 
-__all__ = ["END", "Batch", "Pair", "Texts", "Vocabulary", "all_languages", "date_pairs", "name_pairs", "read_pairs"]
+__all__ = [
+    "END",
+    "LANGUAGES",
+    "Batch",
+    "Pair",
+    "Texts",
+    "Vocabulary",
+    "all_languages",
+    "date_pairs",
+    "name_pairs",
+    "read_pairs",
+]
 
 IntArray: TypeAlias = NDArray[Any]
 
 END = 0  # the token that ends a target, that precedes its first character, and that stands for unknown ones in a source
+LANGUAGES = [  # of both tasks, unless others are named
+    *("en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "nb", "fi", "pl", "cs", "hu", "ro"),
+    *("tr", "el", "ru", "uk", "bg", "ar", "he", "fa", "hi", "th", "vi", "id", "ja", "ko", "zh"),
+]
 STYLES = ("medium", "long", "full")  # "short" is left out: 3/4/05 is another day in every country
 FIRST, LAST = dt.date(1900, 1, 1), dt.date(2099, 12, 31)
 HELD_OUT = 10  # every tenth day or name is never trained on
@@ -85,16 +100,18 @@ class Texts:
 
 def all_languages() -> list[str]:
     """Return the languages of which Babel has more than beginnings: names of at least 200 countries and regions."""
-    babel = _babel()
-    languages = [name for name in babel.localedata.locale_identifiers() if "_" not in name and name != "root"]
+    languages = [
+        name for name in require("babel.localedata").locale_identifiers() if "_" not in name and name != "root"
+    ]
     return sorted(name for name in languages if len(_locale(name).territories) >= 200)
 
 
 def date_pairs(languages: Sequence[str], count: int, held_out: int, rng: np.random.Generator) -> Texts:
     """Return written dates and their ISO form; the days that are tested do not occur in training."""
-    babel = _babel()
     days = rng.permutation((LAST - FIRST).days + 1)
     tested = len(days) // HELD_OUT
+
+    format_date = require("babel.dates").format_date
 
     def draw(days: IntArray, count: int) -> list[Pair]:
         pairs = []
@@ -102,7 +119,7 @@ def date_pairs(languages: Sequence[str], count: int, held_out: int, rng: np.rand
             rng.choice(days, count), rng.choice(languages, count), rng.choice(STYLES, count), strict=True
         ):
             day = FIRST + dt.timedelta(days=int(offset))
-            text = babel.dates.format_date(day, str(style), locale=_locale(str(language)))
+            text = format_date(day, str(style), locale=_locale(str(language)))
             pairs.append(Pair(text, day.isoformat()))
         return pairs
 
@@ -145,16 +162,8 @@ def _split(pairs: list[Pair], rng: np.random.Generator) -> Texts:
     return Texts(mixed[tested:], mixed[:tested])
 
 
-def _babel() -> Any:
-    try:
-        import babel.dates
-    except ImportError as error:
-        raise InputError('dates and names come from Babel: pip install "fastrnn[examples]"') from error
-    return babel
-
-
 def _locale(language: str) -> Any:
-    babel = _babel()
+    babel = require("babel")
     try:
         return babel.Locale.parse(language.replace("-", "_"))
     except (ValueError, babel.UnknownLocaleError) as error:

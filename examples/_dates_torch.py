@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from _dates_data import END, Batch
+from _torch_learner import TorchLearner
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -59,30 +59,17 @@ class TorchTranslator(nn.Module):  # type: ignore[misc, unused-ignore]
         return self.head(torch.stack(outputs))
 
 
-class TorchTrainer:
+class TorchTrainer(TorchLearner):
     """The twin of a model whose weights are given, and its optimizer."""
 
-    def __init__(self, weights: Mapping[str, Any], E: int, H: int, clip: float, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.model = TorchTranslator(len(weights["source.weight"]), len(weights["target.weight"]), E, H)
-        self.model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
-        self.clip = clip
+    def __init__(self, weights: Mapping[str, Any], E: int, H: int, clip: float) -> None:
+        twin = TorchTranslator(len(weights["source.weight"]), len(weights["target.weight"]), E, H)
+        super().__init__(twin, weights, clip=clip)
 
     def step(self, batch: Batch, lr: float) -> float:
-        """Learn from one batch; return its loss in bits per character."""
+        """Learn from one batch; return its loss per character."""
         source, lengths, target, target_lengths = map(torch.from_numpy, batch)
-        logits = self.model(source, lengths, torch.cat([torch.full_like(target[:1], END), target[:-1]]))
+        logits = self.module(source, lengths, torch.cat([torch.full_like(target[:1], END), target[:-1]]))
         wanted = target.masked_fill(torch.arange(len(target))[:, None] >= target_lengths, IGNORED)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
-
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
-        return float(loss.item()) / math.log(2)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-        return dict(self.model.state_dict())
+        return self.learn(loss, lr)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from _char_lm_data import InputError
-from _packages import require
+from _command_line import InputError, require
 from numpy.typing import NDArray
 from scipy import ndimage
 

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from _image_classification_data import Array
+from _torch_learner import TorchLearner
 from torch import nn
 
 import fastrnn as fr
 
-__all__ = ["TorchLearner", "set_threads", "twin"]
-
-
-def set_threads(threads: int) -> None:
-    """Let PyTorch use so many threads."""
-    torch.set_num_threads(threads)
+__all__ = ["TorchClassifier", "twin"]
 
 
 class Shortcut(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -58,28 +54,19 @@ TWINS: dict[type[fr.Layer], Callable[[Any], Any]] = {
 }
 
 
-class TorchLearner:
-    """A model's twin and its optimizer."""
+class TorchClassifier(TorchLearner):
+    """A net's twin and its optimizer."""
 
     def __init__(self, model: fr.Sequential, weight_decay: float) -> None:
-        self.model = twin(model)
-        self.model.load_state_dict(
-            {name: torch.tensor(value) for name, value in model.state_dict().items()}, strict=False
-        )
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=weight_decay, fused=True)
+        super().__init__(twin(model), model.state_dict(), optimizer=torch.optim.AdamW, weight_decay=weight_decay)
 
     def step(self, x: Array, y: Array, lr: float) -> float:
         """Learn from one batch; return its loss."""
-        self.model.train()
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(self.model(torch.from_numpy(x)), torch.from_numpy(y))
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        self.optimizer.step()
-        return float(loss.item())
+        self.module.train()
+        return self.learn(nn.functional.cross_entropy(self.module(torch.from_numpy(x)), torch.from_numpy(y)), lr)
 
     def predict(self, x: Array) -> Array:
         """Return the likeliest class of each picture."""
-        self.model.eval()
+        self.module.eval()
         with torch.no_grad():
-            return np.asarray(self.model(torch.from_numpy(x)).argmax(1).numpy())
+            return np.asarray(self.module(torch.from_numpy(x)).argmax(1).numpy())

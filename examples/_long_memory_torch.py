@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+from _torch_learner import TorchLearner
 from torch import nn
 
 import fastrnn as fr
@@ -15,7 +16,7 @@ __all__ = ["TorchTwin"]
 CELLS: dict[str, Any] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
-class TorchTwin:
+class TorchTwin(TorchLearner):
     """The twin of a model with a recurrent and a linear layer, and the seconds it took to train."""
 
     def __init__(self, model: fr.Sequential, lr: float, clip: float | None) -> None:
@@ -25,15 +26,13 @@ class TorchTwin:
         options = {"nonlinearity": recurrent.nonlinearity} if isinstance(recurrent, fr.RNN) else {}
         cell = CELLS[type(recurrent).__name__](recurrent.input_size, recurrent.hidden_size, **options)
         # As a list the layers have the names that they have in ours: 0.weight_ih_l0, ..., 1.bias.
-        self.layers = nn.ModuleList([cell, nn.Linear(linear.in_features, linear.out_features)])
-        self.layers.load_state_dict({name: torch.from_numpy(value) for name, value in model.state_dict().items()})
-        self.optimizer = torch.optim.Adam(self.layers.parameters(), lr=lr, fused=True)
-        self.clip = clip
+        layers = nn.ModuleList([cell, nn.Linear(linear.in_features, linear.out_features)])
+        super().__init__(layers, model.state_dict(), clip=clip, lr=lr)
         self.seconds = 0.0
 
     def loss(self, x: Any, target: Any) -> Any:
         """Return the mean squared error of the last output, or where targets are classes the cross entropy of the last ones."""
-        recurrent, linear = self.layers
+        recurrent, linear = self.module
         h, _ = recurrent(torch.from_numpy(x))
         wanted = torch.from_numpy(target)
         if wanted.is_floating_point():
@@ -43,11 +42,7 @@ class TorchTwin:
     def step(self, x: Any, target: Any) -> None:
         """Learn from one batch."""
         start = time.perf_counter()
-        self.optimizer.zero_grad()
-        self.loss(x, target).backward()
-        if self.clip:
-            nn.utils.clip_grad_norm_(self.layers.parameters(), self.clip)
-        self.optimizer.step()
+        self.learn(self.loss(x, target))
         self.seconds += time.perf_counter() - start
 
     def test(self, x: Any, target: Any) -> float:

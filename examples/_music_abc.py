@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from _char_lm_data import InputError, read_text
+from _command_line import InputError, require
+from _texts import read_text
 
 __all__ = ["Tune", "abc_text", "full_bars", "is_field", "parse", "read_tunes", "write_midi"]
 
@@ -33,7 +34,7 @@ BARS_IN_LINE = 4
 def read_tunes(path: str | None) -> list[Tune]:
     """Return the tunes of an ABC file, or without a path those of Aird's Airs (Glasgow 1778-1801) in music21's corpus."""
     if path is None:
-        folder = sorted(str(book) for book in music21().corpus.getComposer("airdsAirs"))
+        folder = sorted(str(book) for book in require("music21").corpus.getComposer("airdsAirs"))
         text = "\n\n".join(read_text(book) for book in folder if book.endswith(".abc"))
     else:
         text = read_text(path)
@@ -69,18 +70,9 @@ def abc_text(tune: Sequence[str], number: int) -> str:
     return "\n".join([*lines, line]).rstrip() + "\n"
 
 
-def music21() -> Any:
-    """Return the package music21."""
-    try:
-        import music21
-    except ImportError as error:
-        raise InputError('this needs the package music21: pip install "fastrnn[examples]"') from error
-    return music21
-
-
 def parse(text: str) -> Any:
     """Return one tune as a music21 score, or None if it is not ABC with notes and bars that music21 can read and play."""
-    package = music21()
+    package = require("music21")
     errors = (
         package.exceptions21.Music21Exception,
         ArithmeticError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
+from _torch_learner import TorchLearner
 from torch import nn
 
 import fastrnn as fr
@@ -23,7 +24,7 @@ class Batch(Protocol):
     lengths: Any
 
 
-class TorchTrainer:
+class TorchTrainer(TorchLearner):
     """The twin of a model with an embedding, a recurrent layer, dropout 0 and a linear layer, and of its trainer."""
 
     def __init__(self, model: fr.Sequential, clip: float) -> None:
@@ -31,29 +32,19 @@ class TorchTrainer:
         assert isinstance(embedding, fr.Embedding)
         assert isinstance(recurrent, (fr.LSTM, fr.GRU))
         assert isinstance(linear, fr.Linear)
-        C, H, K = recurrent.input_size, recurrent.hidden_size, linear.out_features
-        cell = CELLS[type(recurrent).__name__](C, H, recurrent.num_layers)
+        C, H, L = recurrent.input_size, recurrent.hidden_size, recurrent.num_layers
+        projection = {"proj_size": recurrent.proj_size} if recurrent.proj_size else {}
+        cell = CELLS[type(recurrent).__name__](C, H, L, **projection)
+        last = nn.Linear(linear.in_features, linear.out_features)
         # As a list the layers have the names that they have in ours: 0.weight, 1.weight_ih_l0, ..., 3.bias.
-        self.layers = nn.ModuleList([nn.Embedding(embedding.num_embeddings, C), cell, nn.Identity(), nn.Linear(H, K)])
-        self.layers.load_state_dict({name: torch.from_numpy(value) for name, value in model.state_dict().items()})
-        self.optimizer = torch.optim.Adam(self.layers.parameters(), fused=True)
-        self.clip = clip
+        layers = nn.ModuleList([nn.Embedding(embedding.num_embeddings, C), cell, nn.Identity(), last])
+        super().__init__(layers, model.state_dict(), clip=clip)
 
     def step(self, batch: Batch, lr: float) -> float:
         """Learn from one batch; return its mean loss. Steps past a tune's end come after all that counts."""
-        embedding, recurrent, _, linear = self.layers
+        embedding, recurrent, _, linear = self.module
         h, _ = recurrent(embedding(torch.from_numpy(batch.tokens)))
         inside = torch.arange(len(batch.tokens))[:, None] < torch.from_numpy(batch.lengths)
         targets = torch.where(inside, torch.from_numpy(batch.targets), IGNORED)
-        loss = nn.functional.cross_entropy(linear(h).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
-
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        nn.utils.clip_grad_norm_(self.layers.parameters(), self.clip)
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
-        return float(loss.item())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-        return dict(self.layers.state_dict())
+        logits = linear(h).flatten(0, 1)
+        return self.learn(nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED), lr)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from _char_lm_data import InputError, read_text
-from _docstrings import SUBJECTS, docstrings
+from _command_line import InputError
+from _texts import SUBJECTS, docstrings, read_text
 from numpy.typing import NDArray
 
-__all__ = ["BOUNDARY", "RARE", "Corpus", "InputError", "IntArray", "ngrams", "paragraphs", "read_paragraphs"]
+__all__ = ["BOUNDARY", "RARE", "Corpus", "IntArray", "ngrams", "paragraphs", "read_paragraphs"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 

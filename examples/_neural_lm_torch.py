@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from _neural_lm_data import IntArray
+from _torch_learner import load_weights
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,9 +19,7 @@ __all__ = ["TorchTrainer"]
 class TorchTrainer:
     """The twin of a model, and of its trainer: the table's gradient is sparse here, too."""
 
-    def __init__(self, model: fr.Sequential, threads: int | None = None) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+    def __init__(self, model: fr.Sequential) -> None:
         embedding, _, hidden, dropout, output = model
         assert isinstance(embedding, fr.Embedding)
         assert isinstance(hidden, fr.Linear)
@@ -34,7 +33,7 @@ class TorchTrainer:
                 "4": nn.Linear(output.in_features, output.out_features),
             }
         )
-        self.layers.load_state_dict({name: torch.from_numpy(value) for name, value in model.state_dict().items()})
+        load_weights(self.layers, model.state_dict())
         self.dropout = nn.Dropout(dropout.p)
         dense = [*self.layers["2"].parameters(), *self.layers["4"].parameters()]
         self.optimizers = [torch.optim.SparseAdam(self.layers["0"].parameters()), torch.optim.Adam(dense, fused=True)]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from _char_lm_data import InputError
-from _docstrings import SUBJECTS, docstrings
+from _command_line import InputError
+from _texts import SUBJECTS, docstrings
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Corpus", "InputError", "Sentence", "library_sentences", "read_sentences", "split_words"]
+__all__ = ["Batch", "Corpus", "Sentence", "library_sentences", "read_sentences", "split_words"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 Sentence: TypeAlias = tuple[str, str]  # label and text

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from _sentence_classification_data import Batch
 from _sentence_classification_layers import LastState, Spelling, Tfidf
+from _torch_learner import TorchLearner, load_weights
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,23 +19,17 @@ import fastrnn as fr
 __all__ = ["TorchTrainer"]
 
 
-class TorchTrainer:
+class TorchTrainer(TorchLearner):
     """The twin of a model, and of its trainer."""
 
-    def __init__(self, model: fr.Sequential, lr: float) -> None:
-        self.module = twin(model)
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr, fused=True)
+    def __init__(self, model: fr.Sequential, lr: float, clip: float) -> None:
+        super().__init__(twin(model), clip=clip, lr=lr)
 
     def step(self, batch: Batch) -> float:
         """Learn from a batch; return its loss."""
         self.module.train()
         tokens, lengths, labels = map(torch.from_numpy, batch)
-        loss = nn.functional.cross_entropy(self.module(tokens, lengths), labels)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
-        self.optimizer.step()
-        return float(loss.item())
+        return self.learn(nn.functional.cross_entropy(self.module(tokens, lengths), labels))
 
     def predict(self, batch: Batch) -> NDArray[Any]:
         """Return the label of each sentence."""
@@ -108,7 +103,7 @@ class Single(nn.Module):  # type: ignore[misc, unused-ignore]
         source = layer.recurrent if isinstance(layer, LastState) else layer.bag if isinstance(layer, Tfidf) else layer
         if source.parameters():
             state = source.state_dict()
-            self.module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+            load_weights(self.module, state)
 
     def forward(self, x: Any, lengths: Any) -> Any:
         """Run it."""

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from _tagging_data import Array, Batch
+from _torch_learner import TorchLearner
 from torch import nn
 
 import fastrnn as fr
 
-__all__ = ["TorchLearner"]
+__all__ = ["TorchTagger"]
 
 
 def twin(layer: fr.Layer) -> Any:
@@ -23,20 +24,16 @@ def twin(layer: fr.Layer) -> Any:
     return nn.ReLU()
 
 
-class TorchLearner:
+class TorchTagger(TorchLearner):
     """A tagger's twin and its optimizer."""
 
-    def __init__(self, model: fr.Sequential, clip: float, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.layers = nn.ModuleList(map(twin, model))
-        self.layers.load_state_dict({name: torch.tensor(value) for name, value in model.state_dict().items()})
-        self.optimizer = torch.optim.Adam(self.layers.parameters(), fused=True)
-        self.clip = clip
+    def __init__(self, model: fr.Sequential, clip: float) -> None:
+        super().__init__(nn.ModuleList(map(twin, model)), model.state_dict(), clip=clip)
 
     def logits(self, batch: Batch) -> Any:
         """Return the logits (T, N, labels)."""
         x = torch.from_numpy(batch.x)
-        for layer in self.layers:
+        for layer in self.module:
             if isinstance(layer, nn.LSTM):
                 packed = nn.utils.rnn.pack_padded_sequence(x, torch.from_numpy(batch.lengths), enforce_sorted=False)
                 x = nn.utils.rnn.pad_packed_sequence(layer(packed)[0], total_length=len(x))[0]
@@ -46,14 +43,8 @@ class TorchLearner:
 
     def step(self, batch: Batch, lr: float) -> float:
         """Learn from one batch; return its loss."""
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.zero_grad()
         wanted = torch.from_numpy(batch.y).flatten()
-        loss = nn.functional.cross_entropy(self.logits(batch).flatten(0, 1), wanted, ignore_index=-1)
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        nn.utils.clip_grad_norm_(self.layers.parameters(), self.clip)
-        self.optimizer.step()
-        return float(loss.item())
+        return self.learn(nn.functional.cross_entropy(self.logits(batch).flatten(0, 1), wanted, ignore_index=-1), lr)
 
     def tag(self, batch: Batch) -> Array:
         """Return the likeliest label of each frame (T, N)."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from _char_lm_data import InputError
+from _command_line import InputError
 from numpy.typing import NDArray
 from scipy.signal import lfilter, resample_poly
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from _torch_learner import TorchLearner
 from torch import nn
 
 __all__ = ["TorchDetector", "TorchTrainer"]
@@ -28,31 +28,18 @@ class TorchModel(nn.Module):  # type: ignore[misc, unused-ignore]
         return linear(gru(z.mT)[0])[..., 0]
 
 
-class TorchTrainer:
+class TorchTrainer(TorchLearner):
     """The twin of a model whose weights are given, and its optimizer."""
 
-    def __init__(self, weights: Mapping[str, Any], clip: float, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, weights: Mapping[str, Any], clip: float) -> None:
         hidden, bands, kernel = weights["0.weight"].shape
-        self.model, self.clip = TorchModel(bands, kernel, hidden), clip
-        self.model.layers.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
+        self.model = TorchModel(bands, kernel, hidden)
+        super().__init__(self.model.layers, weights, clip=clip)
 
     def step(self, batch: Any, lr: float) -> float:
-        """Learn from one batch; return its loss in bits per frame."""
+        """Learn from one batch; return its loss per frame."""
         x, speaks = map(torch.from_numpy, batch)
-        loss = nn.functional.binary_cross_entropy_with_logits(self.model(x), speaks)
-
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
-        return float(loss.item()) / math.log(2)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-        return dict(self.model.layers.state_dict())
+        return self.learn(nn.functional.binary_cross_entropy_with_logits(self.model(x), speaks), lr)
 
 
 class TorchDetector:

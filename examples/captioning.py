@@ -22,19 +22,14 @@ unseen pairs and what the net says about them.
 from __future__ import annotations
 
 import argparse
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from _captioning_data import END, SIDE, WORDS, Array, Scene, Scenes, draw_scenes, sentence, tokens_of
-from _char_lm_data import InputError
-from _char_lm_options import Parser, above_zero, count, whole
-from _char_lm_report import ProgressBar
-from _char_lm_run import make_directory
-from _packages import require
+from _command_line import Parser, above_zero, count, make_directory, require, run_command
+from _training import train
 
 import fastrnn as fr
 
@@ -42,7 +37,6 @@ MAPS = (16, 32, 64)  # of the three convolutions
 WIDTH, HIDDEN = 64, 128  # of the vectors that stand for the picture and for words; of the LSTM
 CLIP = 1.0  # largest norm of the gradient
 TESTED = 1000  # pictures
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class Captioner(fr.Layer):
@@ -118,21 +112,13 @@ def targets_of(captions: Array) -> Array:
     return np.where(ended, -1, captions)
 
 
-def train(learner: Learner, scenes: list[Scene], options: argparse.Namespace, name: str) -> float:
-    """Train on new pictures in each step, the learning rate falling to 0; return the seconds that the steps took."""
-    rng = np.random.default_rng(options.seed)
-    seconds, mean = 0.0, 0.0
-    with ProgressBar() as bar:
-        for step in range(options.steps):
-            batch = [scenes[index] for index in rng.integers(0, len(scenes), options.batch)]
-            pictures, captions = draw_scenes(batch, rng), tokens_of(batch)
-            lr = options.lr * min(1, (step + 1) / 50) * (1 + np.cos(np.pi * step / options.steps)) / 2
-            start = time.perf_counter()
-            loss = learner.step(pictures, captions, targets_of(captions), lr)
-            seconds += time.perf_counter() - start
-            mean = loss if step == 0 else 0.98 * mean + 0.02 * loss
-            bar.show((step + 1) / options.steps, f"{name}: loss {mean:.4f}, step {step + 1} of {options.steps}")
-    return seconds
+def batches(scenes: list[Scene], size: int, seed: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield new pictures of random scenes, their captions, and those as targets, without end."""
+    rng = np.random.default_rng(seed)
+    while True:
+        chosen = [scenes[index] for index in rng.integers(0, len(scenes), size)]
+        captions = tokens_of(chosen)
+        yield draw_scenes(chosen, rng), captions, targets_of(captions)
 
 
 def exact(learner: Learner, scenes: list[Scene]) -> float:
@@ -166,49 +152,36 @@ def show(model: Captioner, scenes: list[Scene], path: Path, seed: int) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Train the captioner and show what came out."""
-    if options.threads:
-        fr.set_num_threads(options.threads)
     require("safetensors")
-    if options.peer:
-        require("torch")
     out, scenes = make_directory(options.out), Scenes()
     model = Captioner(np.random.default_rng(options.seed))
     learners: dict[str, Learner] = {"fastrnn": Trainer(model)}
     if options.peer:
-        import _captioning_torch as peer
+        from _captioning_torch import TorchCaptioner
 
-        learners["PyTorch"] = peer.TorchLearner(model, CLIP, fr.get_num_threads())
-    lines = []
-    for name, learner in learners.items():
-        seconds = train(learner, scenes.seen, options, name)
-        figures = [exact(learner, each) for each in (scenes.unseen, scenes.seen)]
-        lines.append(f"{name:10} {figures[0]:7.1%} {figures[1]:14.1%}   {seconds:6.1f} s of training steps")
+        learners["PyTorch"] = TorchCaptioner(model, CLIP)
+    pictures = batches(scenes.seen, options.batch, options.seed)
+    seconds, _ = train(learners, pictures, options.steps, options.lr)
     fr.save(model, out / "captioner.safetensors")
+    print(
+        f"exact captions of new pictures (expected after 2500 steps: more than 95%)\n{'':9} unseen pairs   seen pairs"
+    )
+    for name, learner in learners.items():
+        unseen, seen = exact(learner, scenes.unseen), exact(learner, scenes.seen)
+        print(f"{name:10} {unseen:10.1%} {seen:12.1%}   {seconds[name]:6.1f} s of training steps")
     print(show(model, scenes.unseen, out / "captions.png", options.seed))
-    print("exact captions of new pictures (expected after all steps: more than 95%)")
-    print("\n".join([f"{'':9} unseen pairs   seen pairs", *lines]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--out", metavar="DIR", default="captioning_run", help="(default: %(default)s)")
-    parser.add_argument("--steps", metavar="N", type=count, default=2500, help="batches (default: %(default)s)")
-    parser.add_argument("--batch", metavar="N", type=count, default=64, help="pictures in one (default: %(default)s)")
-    parser.add_argument("--lr", metavar="R", type=above_zero, default=1e-3, help="highest rate (default: %(default)s)")
-    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="(default: %(default)s)")
-    parser.add_argument("--threads", metavar="N", type=count, help="(default: all cores)")
-    parser.add_argument("--peer", choices=["torch"], help="train the identical model with PyTorch too")
-    options = parser.parse_args(arguments)
-    try:
-        run(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--steps", metavar="N", type=count, default=2500, help="batches (default: %(default)s)")
+    add("--batch", metavar="N", type=count, default=64, help="pictures in one (default: %(default)s)")
+    add("--lr", metavar="R", type=above_zero, default=1e-3, help="highest learning rate (default: %(default)s)")
+    parser.add_common("captioning_run")
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

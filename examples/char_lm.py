@@ -2,7 +2,7 @@
 
     python examples/char_lm.py                              one minute on the text of Python's own help topics
     python examples/char_lm.py --prompt "The class "        again: what was trained writes another text
-    python examples/char_lm.py --text FILE --out DIR --seconds 600 --cell gru --layers 2 --hidden 512
+    python examples/char_lm.py --data FILE --out DIR --seconds 600 --cell gru --layers 2 --hidden 512
     python examples/char_lm.py --level word --layers 2 --batch 8 --steps 32 --lr 0.003 --seconds 90     with words
     python examples/char_lm.py --peer torch                 the same model step by step in PyTorch, side by side
 
@@ -12,9 +12,10 @@ The model reads one character after another and predicts the next:
 
 It is trained by truncated back-propagation through time: `batch` readers each take `steps` characters of the text, the
 gradient goes back to the beginning of those, and the state is carried over to the next ones. The loss is the number of
-bits the model needs for a character: log2(number of characters) if it knows nothing, about 4.7 for English if it knows
-how frequent each character is, and 0 if it knows the text by heart. The last tenth of the text is kept for validation.
-With ``--level word`` the tokens are words, signs and white space instead; words that the text has once are all one token.
+bits the model needs for a character: log2(number of characters) if it knows nothing, 0 if it knows the text by heart.
+What it needs if it knows how frequent each character is, and no more, is printed for comparison. The last tenth of the
+text is kept for validation. With ``--level word`` the tokens are words, signs and white space instead; words that the
+text has once are all one token.
 
 The directory --out (char_lm_run) then holds
 
@@ -30,32 +31,20 @@ the time is used up it only writes text. A larger --seconds trains on, --fresh s
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
-import json
 import math
-import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from _char_lm_data import Batches, Corpus, InputError, IntArray, Vocabulary, read_text
+from _char_lm_data import Batches, Corpus, IntArray, Vocabulary
 from _char_lm_options import make_parser
-from _char_lm_report import ProgressBar, clock, plot_curves
-from _char_lm_run import (
-    Arrays,
-    Progress,
-    Saved,
-    Settings,
-    StopRequest,
-    make_directory,
-    read_checkpoint,
-    write_checkpoint,
-    write_whole,
-)
+from _char_lm_plot import plot_curves
+from _char_lm_run import Arrays, Run, Settings
+from _command_line import INTERRUPTED, InputError, make_directory, require, run_command
+from _progress import ProgressBar
+from _texts import read_text
+from _training import learning_rate
 from numpy.typing import NDArray
 
 import fastrnn as fr
@@ -66,11 +55,7 @@ CELLS: dict[str, type[Recurrent]] = {"lstm": fr.LSTM, "gru": fr.GRU, "rnn": fr.R
 CALLED = {"char": "character", "word": "word"}  # what a token is, by level
 EMBEDDING = 64  # width of the vectors that stand for tokens
 CLIP = 1.0  # largest norm of the gradient
-WARM_UP = 50  # steps during which the learning rate rises
-VALIDATIONS = 10  # in a run
-SAVE_EVERY = 60  # seconds, and whenever there was a validation
 READERS, CHUNK = 16, 256  # of a validation: parts of its text read side by side, characters at a time
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 # The model
@@ -121,6 +106,10 @@ class Trainer:
         self.optimizer.zero_grad()
         return float(loss) / math.log(2)
 
+    def validate(self, text: IntArray) -> float:
+        """Return the bits per character on a text."""
+        return validation_bits(self.model, text)
+
     def arrays(self) -> Arrays:
         """Return everything that changes in training, for a checkpoint."""
         parts = self.state if isinstance(self.state, tuple) else (self.state,)
@@ -138,11 +127,6 @@ class Trainer:
         self.optimizer.load_state_dict(adam)
         parts = tuple(state[name] for name in sorted(state))
         self.state = parts if len(parts) > 1 else parts[0] if parts else None
-
-
-def learning_rate(peak: float, step: int, fraction: float) -> float:
-    """Rise to the peak in the first steps, then fall along half a cosine to 0 at the end of the run."""
-    return peak * min(1.0, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 def validation_bits(model: fr.Layer, text: IntArray) -> float:
@@ -199,107 +183,6 @@ def draw(logits: NDArray[Any], temperature: float, rng: np.random.Generator) -> 
 # The run
 
 
-class Run:
-    """A training run in its directory, new or going on."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.out = Path(options.out)
-        self.checkpoint, self.best = self.out / "checkpoint.npz", self.out / "best.safetensors"
-        saved = None if options.fresh else read_checkpoint(self.checkpoint)
-        self.settings = saved.settings.changed(vars(options), self.out) if saved else Settings().merged(vars(options))
-        self.progress = saved.progress if saved else Progress()
-        self.corpus, self.batches, self.trainer = prepare(self.settings)
-        if saved and saved.digest != self.corpus.digest:
-            raise InputError(f"the text is not the one {self.out} was trained on: start over with --fresh")
-        if saved:
-            try:
-                self.trainer.restore(saved.arrays)
-            except fr.errors.StateDictError as error:
-                raise InputError(f"{self.checkpoint} does not fit this version: start over with --fresh") from error
-        if importlib.util.find_spec("safetensors") is None:
-            raise InputError("saving the weights needs safetensors: pip install fastrnn[examples]")
-        make_directory(options.out)
-        tokens = json.dumps(list(self.corpus.vocabulary.tokens))
-        write_whole(self.out / "vocabulary.json", lambda file: file.write(tokens.encode()))
-        self._begin = 0.0
-
-    def is_over(self) -> bool:
-        """Return whether a run that goes on has nothing left to do."""
-        return min(self.progress.fraction, self.progress.measure(self.settings)) == 1
-
-    def train(self) -> bool:
-        """Train until the run is over or Ctrl-C is pressed, save, and return whether it is over."""
-        progress, settings = self.progress, self.settings
-        first_step, busy, speed = progress.step, 0.0, 0.0
-        saved = time.perf_counter()
-        self._begin = saved - progress.seconds
-        with StopRequest() as stop, ProgressBar() as bar:
-            while not stop.made:
-                fraction = progress.measure(settings)
-                if int(VALIDATIONS * fraction) > int(VALIDATIONS * min(progress.fraction, fraction)):
-                    bar.say(self.validate())
-                progress.fraction = fraction
-                if fraction == 1:
-                    bar.show(1.0, self._line(speed))
-                    break
-                tokens, targets = self.batches[progress.step]
-                start = time.perf_counter()
-                bits = self.trainer.step(tokens, targets, learning_rate(settings.lr, progress.step, fraction))
-                now = time.perf_counter()
-                if not math.isfinite(bits):
-                    sys.exit(
-                        f"the loss became {bits} at step {progress.step}: start over with --fresh and a lower --lr"
-                    )
-                busy += now - start
-                progress.finish_step(bits, now - self._begin, self.batches.characters)
-                speed = (progress.step - first_step) * self.batches.characters / busy
-                bar.show(fraction, self._line(speed))
-                if now - saved > SAVE_EVERY:
-                    self.save()
-                    saved = now
-            self.save()
-        return not stop.made
-
-    def validate(self) -> str:
-        """Measure the model on the validation text, save it if it is the best so far, and return a line about it."""
-        progress, start = self.progress, time.perf_counter()
-        bits = validation_bits(self.trainer.model, self.corpus.validation)
-        best = progress.best is None or bits < progress.best
-        if best:
-            fr.save(self.trainer.model, self.best)
-            progress.best = bits
-        progress.seconds = time.perf_counter() - self._begin
-        progress.validation.append((progress.seconds, progress.step * self.batches.characters, bits))
-        self.save()
-        progress.validation_seconds = time.perf_counter() - start
-        return f"validation {bits:.3f} bits/{self.settings.level} after {clock(progress.seconds)}{', the best so far' * best}"
-
-    def save(self) -> None:
-        """Write the checkpoint."""
-        saved = Saved(self.settings, self.progress, self.corpus.digest, self.trainer.arrays())
-        write_checkpoint(self.checkpoint, saved)
-
-    def _line(self, speed: float) -> str:
-        """Return what the progress bar says; `speed` is in characters per second."""
-        progress, settings, level = self.progress, self.settings, self.settings.level
-        left = settings.seconds - progress.seconds
-        if settings.max_steps is not None:
-            left = (settings.max_steps - progress.step) * self.batches.characters / max(speed, 1)
-        return f"{progress.bits:.3f} bits/{level}  {speed / 1000:.1f}k {level}/s  {clock(max(left, 0))} left"
-
-    def summary(self) -> str:
-        """Return a line about what was reached."""
-        progress, level = self.progress, self.settings.level
-        read = progress.step * self.batches.characters
-        best = "not validated yet" if progress.best is None else f"best validation {progress.best:.3f} bits/{level}"
-        return f"{best}; {progress.step:,} steps, {read:,} {CALLED[level]}s in {progress.seconds:.1f} s"
-
-    def plot(self) -> str:
-        """Draw the loss curves; return a line about it."""
-        curves = {"training, smoothed": self.progress.training, "validation": self.progress.validation}
-        return plot_curves(self.out / "curve.png", curves, self.settings.level)
-
-
 def prepare(settings: Settings) -> tuple[Corpus, Batches, Trainer]:
     """Return the text, its batches and a new model, and say what they are."""
     corpus = Corpus(read_text(settings.text), settings.level)
@@ -315,18 +198,20 @@ def prepare(settings: Settings) -> tuple[Corpus, Batches, Trainer]:
         f"model: {settings.layers} x {settings.cell.upper()} {settings.hidden}, {model.num_parameters():,} parameters, "
         f"{fr.get_isa()}, threads: {fr.get_num_threads()}"
     )
+    print(f"frequencies alone: validation {corpus.frequency_bits():.3f} bits/{settings.level}")
     return corpus, batches, Trainer(model)
 
 
 def train_and_write(options: argparse.Namespace) -> int:
     """Train, or go on, then let the best model write; return the exit code."""
-    run = Run(options)
+    require("safetensors")
+    run = Run(options, prepare)
     over = run.is_over() or run.train()
     print(run.summary())
     if not over:
         print(f"interrupted, everything is saved in {run.out}: the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    print(run.plot())
+    print(plot_curves(run.out / "curve.png", run.progress.curves(), run.settings.level))
     vocabulary = run.corpus.vocabulary
     words = run.settings.level == "word"
     prompt = options.prompt.rstrip(" ") if words else options.prompt  # a word has the space before it
@@ -349,8 +234,6 @@ def train_and_write(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Train beside PyTorch; return the exit code: 1 if the losses differ by more than rounding explains."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
     import _char_lm_torch as peer
 
     settings, count = Settings().merged(vars(options)), options.peer_steps
@@ -377,21 +260,9 @@ def compare(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = make_parser(__doc__ or "", list(CELLS))
-    options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character gets "?"
-    try:
-        return compare(options) if options.peer else train_and_write(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # whoever read the text has enough of it, as `head` may; exit without a second error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    parser = make_parser(__doc__, list(CELLS))
+    return run_command(parser, lambda options: (compare if options.peer else train_and_write)(options), arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -22,31 +22,23 @@ the decoder looked while it wrote. Ctrl-C ends the training early and shows what
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
 import math
-import sys
-import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from _char_lm_data import InputError
-from _char_lm_report import ProgressBar, clock
-from _char_lm_run import StopRequest, make_directory
-from _dates_data import END, Batch, Pair, Texts, all_languages, date_pairs, name_pairs, read_pairs
+from _command_line import Parser, above_zero, count, make_directory, run_command
+from _dates_data import END, LANGUAGES, Batch, Pair, Texts, all_languages, date_pairs, name_pairs, read_pairs
 from _dates_draw import draw_attention
-from _dates_options import make_parser
+from _training import train
 
 import fastrnn as fr
 
 EMBEDDING = 48  # width of the vectors that stand for characters
 CLIP = 1.0  # largest norm of the gradient
-WARM_UP = 50  # steps during which the learning rate rises
 TESTED = 3000  # dates
 READ_AT_ONCE = 500  # texts
 SHOWN = 5  # translations
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class Translator(fr.Layer):
@@ -114,16 +106,6 @@ class Translator(fr.Layer):
         return np.stack(tokens), np.stack(weights)
 
 
-class Learner(Protocol):
-    """What is trained."""
-
-    def step(self, batch: Batch, lr: float) -> float:
-        """Learn from one batch; return its loss in bits per character."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-
-
 class Trainer:
     """A model and its optimizer."""
 
@@ -132,7 +114,7 @@ class Trainer:
         self.optimizer = fr.Adam(model)
 
     def step(self, batch: Batch, lr: float) -> float:
-        """Learn from one batch; return its loss in bits per character."""
+        """Learn from one batch; return its loss per character."""
         logits, backward = self.model.forward(batch.source, batch.source_lengths, shifted(batch.target))
         loss, dlogits = fr.cross_entropy(logits, batch.target, lengths=batch.target_lengths)
         backward(dlogits)
@@ -140,11 +122,7 @@ class Trainer:
         self.optimizer.lr = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(loss) / math.log(2)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-        return self.model.state_dict()
+        return float(loss)
 
 
 def shifted(target: Any) -> Any:
@@ -152,27 +130,11 @@ def shifted(target: Any) -> Any:
     return np.concatenate([np.full_like(target[:1], END), target[:-1]])
 
 
-def train(learners: dict[str, Learner], texts: Texts, options: Any, rng: np.random.Generator) -> dict[str, float]:
-    """Let all learners make the same steps, until Ctrl-C; return the seconds that each took."""
-    epochs = options.epochs or (5 if options.task == "dates" and not options.data else 10)
-    total = epochs * math.ceil(len(texts.training) / options.batch)
-    seconds, smooth, done = dict.fromkeys(learners, 0.0), math.nan, 0
-    orders = (rng.permutation(len(texts.training)) for _ in range(epochs))
-    batches = (batch for order in orders for batch in texts.batches(texts.training, options.batch, order))
-    with StopRequest() as stop, ProgressBar() as bar:
-        for done, batch in enumerate(batches, 1):
-            lr = options.lr * min(1.0, done / WARM_UP) * (1 + math.cos(math.pi * done / total)) / 2
-            for name, learner in learners.items():
-                start = time.perf_counter()
-                bits = learner.step(batch, lr)
-                seconds[name] += time.perf_counter() - start
-            smooth = bits if done == 1 else 0.98 * smooth + 0.02 * bits
-            left = sum(seconds.values()) / done * (total - done)
-            bar.show(done / total, f"{smooth:.3f} bits/char  {clock(left)} left")
-            if stop.made:
-                print("interrupted: what was reached until now", file=sys.stderr)
-                break
-    return seconds
+def batches(texts: Texts, size: int, rng: np.random.Generator) -> Iterator[tuple[Batch]]:
+    """Yield batches without end, each epoch in a new order."""
+    while True:
+        for batch in texts.batches(texts.training, size, rng.permutation(len(texts.training))):
+            yield (batch,)
 
 
 def translate(model: Translator, texts: Texts, pairs: Sequence[Pair]) -> list[str]:
@@ -199,17 +161,20 @@ def read_texts(options: argparse.Namespace, rng: np.random.Generator) -> Texts:
 
 def run(options: argparse.Namespace) -> None:
     """Train, test and draw."""
-    fr.set_num_threads(options.threads)
     rng = np.random.default_rng(options.seed)
     out, texts = make_directory(options.out), read_texts(options, rng)
     sizes = texts.sources.size, texts.targets.size, options.hidden
     model = Translator(*sizes, rng)
     print(f"{len(texts.training):,} pairs to train on, {len(texts.test):,} to test on")
-    print(f"{model.num_parameters():,} parameters, {fr.get_isa()}, threads: {options.threads}")
-    learners: dict[str, Learner] = {"fastrnn": Trainer(model)}
+    print(f"{model.num_parameters():,} parameters, {fr.get_isa()}, threads: {fr.get_num_threads()}")
+    learners: dict[str, Any] = {"fastrnn": Trainer(model)}
     if options.peer:
-        learners["PyTorch"] = torch_twin(model, options.threads)
-    seconds = train(learners, texts, options, rng)
+        from _dates_torch import TorchTrainer
+
+        learners["PyTorch"] = TorchTrainer(model.state_dict(), EMBEDDING, model.hidden, CLIP)
+    epochs = options.epochs or (5 if options.task == "dates" and not options.data else 10)
+    steps = epochs * math.ceil(len(texts.training) / options.batch)
+    seconds, _ = train(learners, batches(texts, options.batch, rng), steps, options.lr)
 
     translations = translate(model, texts, texts.test)
     for pair, text in list(zip(texts.test, translations, strict=True))[:SHOWN]:
@@ -225,30 +190,22 @@ def run(options: argparse.Namespace) -> None:
     print(draw_attention(out / "attention.png", model, texts))
 
 
-def torch_twin(model: Translator, threads: int) -> Learner:
-    """Return the same model in PyTorch with its optimizer."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
-    from _dates_torch import TorchTrainer
-
-    return TorchTrainer(model.state_dict(), EMBEDDING, model.hidden, CLIP, threads)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = make_parser(__doc__ or "")
-    options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character gets "?"
-    try:
-        run(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--task", choices=["dates", "names"], default="dates", help="what to translate (default: %(default)s)")
+    add("--languages", metavar="CODE", nargs="+", default=LANGUAGES, help="to read, or all (default: thirty)")
+    add("--to", metavar="CODE", default="en", help="language of the names written (default: %(default)s)")
+    add("--data", metavar="FILE", help="lines with a text, a tab and its translation, instead of a task")
+    add("--pairs", metavar="N", type=count, default=20_000, help="dates to train on (default: %(default)s)")
+    add("--epochs", metavar="N", type=count, help="passes over the pairs (default: 5 of dates, 10 of others)")
+    add("--hidden", metavar="N", type=count, default=96, help="units of encoder and decoder (default: %(default)s)")
+    add("--batch", metavar="N", type=count, default=64, help="pairs in a step (default: %(default)s)")
+    add("--lr", metavar="R", type=above_zero, default=3e-3, help="highest learning rate (default: %(default)s)")
+    parser.add_common("dates_run", seed=1)
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

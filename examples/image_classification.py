@@ -10,7 +10,7 @@ by a 3 x 3 one, widen them again, and add the result to what they were given; ea
 normalisation (He, Zhang, Ren & Sun 2016). Every batch is distorted anew, by shift, rotation, scale and elastic deformation.
 
 Each fifth picture is the test set, 360 of the digits; training never sees them. Expect 98.5% or more of them right with
-either net. The nearest training picture in the sense of pixels, which needs no learning, is printed for comparison.
+either net. The nearest neighbour among the training pictures, which needs no learning, is printed for comparison.
 
 The directory --out (image_classification_run) then holds for each net
 
@@ -21,32 +21,26 @@ The directory --out (image_classification_run) then holds for each net
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-from _char_lm_data import InputError
-from _char_lm_options import Parser, above_zero, count, whole
-from _char_lm_report import ProgressBar
-from _char_lm_run import make_directory
+from _command_line import Parser, above_zero, at_least, count, make_directory, require, run_command
 from _image_classification_data import (
     Array,
     Distortion,
-    Pictures,
     batches,
     load_digits,
     load_folder,
     nearest_neighbour,
 )
 from _image_classification_draw import draw
-from _packages import require
+from _training import train
 
 import fastrnn as fr
 
 WEIGHT_DECAY = 1e-2
-INTERRUPTED = 130  # exit code after Ctrl-C
+WARM_UP = 20  # steps during which the learning rate rises
 
 
 # The nets
@@ -146,86 +140,54 @@ class Trainer:
         return np.asarray(self.model(x).argmax(1))
 
 
-def train(learner: Learner, pictures: Pictures, options: argparse.Namespace, name: str) -> float:
-    """Train for some epochs, the learning rate falling along half a cosine; return the seconds that the steps took."""
-    steps = options.epochs * -(-int((~pictures.is_test).sum()) // options.batch)
-    feed = batches(pictures, options.batch, None if options.plain else Distortion(), options.seed)
-    seconds, mean = 0.0, 0.0
-    with ProgressBar() as bar:
-        for step in range(steps):
-            x, y = next(feed)
-            start = time.perf_counter()
-            loss = learner.step(x, y, options.lr * min(1, (step + 1) / 20) * (1 + np.cos(np.pi * step / steps)) / 2)
-            seconds += time.perf_counter() - start
-            mean = loss if step == 0 else 0.98 * mean + 0.02 * loss
-            bar.show((step + 1) / steps, f"{name}: loss {mean:.4f}, step {step + 1} of {steps}")
-    return seconds
-
-
 def accuracy(learner: Learner, x: Array, y: Array) -> float:
-    """Return how much of the pictures a net gets right."""
+    """Return the part of the pictures that a net gets right."""
     parts = [learner.predict(x[start : start + 256]) for start in range(0, len(x), 256)]
     return float((np.concatenate(parts) == y).mean())
 
 
 def run(options: argparse.Namespace) -> None:
     """Train the nets and show what came out."""
-    if options.threads:
-        fr.set_num_threads(options.threads)
     require("safetensors")
-    if options.peer:
-        require("torch")
     pictures = load_digits() if options.data is None else load_folder(options.data, options.size)
-    shape, (test, wanted), tested = pictures.x.shape[1:], pictures.test, int(pictures.is_test.sum())
-    out = make_directory(options.out)
-    trained = len(pictures.x) - tested
-    print(f"{trained} pictures {shape} of {len(pictures.names)} classes to learn from, {tested} for the test")
-    lines = [f"{'nearest training picture':30} {nearest_neighbour(pictures):7.2%}"]
+    shape, (test, wanted) = pictures.x.shape[1:], pictures.test
+    out, trained = make_directory(options.out), len(pictures.x) - len(test)
+    print(f"{trained} pictures {shape} of {len(pictures.names)} classes to learn from, {len(test)} for the test")
+    lines = [f"{'nearest neighbour':30} {nearest_neighbour(pictures):7.2%}"]
+    steps, drawn = options.epochs * -(-trained // options.batch), []
     for name in options.nets:
         model = NETS[name](shape, len(pictures.names), np.random.default_rng(options.seed))
         learners: dict[str, Learner] = {"fastrnn": Trainer(model)}
         if options.peer:
-            import _image_classification_torch as peer
+            from _image_classification_torch import TorchClassifier
 
-            learners["PyTorch"] = peer.TorchLearner(model, WEIGHT_DECAY)
-            peer.set_threads(fr.get_num_threads())
+            learners["PyTorch"] = TorchClassifier(model, WEIGHT_DECAY)
+        feed = batches(pictures, options.batch, None if options.plain else Distortion(), options.seed)
+        seconds, _ = train(learners, feed, steps, options.lr, warm_up=WARM_UP, title=f"{name}: ")
         for library, learner in learners.items():
-            seconds = train(learner, pictures, options, f"{name}, {library}")
             right = accuracy(learner, test, wanted)
-            lines.append(f"{name + ' net, ' + library:30} {right:7.2%}   {seconds:6.1f} s of training steps")
+            lines.append(f"{name + ' net, ' + library:30} {right:7.2%}   {seconds[library]:6.1f} s of training steps")
         fr.save(model, out / f"{name}.safetensors")
-        print(draw(model, test[0], out / f"{name}.png"))
-    print("\n".join(["test accuracy (98.5% is what these nets should reach on the digits)", *lines]))
+        drawn.append(draw(model, test[0], out / f"{name}.png"))
+    print("\n".join(["test accuracy (98.5% is what these nets should reach on the digits)", *lines, *drawn]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--data", metavar="FOLDER", help="pictures in subfolders, one for each class")
-    parser.add_argument(
-        "--size", metavar="N", type=count, default=32, help="their sides are made N pixels (%(default)s)"
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--data", metavar="FOLDER", help="pictures in subfolders, one for each class, instead of digits")
+    add(
+        "--size", metavar="N", type=at_least(8), default=32, help="their sides are made N pixels (default: %(default)s)"
     )
-    parser.add_argument("--out", metavar="DIR", default="image_classification_run", help="(default: %(default)s)")
-    parser.add_argument("--nets", choices=list(NETS), nargs="+", default=list(NETS), help="(default: both)")
-    parser.add_argument("--plain", action="store_true", help="do not distort the pictures")
-    parser.add_argument("--epochs", metavar="N", type=count, default=60, help="(default: %(default)s)")
-    parser.add_argument("--batch", metavar="N", type=count, default=64, help="(default: %(default)s)")
-    parser.add_argument("--lr", metavar="R", type=above_zero, default=3e-3, help="highest rate (default: %(default)s)")
-    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="(default: %(default)s)")
-    parser.add_argument("--threads", metavar="N", type=count, help="(default: all cores)")
-    parser.add_argument("--peer", choices=["torch"], help="train the identical nets with PyTorch too")
-    options = parser.parse_args(arguments)
-    if options.size < 8:
-        parser.error(f"argument --size: must be at least 8, got {options.size}")
-    try:
-        run(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    add("--nets", choices=list(NETS), nargs="+", default=list(NETS), help="(default: both)")
+    add("--plain", action="store_true", help="do not distort the pictures")
+    add("--epochs", metavar="N", type=count, default=60, help="passes over the pictures (default: %(default)s)")
+    add("--batch", metavar="N", type=count, default=64, help="pictures in a step (default: %(default)s)")
+    add("--lr", metavar="R", type=above_zero, default=3e-3, help="highest learning rate (default: %(default)s)")
+    parser.add_common("image_classification_run")
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,7 +1,7 @@
-"""See gradients vanish and explode, and what helps: two tasks that need a long memory, five networks, with and without clipping.
+"""See gradients vanish and explode, and what helps: two tasks that need a long memory, six networks, with and without clipping.
 
     python examples/long_memory.py                              both tasks, about three minutes on one core
-    python examples/long_memory.py --task adding --length 150   as long as in Le et al. 2015
+    python examples/long_memory.py --task adding --length 150 --steps 4000      a longer sequence
     python examples/long_memory.py --models gru lstm --steps 4000
     python examples/long_memory.py --peer torch                 the same networks and batches in PyTorch, side by side
 
@@ -12,16 +12,17 @@ The copy task: five symbols out of eight, then a long pause, then a sign at whic
 forgets them does best by guessing, with a cross entropy of ln 8.
 
     tanh    h_t = tanh(W x_t + R h_{t-1} + b), R uniform in +-1/sqrt(H)      dL/dh_t vanishes: |R| < 1, tanh' <= 1
+    orth    the same, R an orthogonal matrix at first                        |R v| = |v|: only tanh' makes it vanish
     irnn    h_t = relu(W x_t + R h_{t-1} + b), R the identity at first       dL/dh_t arrives, but R must not grow: clip
     lstm-0  LSTM whose forget gates start half open (bias 0)                 dL/dc_t halves with each step at first
     lstm    LSTM with forget bias 1                                          it keeps 0.73 instead
     gru     GRU
 
 Every figure is the loss as a part of the loss without memory: 1 for nothing remembered, 0 for solved. Expect the gated
-networks to solve the adding problem, the clipped IRNN too, and the tanh network to stay at 1. Le et al. report the same
-for 150 steps: LSTM and IRNN learn it and the tanh network does not. On the copy task expect gru and lstm far ahead, and
-lstm-0 at 1: there the forget bias decides. The directory --out holds long_memory.png: for each task the learning
-curves, and the norm of the loss's gradient with respect to the hidden state at each step, before and after training.
+networks to solve the adding problem, the clipped IRNN too, which Le et al. find comparable to LSTMs on such tasks, and
+the tanh network to stay at 1. On the copy task expect gru and lstm far ahead, and lstm-0 at 1: there the forget bias
+decides. The directory --out holds long_memory.png: for each task the learning curves, and the norm of the loss's
+gradient with respect to the hidden state at each step, before and after training.
 
 References: Hochreiter & Schmidhuber 1997, Long short-term memory (both tasks' ancestors); Le, Jaitly & Hinton 2015, A simple
 way to initialize recurrent networks of rectified linear units; Pascanu, Mikolov & Bengio 2013, On the difficulty of
@@ -32,7 +33,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import math
 import sys
 import time
@@ -41,19 +41,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from _char_lm_data import InputError
-from _char_lm_options import Parser, above_zero, count, whole
-from _char_lm_report import ProgressBar
-from _char_lm_run import make_directory
+from _command_line import INTERRUPTED, Parser, above_zero, at_least, count, make_directory, run_command
 from _long_memory_plot import plot
 from _long_memory_tasks import Adding, Array, Copying, Task
+from _progress import ProgressBar
 
 import fastrnn as fr
 
 POINTS = 40  # of a learning curve
 TESTS = 1000  # sequences
 SOLVED = 0.1  # of the loss without memory
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 # The networks
@@ -73,6 +70,7 @@ def irnn(C: int, H: int, rng: np.random.Generator) -> fr.RNN:
 
 KINDS = {
     "tanh": Kind(lambda C, H, rng: fr.RNN(C, H, weight_init="torch", rng=rng), 1e-3),
+    "orth": Kind(lambda C, H, rng: fr.RNN(C, H, recurrent_init="orthogonal", rng=rng), 1e-3),
     "irnn": Kind(irnn, 1e-3),
     "lstm-0": Kind(lambda C, H, rng: fr.LSTM(C, H, forget_bias=0, rng=rng), 5e-3),
     "lstm": Kind(lambda C, H, rng: fr.LSTM(C, H, forget_bias=1, rng=rng), 5e-3),
@@ -144,8 +142,6 @@ def train(result: Result, task: Task, options: argparse.Namespace) -> Iterator[t
 
 def torch_twin(model: fr.Sequential, lr: float, clip: float | None) -> Any:
     """Return the same model in PyTorch."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
     from _long_memory_torch import TorchTwin
 
     return TorchTwin(model, lr, clip)
@@ -176,7 +172,6 @@ def table(task: Task, results: Sequence[Result]) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Train every network on every task, draw, and print the tables; return the exit code."""
-    fr.set_num_threads(options.threads)
     path = make_directory(options.out) / "long_memory.png"
     tasks: list[Task] = []
     if options.task != "copy":
@@ -203,42 +198,21 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def make_parser() -> Parser:
-    """Return the command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = Parser(__doc__)
     add = functools.partial(parser.add_argument, metavar="N", type=count)
     parser.add_argument("--task", choices=["both", "adding", "copy"], default="both", help="(default: %(default)s)")
     parser.add_argument("--models", choices=list(KINDS), nargs="+", default=list(KINDS), help="(default: all)")
-    add("--length", type=length, default=100, help="steps of the adding problem (default: %(default)s)")
+    add("--length", type=at_least(2), default=100, help="steps of the adding problem (default: %(default)s)")
     add("--delay", default=20, help="pause in the copy task (default: %(default)s)")
     add("--steps", default=2000, help="batches to train on (default: %(default)s)")
     add("--batch", default=32, help="sequences in a batch (default: %(default)s)")
     add("--hidden", default=64, help="units (default: %(default)s)")
     add("--clip", metavar="NORM", type=above_zero, default=1.0, help="largest gradient (default: %(default)s)")
-    add("--seed", type=whole, default=0, help="of weights and sequences (default: %(default)s)")
-    add("--threads", default=1, help="more do not help networks this small (default: %(default)s)")
-    parser.add_argument("--peer", choices=["torch"], help="train the identical networks with PyTorch too")
-    parser.add_argument("--out", metavar="DIR", default="long_memory_run", help="(default: %(default)s)")
-    return parser
-
-
-def length(text: str) -> int:
-    """Return a number of steps with two halves."""
-    value = count(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2, got {text!r}")
-    return value
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except InputError as error:
-        parser.error(str(error))
+    parser.add_common("long_memory_run", threads=1)  # more do not help networks this small
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

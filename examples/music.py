@@ -1,7 +1,7 @@
 """Learn tunes written in ABC notation, then compose some, as ABC and as MIDI.
 
     python examples/music.py                                about a minute on Aird's Airs, as shipped in music21
-    python examples/music.py --cell lstm --layers 2 --epochs 20
+    python examples/music.py --cell lstm --layers 2 --epochs 20     or gru-cho, lstmp: variants
     python examples/music.py --data FILE.abc --out DIR      tunes of your own
     python examples/music.py --peer torch                   the same model and batches in PyTorch, side by side
 
@@ -26,31 +26,48 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import math
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from _char_lm_data import InputError
-from _char_lm_options import Parser, above_zero, count, from_zero, whole
-from _char_lm_report import ProgressBar
-from _char_lm_run import StopRequest, make_directory
+from _command_line import (
+    INTERRUPTED,
+    InputError,
+    Parser,
+    above_zero,
+    count,
+    make_directory,
+    probability,
+    require,
+    run_command,
+)
 from _music_abc import Tune, abc_text, full_bars, is_field, parse, read_tunes, write_midi
 from _music_data import END, UNKNOWN, Batch, Codes, batches, ngram_perplexity
+from _training import train
 
 import fastrnn as fr
 
-CELLS: dict[str, type[fr.GRU | fr.LSTM]] = {"gru": fr.GRU, "lstm": fr.LSTM}
+Recurrent: TypeAlias = "fr.GRU | fr.LSTM"
+
+
+def projected_lstm(C: int, H: int, layers: int, **options: Any) -> fr.LSTM:
+    """Return an LSTM whose output and state h have half as many numbers as its cells: fewer weights."""
+    return fr.LSTM(C, H, layers, proj_size=(H + 1) // 2, **options)
+
+
+CELLS: dict[str, Callable[..., Recurrent]] = {
+    "gru": fr.GRU,
+    "gru-cho": functools.partial(fr.GRU, reset_after=False),  # resets the state before the product with R
+    "lstm": fr.LSTM,
+    "lstmp": projected_lstm,
+}
 EMBEDDING = 64
 CLIP = 1.0  # largest norm of the gradient
 LONGEST = 600  # tokens of a tune composed
 ATTEMPTS = 10  # for each tune wanted
 COMPARED = 20  # real tunes whose bars are measured
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 # The model
@@ -59,11 +76,11 @@ INTERRUPTED = 130  # exit code after Ctrl-C
 def build_model(options: argparse.Namespace, vocabulary: int) -> fr.Sequential:
     """Return a model with new weights."""
     rng = np.random.default_rng(options.seed)
+    embedding = fr.Embedding(vocabulary, EMBEDDING, rng=rng)
+    recurrent = CELLS[options.cell](EMBEDDING, options.hidden, options.layers, dropout=options.dropout, rng=rng)
+    outputs = recurrent.proj_size or options.hidden
     return fr.Sequential(
-        fr.Embedding(vocabulary, EMBEDDING, rng=rng),
-        CELLS[options.cell](EMBEDDING, options.hidden, options.layers, dropout=options.dropout, rng=rng),
-        fr.Dropout(options.dropout, rng=rng),
-        fr.Linear(options.hidden, vocabulary, rng=rng),
+        embedding, recurrent, fr.Dropout(options.dropout, rng=rng), fr.Linear(outputs, vocabulary, rng=rng)
     )
 
 
@@ -153,42 +170,20 @@ def publish(model: fr.Sequential, vocabulary: Sequence[str], real: Sequence[Tune
 # The run
 
 
-def learning_rate(peak: float, fraction: float) -> float:
-    """Rise over the first twentieth of a run, then fall along half a cosine."""
-    return peak * min(1.0, fraction * 20 + 0.05) * (1 + math.cos(math.pi * fraction)) / 2
-
-
-def train(
-    trainers: dict[str, Any], training: Sequence[Codes], validation: Sequence[Codes], options: argparse.Namespace
-) -> tuple[dict[str, float], bool]:
-    """Train all on the same batches; return the seconds of each, and whether Ctrl-C ended it."""
-    rng, seconds = np.random.default_rng(options.seed), dict.fromkeys(trainers, 0.0)
-    steps = options.epochs * math.ceil(len(training) / options.batch)
-    done = 0
-    with StopRequest() as stop, ProgressBar() as bar:
-        for epoch in range(1, options.epochs + 1):
-            for batch in batches(training, options.batch, rng):
-                lr = learning_rate(options.lr, done / steps)
-                for name, trainer in trainers.items():
-                    start = time.perf_counter()
-                    loss = trainer.step(batch, lr)
-                    seconds[name] += time.perf_counter() - start
-                done += 1
-                bar.show(done / steps, f"epoch {epoch}: perplexity {math.exp(loss):.2f} in training")
-                if stop.made:
-                    return seconds, True
-            bar.say(f"epoch {epoch}: validation perplexity {perplexity(trainers['fastrnn'].model, validation):.2f}")
-    return seconds, False
+def epochs(training: Sequence[Codes], size: int, rng: np.random.Generator) -> Iterator[tuple[Batch]]:
+    """Yield batches without end, each epoch in a new order."""
+    while True:
+        for batch in batches(training, size, rng):
+            yield (batch,)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, compare, compose; return the exit code."""
-    if options.threads:
-        fr.set_num_threads(options.threads)
+    require("safetensors")
     if options.peer:
         options.dropout = 0.0  # two libraries would draw different masks
-    if options.peer and importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
+        if options.cell == "gru-cho":
+            raise InputError("PyTorch has no GRU that resets the state before the product: leave out --peer")
     out = make_directory(options.out)
     tunes = read_tunes(options.data)
     order = np.random.default_rng(0).permutation(len(tunes))  # books are in order of time
@@ -203,15 +198,21 @@ def run(options: argparse.Namespace) -> int:
     for n, name in enumerate(("unigrams", "bigrams", "trigrams"), 1):
         print(f"validation perplexity of {name}: {ngram_perplexity(n, training, validation):.2f}")
 
-    trainers: dict[str, Any] = {"fastrnn": Trainer(model)}
+    learners: dict[str, Any] = {"fastrnn": Trainer(model)}
     if options.peer:
         from _music_torch import TorchTrainer
 
-        trainers["PyTorch"] = TorchTrainer(model, CLIP)
-    seconds, stopped = train(trainers, training, validation, options)
-    for name, trainer in trainers.items():
+        learners["PyTorch"] = TorchTrainer(model, CLIP)
+    every = math.ceil(len(training) / options.batch)
+    feed = epochs(training, options.batch, np.random.default_rng(options.seed))
+
+    def report(done: int) -> str:
+        return f"epoch {done // every}: validation perplexity {perplexity(model, validation):.2f}"
+
+    seconds, stopped = train(learners, feed, options.epochs * every, options.lr, every=every, report=report)
+    for name, learner in learners.items():
         if name != "fastrnn":
-            model.load_state_dict(trainer.state_dict())
+            model.load_state_dict(learner.state_dict())
         print(f"{name}: validation perplexity {perplexity(model, validation):.2f}, {seconds[name]:.1f} s of training")
     if not options.peer:
         fr.save(model, out / "music.safetensors")
@@ -219,48 +220,24 @@ def run(options: argparse.Namespace) -> int:
     return INTERRUPTED if stopped else 0
 
 
-def make_parser() -> Parser:
-    """Return the command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = Parser(__doc__)
     add = functools.partial(parser.add_argument, metavar="N", type=count)
     parser.add_argument("--data", metavar="FILE", help="tunes in ABC notation instead of music21's Aird's Airs")
-    parser.add_argument("--out", metavar="DIR", default="music_run", help="(default: %(default)s)")
     parser.add_argument("--cell", choices=list(CELLS), default="gru", help="(default: %(default)s)")
     add("--layers", default=1, help="(default: %(default)s)")
     add("--hidden", default=256, help="units in each layer (default: %(default)s)")
     add("--batch", default=16, help="tunes in a batch (default: %(default)s)")
     add("--epochs", default=12, help="(default: %(default)s)")
     add("--tunes", default=4, help="to compose (default: %(default)s)")
-    add("--seed", type=whole, default=0, help="of weights, batches and tunes (default: %(default)s)")
-    add("--threads", help="(default: as OMP_NUM_THREADS says, or all cores)")
     add = functools.partial(parser.add_argument, metavar="R", type=above_zero)
     add("--lr", default=4e-3, help="highest learning rate (default: %(default)s)")
     add("--temperature", default=0.8, help="below 1 composes what is likelier (default: %(default)s)")
-    add("--dropout", type=probability, default=0.3, help="before the last layer and between layers (%(default)s)")
-    parser.add_argument("--peer", choices=["torch"], help="train the identical model with PyTorch too; no dropout")
-    return parser
-
-
-def probability(text: str) -> float:
-    """Return a number from 0 to below 1."""
-    value = from_zero(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"must be below 1, got {text!r}")
-    return value
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
+    add("--dropout", type=probability, default=0.3, help="before the last layer and between layers; 0 with --peer")
+    parser.add_common("music_run")
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -14,7 +14,8 @@ Of the table C a step touches the few rows of its words: `sparse=True` has the o
 The result is a perplexity, 2 to the power of the bits per word: so many equally likely words would be as hard to choose
 from. It stands beside that of a trigram model with weights fitted on held-out text, and of the mean of both models,
 which is better than either. On the Brown corpus the paper reports 336 for the interpolated trigram, 276 for the network
-and 252 for the mean of both: 18% and 25% less than the trigram. Here too the network wins, and the mean by more.
+and 252 for the mean of both: 18% and 25% less than the trigram (its table 1). Here too the network wins, and the mean by
+more.
 
 The directory --out (neural_lm_run) then holds best.safetensors (model = fastrnn.load(...)), words.json, results.json.
 """
@@ -22,10 +23,8 @@ The directory --out (neural_lm_run) then holds best.safetensors (model = fastrnn
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,18 +32,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from _char_lm_options import Parser, above_zero, count, from_zero, whole
-from _char_lm_report import ProgressBar
-from _char_lm_run import make_directory
-from _neural_lm_data import Corpus, InputError, IntArray, ngrams, read_paragraphs
+from _command_line import Parser, above_zero, at_least, count, make_directory, probability, require, run_command
+from _neural_lm_data import Corpus, IntArray, ngrams, read_paragraphs
 from _neural_lm_ngrams import Interpolated
+from _progress import ProgressBar
 from numpy.typing import NDArray
 
 import fastrnn as fr
 
 CHUNK = 2048  # n-grams that are predicted at a time
 NEIGHBOURS, STRIDE = 6, 12  # shown of each word; every so many frequent words are shown
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 # The model
@@ -158,9 +155,7 @@ def nearest(table: NDArray[Any], word: int) -> IntArray:
 
 def run(options: argparse.Namespace) -> None:
     """Train, compare, and show the neighbours of some words."""
-    for name, option in (("safetensors", "saving the weights"), ("torch", "--peer torch")):
-        if (name != "torch" or options.peer) and importlib.util.find_spec(name) is None:
-            raise InputError(f"{option} needs {name}: pip install {name}")
+    require("safetensors")
     corpus = Corpus(read_paragraphs(options.data)[: options.limit], options.least, np.random.default_rng(options.seed))
     V, out = len(corpus.words), make_directory(options.out)
     (out / "words.json").write_text(json.dumps(corpus.words), encoding="utf-8")
@@ -175,7 +170,7 @@ def run(options: argparse.Namespace) -> None:
     if options.peer:
         from _neural_lm_torch import TorchTrainer
 
-        learners["network (PyTorch)"] = TorchTrainer(model, options.threads)
+        learners["network (PyTorch)"] = TorchTrainer(model)
     with ProgressBar() as bar:
         results = {
             name: train(learner, corpus, options, out / "best.safetensors", bar) for name, learner in learners.items()
@@ -207,13 +202,13 @@ def report(results: dict[str, Result], baseline: NDArray[np.float64], options: a
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(__doc__)
     add: Callable[..., Any] = partial(parser.add_argument, metavar="N", type=count)
     add("--data", metavar="FILE", type=str, help="UTF-8 text with empty lines between its paragraphs")
-    add("--order", default=5, help="n: a word and those it is predicted from (default: %(default)s)")
+    add("--order", type=at_least(2), default=5, help="n: a word and those it is predicted from (default: %(default)s)")
     add("--features", default=60, help="width of a word vector (default: %(default)s)")
     add("--hidden", default=100, help="tanh units (default: %(default)s)")
-    add("--dropout", metavar="P", type=from_zero, default=0.3, help="of the tanh units (default: %(default)s)")
+    add("--dropout", metavar="P", type=probability, default=0.3, help="of the tanh units (default: %(default)s)")
     add("--epochs", default=6, help="passes over the text (default: %(default)s)")
     add("--batch", default=256, help="n-grams (default: %(default)s)")
     add("--lr", metavar="R", type=above_zero, default=4e-3, help="learning rate at first (default: %(default)s)")
@@ -221,26 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--baseline", default=3, help="order of the n-gram model (default: %(default)s)")
     add("--words", metavar="A,B", type=lambda text: text.split(","), help="whose neighbours to show")
     add("--limit", help="read so many paragraphs only")
-    add("--seed", type=whole, default=0, help="of everything that is drawn (default: %(default)s)")
-    add("--threads", help="of fastrnn and PyTorch")
-    add("--out", metavar="DIR", type=str, default="neural_lm_run", help="(default: %(default)s)")
-    parser.add_argument("--peer", choices=["torch"], help="train the same model in PyTorch, too")
-    options = parser.parse_args(arguments)
-    if options.order < 2:
-        parser.error("argument --order: must be 2 at least: a word is predicted from others")
-    if options.dropout >= 1:
-        parser.error(f"argument --dropout: must be below 1, got {options.dropout:g}")
-    if options.threads:
-        fr.set_num_threads(options.threads)
-    try:
-        run(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    parser.add_common("neural_lm_run")
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -17,7 +17,7 @@ All word vectors start at random. A tenth of the sentences is kept for testing; 
 Without --data the sentences are those of the docstrings of Python's standard library, in nine subjects. In about a
 minute all models but the plain RNN come to 75 to 80% there; always naming the most frequent subject comes to 19%.
 
-On movie reviews (sentences, positive or negative) Kim reports 76.1% for the network with random vectors.
+On movie reviews (MR: sentences, positive or negative) Kim reports 76.1% for the network with random vectors (table 2).
 
 The directory --out (sentence_classification_run) then holds results.json and, if matplotlib is installed, accuracy.png.
 """
@@ -25,18 +25,15 @@ The directory --out (sentence_classification_run) then holds results.json and, i
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from _char_lm_options import Parser, above_zero, count, whole
-from _char_lm_report import ProgressBar
-from _char_lm_run import make_directory
-from _sentence_classification_data import Batch, Corpus, InputError, library_sentences, read_sentences
+from _command_line import Parser, above_zero, count, make_directory, run_command
+from _progress import ProgressBar
+from _sentence_classification_data import Batch, Corpus, library_sentences, read_sentences
 from _sentence_classification_layers import LastState, Spelling, Tfidf
 from _sentence_classification_report import Result, report
 from numpy.typing import NDArray
@@ -44,8 +41,8 @@ from numpy.typing import NDArray
 import fastrnn as fr
 
 WINDOWS, MAPS = (3, 4, 5), 100  # of the convolutional network
+CLIP = 5.0  # largest norm of the gradient
 CHARACTER, SPELLED = 16, 50  # widths of the vectors of a character and of a spelled word
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 # The models. E: width of a word vector, H: of a state, rng: source of the initial weights and of dropout.
@@ -134,7 +131,7 @@ class Trainer:
         logits, backward = self.model.forward(batch.tokens, lengths=batch.lengths)
         loss, dlogits = fr.cross_entropy(logits, batch.labels)
         backward(dlogits)
-        fr.clip_grad_norm(self.model, 5.0)
+        fr.clip_grad_norm(self.model, CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return float(loss)
@@ -178,15 +175,12 @@ def learners(name: str, corpus: Corpus, options: argparse.Namespace) -> dict[str
     if options.peer:
         from _sentence_classification_torch import TorchTrainer
 
-        found[f"{name} (PyTorch)"] = TorchTrainer(model, options.lr)
+        found[f"{name} (PyTorch)"] = TorchTrainer(model, options.lr, CLIP)
     return found
 
 
-def run(options: argparse.Namespace, results: dict[str, Result]) -> None:
-    """Train the models that were asked for; fill in the results as they come."""
-    if options.peer and importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
-    set_threads(options)
+def run(options: argparse.Namespace) -> None:
+    """Train the models that were asked for; report those that are done, also after Ctrl-C."""
     sentences = read_sentences(options.data) if options.data else library_sentences()
     corpus = Corpus(sentences, np.random.default_rng(options.seed), options.limit)
     make_directory(options.out)
@@ -194,6 +188,16 @@ def run(options: argparse.Namespace, results: dict[str, Result]) -> None:
         f"data: {options.data or 'docstrings of the standard library'}, {corpus.size:,} sentences, "
         f"{len(corpus.words):,} words, labels {', '.join(corpus.labels)}; the most frequent: {corpus.majority():.1%}"
     )
+    results: dict[str, Result] = {}
+    try:
+        train_all(corpus, options, results)
+    finally:
+        if results:
+            report(results, options.out)
+
+
+def train_all(corpus: Corpus, options: argparse.Namespace, results: dict[str, Result]) -> None:
+    """Train the models one after another, and fill in the results as they come."""
     with ProgressBar() as bar:
         for name in options.models:
             for title, learner in learners(name, corpus, options).items():
@@ -207,9 +211,17 @@ def show_progress(bar: ProgressBar, title: str, part: float, text: str) -> None:
     bar.show(part, f"{title}: {text}")
 
 
+def model_names(text: str) -> list[str]:
+    """Return the models of a list with commas."""
+    names = text.split(",")
+    if not set(names) <= set(MODELS):
+        raise argparse.ArgumentTypeError(f"must be out of {','.join(MODELS)}, got {text!r}")
+    return names
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(__doc__)
     add = partial(parser.add_argument, metavar="N", type=count)
     add("--data", metavar="FILE", type=str, help="lines of label<TAB>sentence instead of docstrings")
     add("--models", metavar="A,B", type=model_names, default=list(MODELS), help=f"out of {','.join(MODELS)} (all)")
@@ -219,42 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--batch", default=50, help="sentences (default: %(default)s)")
     add("--lr", metavar="R", type=above_zero, default=2e-3, help="learning rate of Adam (default: %(default)s)")
     add("--limit", help="use so many of the sentences only")
-    add("--seed", type=whole, default=0, help="of everything that is drawn (default: %(default)s)")
-    add("--threads", help="of fastrnn and PyTorch")
-    add("--out", metavar="DIR", type=str, default="sentence_classification_run", help="(default: %(default)s)")
-    parser.add_argument("--peer", choices=["torch"], help="train the same models in PyTorch, too")
-    options = parser.parse_args(arguments)
-    results: dict[str, Result] = {}
-    try:
-        run(options, results)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        if results:
-            report(results, options.out)
-    return 0
-
-
-def set_threads(options: argparse.Namespace) -> None:
-    """Use as many threads as were asked for, in PyTorch too."""
-    if options.threads:
-        fr.set_num_threads(options.threads)
-    if options.threads and options.peer:
-        import torch
-
-        torch.set_num_threads(options.threads)
-
-
-def model_names(text: str) -> list[str]:
-    """Return the models of a list with commas."""
-    names = text.split(",")
-    if not set(names) <= set(MODELS):
-        raise argparse.ArgumentTypeError(f"must be out of {','.join(MODELS)}, got {text!r}")
-    return names
+    parser.add_common("sentence_classification_run")
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

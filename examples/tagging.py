@@ -23,25 +23,19 @@ utterance of the test, what is spoken, and what each net heard.
 from __future__ import annotations
 
 import argparse
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from _char_lm_data import InputError
-from _char_lm_options import Parser, above_zero, count, whole
-from _char_lm_report import ProgressBar
-from _char_lm_run import make_directory
-from _packages import require
+from _command_line import Parser, above_zero, count, make_directory, require, run_command
 from _tagging_data import BANDS, LABELS, Array, Batch, Utterance, pad, speak
+from _training import train
 
 import fastrnn as fr
 
 CLIP = 1.0  # largest norm of the gradient
 TESTED = 200  # utterances
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 # The nets
@@ -109,24 +103,15 @@ class Trainer:
         return np.asarray(self.model(batch.x, lengths=lengths).argmax(-1))
 
 
-def train(learner: Learner, utterances: list[Utterance], options: argparse.Namespace, name: str) -> float:
-    """Train on random batches, the learning rate falling to 0; return the seconds that the steps took."""
-    rng = np.random.default_rng(options.seed)
-    seconds, mean = 0.0, 0.0
-    with ProgressBar() as bar:
-        for step in range(options.steps):
-            batch = pad([utterances[index] for index in rng.integers(0, len(utterances), options.batch)])
-            lr = options.lr * min(1, (step + 1) / 50) * (1 + np.cos(np.pi * step / options.steps)) / 2
-            start = time.perf_counter()
-            loss = learner.step(batch, lr)
-            seconds += time.perf_counter() - start
-            mean = loss if step == 0 else 0.98 * mean + 0.02 * loss
-            bar.show((step + 1) / options.steps, f"{name}: loss {mean:.4f}, step {step + 1} of {options.steps}")
-    return seconds
+def batches(utterances: list[Utterance], size: int, seed: int) -> Iterator[tuple[Batch]]:
+    """Yield random batches without end."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield (pad([utterances[index] for index in rng.integers(0, len(utterances), size)]),)
 
 
 def accuracy(learner: Learner, batch: Batch) -> float:
-    """Return how much of the frames gets the right label."""
+    """Return the part of the frames that get the right label."""
     return float((learner.tag(batch) == batch.y)[batch.y >= 0].mean())
 
 
@@ -159,11 +144,7 @@ def _spoken(labels: Array) -> list[str]:
 
 def run(options: argparse.Namespace) -> None:
     """Train the nets and show what came out."""
-    if options.threads:
-        fr.set_num_threads(options.threads)
     require("safetensors")
-    if options.peer:
-        require("torch")
     out, voices = make_directory(options.out), np.random.default_rng([options.seed, 1])
     utterances = [speak(voices) for _ in range(options.utterances)]
     others = np.random.default_rng(12345)  # the test is the same for every seed
@@ -175,42 +156,33 @@ def run(options: argparse.Namespace) -> None:
         ours = Trainer(model)
         learners: dict[str, Learner] = {"fastrnn": ours}
         if options.peer:
-            import _tagging_torch as peer
+            from _tagging_torch import TorchTagger
 
-            learners["PyTorch"] = peer.TorchLearner(model, CLIP, fr.get_num_threads())
+            learners["PyTorch"] = TorchTagger(model, CLIP)
+        feed = batches(utterances, options.batch, options.seed)
+        seconds, _ = train(learners, feed, options.steps, options.lr, title=f"{name}: ")
         for library, learner in learners.items():
-            seconds = train(learner, utterances, options, f"{name}, {library}")
             right = accuracy(learner, test)
-            lines.append(f"{name + ', ' + library:26} {right:7.1%}   {seconds:6.1f} s of training steps")
+            lines.append(f"{name + ', ' + library:26} {right:7.1%}   {seconds[library]:6.1f} s of training steps")
         fr.save(model, out / f"{name}.safetensors")
         heard[name] = ours.tag(test)[: test.lengths[0], 0]
     first = Utterance(*(part[: test.lengths[0], 0] for part in (test.x, test.y)))
-    print(show(first, heard, out / "tagging.png"))
     print("\n".join(["frames with the right label (bidirectional should be best, framewise worst)", *lines]))
+    print(show(first, heard, out / "tagging.png"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--out", metavar="DIR", default="tagging_run", help="(default: %(default)s)")
-    parser.add_argument("--steps", metavar="N", type=count, default=600, help="batches (default: %(default)s)")
-    parser.add_argument("--batch", metavar="N", type=count, default=16, help="utterances in one (default: %(default)s)")
-    parser.add_argument("--utterances", metavar="N", type=count, default=1000, help="to learn from (%(default)s)")
-    parser.add_argument("--hidden", metavar="N", type=count, default=96, help="units (default: %(default)s)")
-    parser.add_argument("--lr", metavar="R", type=above_zero, default=1e-2, help="highest rate (default: %(default)s)")
-    parser.add_argument("--seed", metavar="N", type=whole, default=0, help="(default: %(default)s)")
-    parser.add_argument("--threads", metavar="N", type=count, help="(default: all cores)")
-    parser.add_argument("--peer", choices=["torch"], help="train the identical nets with PyTorch too")
-    options = parser.parse_args(arguments)
-    try:
-        run(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--steps", metavar="N", type=count, default=600, help="batches (default: %(default)s)")
+    add("--batch", metavar="N", type=count, default=16, help="utterances in one (default: %(default)s)")
+    add("--utterances", metavar="N", type=count, default=1000, help="to learn from (default: %(default)s)")
+    add("--hidden", metavar="N", type=count, default=96, help="units (default: %(default)s)")
+    add("--lr", metavar="R", type=above_zero, default=1e-2, help="highest learning rate (default: %(default)s)")
+    parser.add_common("tagging_run")
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """Tell frame by frame whether somebody speaks, as the sound comes in: a causal convolution and a GRU, streaming.
 
-    python examples/voice_activity.py                   train on made sound, then label 60 s of it as if it came live
+    python examples/voice_activity.py                   train on synthetic sound, then label 60 s of it as if it came live
     python examples/voice_activity.py --data FILE.wav   label a recording of yours instead (16-bit WAV)
     python examples/voice_activity.py --peer torch      the same model trained and streamed in PyTorch, side by side
 
@@ -25,18 +25,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
 import math
-import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from _char_lm_data import InputError
-from _char_lm_options import Parser, above_zero, count, whole
-from _char_lm_report import ProgressBar, clock
-from _char_lm_run import StopRequest, make_directory
+from _command_line import Parser, above_zero, count, make_directory, run_command
+from _training import train
 from _voice_activity_data import Ears, Frames, Scale, energy_accuracy, make_frames, spans
 from _voice_activity_draw import draw_speech
 from _voice_activity_signal import BANDS, HOP, RATE, FloatArray, features, read_wav, recording, write_wav
@@ -48,7 +44,6 @@ CLIP = 1.0  # largest norm of the gradient
 BATCH = 8  # recordings in a step
 TESTED = 20  # recordings
 SAME = 1e-5  # largest difference of probabilities: rounding of float32
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 def build_model(hidden: int, rng: np.random.Generator) -> fr.Sequential:
@@ -80,16 +75,6 @@ def sigmoid(x: Any) -> Any:
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
-class Learner(Protocol):
-    """What is trained."""
-
-    def step(self, batch: Frames, lr: float) -> float:
-        """Learn from one batch; return its loss in bits per frame."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-
-
 class Trainer:
     """A model and its optimizer."""
 
@@ -98,7 +83,7 @@ class Trainer:
         self.optimizer = fr.Adam(model)
 
     def step(self, batch: Frames, lr: float) -> float:
-        """Learn from one batch; return its loss in bits per frame."""
+        """Learn from one batch; return its loss per frame."""
         logits, backward = self.model.forward(batch.x, input_gradient=False)
         loss, dlogits = fr.binary_cross_entropy_with_logits(logits, batch.speaks[..., None])
         backward(dlogits)
@@ -106,33 +91,15 @@ class Trainer:
         self.optimizer.lr = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(loss) / math.log(2)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-        return self.model.state_dict()
+        return float(loss)
 
 
-def train(learners: dict[str, Learner], data: Frames, options: Any, rng: np.random.Generator) -> dict[str, float]:
-    """Let all learners make the same steps, until Ctrl-C; return the seconds that each took."""
-    orders = (rng.permutation(len(data.x)) for _ in range(options.epochs))
-    batches = [order[start : start + BATCH] for order in orders for start in range(0, len(order), BATCH)]
-    seconds, smooth = dict.fromkeys(learners, 0.0), math.nan
-    with StopRequest() as stop, ProgressBar() as bar:
-        for done, chosen in enumerate(batches, 1):
-            batch = Frames(data.x[chosen], data.speaks[chosen])
-            lr = options.lr * (1 + math.cos(math.pi * done / len(batches))) / 2
-            for name, learner in learners.items():
-                start = time.perf_counter()
-                bits = learner.step(batch, lr)
-                seconds[name] += time.perf_counter() - start
-            smooth = bits if done == 1 else 0.95 * smooth + 0.05 * bits
-            left = sum(seconds.values()) / done * (len(batches) - done)
-            bar.show(done / len(batches), f"{smooth:.3f} bits/frame  {clock(left)} left")
-            if stop.made:
-                print("interrupted: what was learned until now", file=sys.stderr)
-                break
-    return seconds
+def batches(data: Frames, rng: np.random.Generator) -> Iterator[tuple[Frames]]:
+    """Yield batches without end, each epoch in a new order."""
+    while True:
+        order = rng.permutation(len(data.x))
+        for chosen in (order[start : start + BATCH] for start in range(0, len(order), BATCH)):
+            yield (Frames(data.x[chosen], data.speaks[chosen]),)
 
 
 def accuracy(model: fr.Sequential, data: Frames) -> float:
@@ -150,9 +117,8 @@ def stream(detector: Any, signal: FloatArray) -> tuple[FloatArray, float]:
 
 def run(options: argparse.Namespace) -> int:
     """Train, test, stream; return the exit code: 1 if streaming gives something else than the whole sequence."""
-    fr.set_num_threads(options.threads)
-    rng = np.random.default_rng(options.seed)
-    out, truth = make_directory(options.out), None
+    rng, truth = np.random.default_rng(options.seed), None
+    out = make_directory(options.out)
     if options.data:
         sound = read_wav(options.data)
     else:
@@ -163,24 +129,25 @@ def run(options: argparse.Namespace) -> int:
     training, test = training._replace(x=scale(training.x)), test._replace(x=scale(test.x))
 
     model, twin = build_model(options.hidden, rng), build_model(options.hidden, rng)
-    learners: dict[str, Learner] = {"fastrnn": Trainer(model)}
+    learners: dict[str, Any] = {"fastrnn": Trainer(model)}
     print(f"{training.speaks.size:,} frames to train on, {test.speaks.size:,} to test on")
-    print(f"{model.num_parameters():,} parameters, {fr.get_isa()}, threads: {options.threads}")
+    print(f"{model.num_parameters():,} parameters, {fr.get_isa()}, threads: {fr.get_num_threads()}")
     if options.peer:
-        learners["PyTorch"] = peer = torch_peer().TorchTrainer(model.state_dict(), CLIP, options.threads)
-    seconds = train(learners, training, options, rng)
+        from _voice_activity_torch import TorchDetector, TorchTrainer
+
+        learners["PyTorch"] = peer = TorchTrainer(model.state_dict(), CLIP)
+    steps = options.epochs * math.ceil(len(training.x) / BATCH)
+    seconds, _ = train(learners, batches(training, rng), steps, options.lr)
     print("training: " + ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
-    print(f"right frames: {accuracy(model, test):.2%}; the best threshold on the energy: {by_energy:.2%}")
+    print(f"accuracy: {accuracy(model, test):.2%} of the frames; the best threshold on the energy: {by_energy:.2%}")
     if options.peer:
         twin.load_state_dict(peer.state_dict())
         print(f"the same model in PyTorch: {accuracy(twin, test):.2%}")
 
     live, factor = stream(Detector(model, Ears(scale)), sound)
-    print(
-        f"{len(sound) / RATE:.1f} s streamed, real-time factor {factor:.5f}: {1 / factor:,.0f} times as fast as it comes"
-    )
+    print(f"{len(sound) / RATE:.1f} s streamed, real-time factor {factor:.5f}: {1 / factor:,.0f} times real time")
     if options.peer:
-        _, factor = stream(torch_peer().TorchDetector(peer, Ears(scale)), sound)
+        _, factor = stream(TorchDetector(peer, Ears(scale)), sound)
         print(f"PyTorch: real-time factor {factor:.5f}")
     at_once = sigmoid(model(scale(features(sound))[None])[0, :, 0])
     difference = float(np.abs(live - at_once).max())
@@ -192,46 +159,19 @@ def run(options: argparse.Namespace) -> int:
     return 0 if difference < SAME else 1
 
 
-def torch_peer() -> Any:
-    """Return the module with the same model in PyTorch."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("--peer torch needs PyTorch: pip install torch")
-    import _voice_activity_torch
-
-    return _voice_activity_torch
-
-
-def make_parser() -> Parser:
-    """Return the parser of the command line."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = Parser(__doc__)
     add = parser.add_argument
-    add("--data", metavar="FILE", help="16-bit WAV file to label instead of made sound")
-    add("--length", metavar="S", type=above_zero, default=60.0, help="of the made sound (default: %(default)s)")
+    add("--data", metavar="FILE", help="16-bit WAV file to label instead of synthetic sound")
+    add("--length", metavar="S", type=above_zero, default=60.0, help="of the synthetic sound (default: %(default)s)")
     add("--recordings", metavar="N", type=count, default=200, help="of 10 s to train on (default: %(default)s)")
     add("--epochs", metavar="N", type=count, default=30, help="passes over them (default: %(default)s)")
     add("--hidden", metavar="N", type=count, default=48, help="channels and units (default: %(default)s)")
     add("--lr", metavar="R", type=above_zero, default=5e-3, help="highest learning rate (default: %(default)s)")
-    add("--seed", metavar="N", type=whole, default=1, help="of weights and sound (default: %(default)s)")
-    add("--threads", metavar="N", type=count, default=fr.get_num_threads(), help="default here: %(default)s")
-    add(
-        "--out", metavar="DIR", default="voice_activity_run", help="directory for what was heard (default: %(default)s)"
-    )
-    add("--peer", choices=["torch"], help="train and stream the identical model with PyTorch too")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    try:
-        return run(options)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
+    parser.add_common("voice_activity_run", seed=1)
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -59,7 +59,7 @@ def test_learns_as_its_twin(rng):
     pytest.importorskip("torch")
     peer = importlib.import_module("_captioning_torch")
     model, scenes = app.Captioner(np.random.default_rng(0)), data.Scenes().seen
-    theirs, ours = peer.TorchLearner(model, app.CLIP, 1), app.Trainer(model)
+    theirs, ours = peer.TorchCaptioner(model, app.CLIP), app.Trainer(model)
     batches = [batch_of(scenes, 16, rng) for _ in range(8)]
     losses = [[learner.step(*batch, 1e-3) for batch in batches] for learner in (ours, theirs)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)

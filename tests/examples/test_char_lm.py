@@ -22,6 +22,7 @@ sys.path.insert(0, str(EXAMPLES))
 
 char_lm = importlib.import_module("char_lm")
 data = importlib.import_module("_char_lm_data")
+texts = importlib.import_module("_texts")
 runs = importlib.import_module("_char_lm_run")
 
 pytest.importorskip("safetensors")
@@ -43,7 +44,7 @@ def one_thread(monkeypatch):
 @pytest.fixture(scope="module")
 def text():
     """Return the beginning of the default text."""
-    return data.read_text(None)[:20_000]
+    return texts.read_text(None)[:20_000]
 
 
 @pytest.fixture
@@ -362,7 +363,7 @@ def test_word_vocabulary():
     np.testing.assert_array_equal(vocabulary.encode(" a bee\n cat"), [0, 2, 2, 1])
     assert vocabulary.lacks("a bee, a cat") == ", a bee"
     assert vocabulary.lacks("".join(f" w{n}" for n in range(12))).endswith("and 2 more")
-    for text in ("  two  spaces\t!?'s x", data.read_text(None)[:5000]):
+    for text in ("  two  spaces\t!?'s x", texts.read_text(None)[:5000]):
         assert "".join(data.WORD.findall(text)) == text
 
 
@@ -374,6 +375,7 @@ def test_learns_words(main, text, tmp_path):
     corpus = data.Corpus(text, "word")
     counts = np.bincount(corpus.training, minlength=corpus.vocabulary.size) + 1
     frequencies_alone = -np.log2(counts / counts.sum())[corpus.validation].mean()
+    assert corpus.frequency_bits() == pytest.approx(frequencies_alone)
     assert runs.read_checkpoint(tmp_path / "run" / "checkpoint.npz").progress.best < frequencies_alone - 0.3
     assert "bits/word" in stdout
     assert written(stdout).startswith("The")
@@ -422,10 +424,11 @@ def test_validation_carries_the_state(text, monkeypatch):
 
 
 def test_learning_rate_rises_and_falls():
-    assert char_lm.learning_rate(1.0, 0, 0.0) == pytest.approx(1 / char_lm.WARM_UP)
-    assert char_lm.learning_rate(1.0, char_lm.WARM_UP, 0.0) == 1
-    assert char_lm.learning_rate(1.0, 1000, 0.5) == pytest.approx(0.5)
-    assert char_lm.learning_rate(1.0, 1000, 1.0) == pytest.approx(0)
+    training = importlib.import_module("_training")
+    assert training.learning_rate(1.0, 0, 0.0) == pytest.approx(1 / training.WARM_UP)
+    assert training.learning_rate(1.0, training.WARM_UP, 0.0) == 1
+    assert training.learning_rate(1.0, 1000, 0.5) == pytest.approx(0.5)
+    assert training.learning_rate(1.0, 1000, 1.0) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

@@ -145,10 +145,11 @@ def test_it_decodes_as_it_was_trained():
 
 def test_torch_twin_learns_alike(file):
     pytest.importorskip("torch")
+    peer = importlib.import_module("_dates_torch")
     rng = np.random.default_rng(0)
     texts = data.read_pairs(file, rng)
     model = dates.Translator(texts.sources.size, texts.targets.size, 12, rng)
-    ours, theirs = dates.Trainer(model), dates.torch_twin(model, 1)
+    ours, theirs = dates.Trainer(model), peer.TorchTrainer(model.state_dict(), dates.EMBEDDING, 12, dates.CLIP)
     batches = [batch for _ in range(5) for batch in texts.batches(texts.training, 10)]
     losses = np.array([[learner.step(batch, 0.01) for learner in (ours, theirs)] for batch in batches])
     np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-3)

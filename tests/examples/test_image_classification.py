@@ -64,7 +64,7 @@ def test_learns_digits_and_draws(main, net, epochs, least, tmp_path):
     code, stdout, _ = main("--nets", net, "--epochs", epochs)
     assert code == 0
     found = accuracies(stdout)
-    assert found["nearest training picture"] > 0.97
+    assert found["nearest neighbour"] > 0.97
     assert found[f"{net} net, fastrnn"] > least  # guessing: 0.1
 
     assert (tmp_path / "run" / f"{net}.png").read_bytes().startswith(b"\x89PNG")
@@ -98,7 +98,7 @@ def test_learns_as_its_twin(net):
     torch.set_num_threads(1)
     pictures = data.load_digits()
     model = app.NETS[net](pictures.x.shape[1:], 10, np.random.default_rng(0))
-    theirs, ours = peer.TorchLearner(model, app.WEIGHT_DECAY), app.Trainer(model)
+    theirs, ours = peer.TorchClassifier(model, app.WEIGHT_DECAY), app.Trainer(model)
     feed = data.batches(pictures, 32, data.Distortion(), 0)
     batches = [next(feed) for _ in range(8)]
     losses = [[learner.step(x, y, 3e-3) for x, y in batches] for learner in (ours, theirs)]

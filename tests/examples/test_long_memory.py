@@ -65,7 +65,7 @@ def test_torch_peer_learns_alike(main):
     pytest.importorskip("torch")
     code, stdout, _ = main("--peer", "torch", "--steps", "15")
     assert code == 0
-    assert len(figures(stdout)) == 5 * 2
+    assert len(figures(stdout)) == 6 * 2
     theirs = [float(loss) for loss in re.findall(r"in PyTorch +([0-9.]+)", stdout)]
     ours = [losses[task] for task in (0, 1) for losses in figures(stdout).values()]
     assert ours == pytest.approx(theirs, abs=0.02)

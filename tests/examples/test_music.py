@@ -55,7 +55,7 @@ def main(file, tmp_path, capsys):
     fr.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "gru-cho", "lstm", "lstmp"])
 def test_learns_and_composes(main, cell, tmp_path):
     music21 = pytest.importorskip("music21")
     code, stdout, _ = main("--cell", cell)
@@ -151,9 +151,11 @@ def test_ctrl_c_composes_from_what_there_is(main, monkeypatch, tmp_path):
     assert (tmp_path / "run" / "music.safetensors").exists()
 
 
-def test_torch_peer_learns_alike(main):
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("cell", ["gru", "lstm", "lstmp"])
+def test_torch_peer_learns_alike(main, cell):
     pytest.importorskip("torch")
-    code, stdout, _ = main("--peer", "torch", "--layers", "2", "--epochs", "2")
+    code, stdout, _ = main("--peer", "torch", "--layers", "2", "--epochs", "2", "--cell", cell)
     assert code == 0
     ours, theirs = (
         float(re.search(rf"{name}: validation perplexity ([0-9.]+)", stdout)[1]) for name in ("fastrnn", "PyTorch")
@@ -174,6 +176,7 @@ def test_without_music21(main, monkeypatch):
         (["--dropout", "1"], "argument --dropout: must be below 1"),
         (["--temperature", "0"], "argument --temperature: must be a number above 0"),
         (["--hidden", "x"], "argument --hidden: must be a whole number"),
+        (["--cell", "gru-cho", "--peer", "torch"], "PyTorch has no GRU"),
         (["--data", "/none.abc"], "cannot read /none.abc"),
         (["--data", __file__], "tunes that begin with M:, L: and K:"),
     ],

@@ -167,7 +167,7 @@ def test_ctrl_c_keeps_the_best_model(main, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--order", "1"], "argument --order: must be 2 at least"),
+        (["--order", "1"], "argument --order: must be at least 2, got 1"),
         (["--hidden", "0"], "argument --hidden: must be a whole number from 1"),
         (["--dropout", "1"], "argument --dropout: must be below 1, got 1"),
         (["--lr", "0"], "argument --lr: must be a number above 0"),

@@ -91,7 +91,7 @@ def test_twin_predicts_and_learns_the_same(name, sentences):
     assert dropout
     for layer in dropout:
         layer.p = 0.0
-    ours, theirs = script.Trainer(model, 1e-3), TorchTrainer(model, 1e-3)
+    ours, theirs = script.Trainer(model, 1e-3), TorchTrainer(model, 1e-3, script.CLIP)
     losses = []
     for batch in corpus.batches(corpus.training, 16, np.random.default_rng(1)):
         logits = model(batch.tokens, lengths=batch.lengths)

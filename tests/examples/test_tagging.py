@@ -62,7 +62,7 @@ def test_learns_as_its_twin(net, rng):
     pytest.importorskip("torch")
     peer = importlib.import_module("_tagging_torch")
     model = app.NETS[net](16, np.random.default_rng(0))
-    theirs, ours = peer.TorchLearner(model, app.CLIP, 1), app.Trainer(model)
+    theirs, ours = peer.TorchTagger(model, app.CLIP), app.Trainer(model)
     batches = [data.pad([data.speak(rng) for _ in range(4)]) for _ in range(10)]
     losses = [[learner.step(batch, 1e-2) for batch in batches] for learner in (ours, theirs)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)

@@ -69,7 +69,7 @@ def write(path, sound, rate=8000, width=2, channels=1):
 
 
 def percents(stdout):
-    line = re.search(r"right frames: ([\d.]+)%; the best threshold on the energy: ([\d.]+)%", stdout)
+    line = re.search(r"accuracy: ([\d.]+)% of the frames; the best threshold on the energy: ([\d.]+)%", stdout)
     return [float(figure) for figure in line.groups()]
 
 
@@ -171,8 +171,8 @@ def test_torch_peer(main):
 def test_torch_detector_hears_the_same(sound, scale):
     pytest.importorskip("torch")
     model = voice.build_model(24, np.random.default_rng(0))
-    peer = voice.torch_peer()
-    theirs = peer.TorchDetector(peer.TorchTrainer(model.state_dict(), 1.0, 1), data.Ears(scale))
+    peer = importlib.import_module("_voice_activity_torch")
+    theirs = peer.TorchDetector(peer.TorchTrainer(model.state_dict(), 1.0), data.Ears(scale))
     ours = voice.Detector(model, data.Ears(scale))
     results = [voice.stream(detector, sound[0])[0] for detector in (ours, theirs)]
     np.testing.assert_allclose(*results, atol=1e-5)

@@ -1,18 +1,15 @@
-"""What the character language model shows: a progress line on the terminal, loss curves as PNG."""
+"""What one sees while an example runs, and how one ends it early: a line on the terminal, Ctrl-C."""
 
 from __future__ import annotations
 
 import math
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, final
 
-from _char_lm_run import Point
-
-__all__ = ["ProgressBar", "clock", "plot_curves"]
+__all__ = ["ProgressBar", "StopRequest", "clock"]
 
 
 @final
@@ -80,23 +77,22 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def plot_curves(path: Path, curves: Mapping[str, Sequence[Point]], token: str) -> str:
-    """Draw curves of bits per token against seconds and tokens; return a line that says where, or why not."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return "loss curve skipped: matplotlib is not installed"
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    by_time, by_tokens = figure.subplots(1, 2, sharey=True)
-    for name, points in curves.items():
-        marker = "o" if len(points) < 20 else ""
-        bits = [point[2] for point in points]
-        by_time.plot([point[0] for point in points], bits, label=name, marker=marker)
-        by_tokens.plot([point[1] / 1e6 for point in points], bits, label=name, marker=marker)
-    by_time.set(xlabel="seconds", ylabel=f"bits per {token}")
-    by_tokens.set(xlabel=f"million {token}s")
-    for axes in (by_time, by_tokens):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=120)
-    return f"loss curve: {path}"
+@final
+class StopRequest:
+    """Within a ``with`` block Ctrl-C only sets `made`; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.made = False
+
+    def __enter__(self) -> StopRequest:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)

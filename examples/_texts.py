@@ -1,4 +1,4 @@
-"""Docstrings of Python's standard library, a text that comes with every Python."""
+"""Text to learn from: a file, or what comes with every Python: help topics, and docstrings of the standard library."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["SUBJECTS", "docstrings"]
+from _command_line import InputError
 
-# Modules and packages by their subject.
+__all__ = ["SUBJECTS", "docstrings", "read_text"]
+
+# Modules and packages of the standard library by their subject.
 SUBJECTS = {
     "concurrency": ["asyncio", "concurrent", "multiprocessing", "threading"],
     "files": ["_pyio", "pathlib", "shutil", "tarfile", "tempfile", "zipfile"],
@@ -21,6 +23,30 @@ SUBJECTS = {
     "web": ["http", "urllib", "wsgiref", "xmlrpc"],
     "xml": ["xml"],
 }
+
+
+def read_text(path: str | None) -> str:
+    """Return the text of a UTF-8 file, or without a path that of the help topics."""
+    if path is None:
+        return _help_topics()
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if not text:
+        raise InputError(f"{path} is empty")
+    return text
+
+
+def _help_topics() -> str:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise InputError("this Python comes without pydoc_data.topics: name a text of your own") from error
+    return "\n\n".join(topics[name] for name in sorted(topics))
 
 
 def docstrings(subject: str) -> Iterator[str]:
