@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from _command_line import InputError, require
+from _texts import read_file
 from numpy.typing import NDArray
 
 __all__ = [
@@ -143,11 +143,7 @@ def name_pairs(languages: Sequence[str], to: str, rng: np.random.Generator) -> T
 
 def read_pairs(path: str, rng: np.random.Generator) -> Texts:
     """Return what is in a UTF-8 file with a text, a tab and its translation on each line."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    lines = [line.split("\t") for line in read_file(path).splitlines()]
     for number, line in enumerate(lines, 1):
         if len(line) != 2 or not all(line):
             raise InputError(f"{path}, line {number}: must be a text, a tab and its translation")

@@ -14,6 +14,7 @@ __all__ = ["draw_attention"]
 
 SHOWN = 3  # texts
 LONGEST = 45  # characters that can be told apart in the picture
+SPACE = "\N{OPEN BOX}"
 
 
 def draw_attention(path: Path, model: Callable[..., Any], texts: Texts) -> str:
@@ -33,9 +34,9 @@ def draw_attention(path: Path, model: Callable[..., Any], texts: Texts) -> str:
         (batch,) = texts.batches([pair], 1)
         tokens, weights = model(batch.source, batch.source_lengths, texts.limit)
         (written,) = texts.targets.decode(tokens)
-        rows = [*written, "end"][: len(weights)]
+        rows = [*written.replace(" ", SPACE), "end"][: len(weights)]
         image = axes.imshow(weights[:, 0], cmap="magma", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(pair.source)), list(pair.source))
+        axes.set_xticks(range(len(pair.source)), list(pair.source.replace(" ", SPACE)))
         axes.set_yticks(range(len(rows)), rows)
         axes.set(title=f"{pair.source}  \N{RIGHTWARDS ARROW}  {written}", xlabel="read", ylabel="written")
         figure.colorbar(image, ax=axes, label="weight")

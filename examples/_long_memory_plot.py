@@ -11,6 +11,9 @@ import numpy as np
 __all__ = ["plot"]
 
 
+STYLES = {"clipped": "-", "not clipped": ":"}
+
+
 class Drawn(Protocol):
     """What is drawn of one network."""
 
@@ -25,6 +28,7 @@ def plot(path: Path, results: Mapping[str, Sequence[Drawn]]) -> str:
     """Draw a row for each task; return a line that says where, or why not."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
     except ImportError:
         return "picture skipped: matplotlib is not installed"
     figure = Figure(figsize=(15, 4.5 * len(results)), layout="constrained")
@@ -34,24 +38,24 @@ def plot(path: Path, results: Mapping[str, Sequence[Drawn]]) -> str:
         learning.axhline(1, color="grey", linewidth=0.8)
         for network in networks:
             colour = colours.setdefault(network.kind, f"C{len(colours)}")
-            style = {"color": colour, "linestyle": "-" if network.clipped else ":"}
-            label = network.kind + (", clipped" if network.clipped else "")
+            style = {"color": colour, "linestyle": STYLES["clipped" if network.clipped else "not clipped"]}
             if network.curve:
-                learning.plot(*zip(*network.curve, strict=True), label=label, **style)
+                learning.plot(*zip(*network.curve, strict=True), **style)
             draw_norms(after, network.after, style)
             if network.clipped:  # without clipping it starts the same
                 draw_norms(before, network.before, style)
         learning.set(
             title=f"{task}: learning", xlabel="batches", ylabel="loss / loss without memory", ylim=(-0.05, 1.5)
         )
-        before.set(title="gradient before training", ylabel="|dL/dh| / its largest")
-        after.set(title="gradient after training", ylabel="|dL/dh| / its largest")
+        before.set(title=f"{task}: gradient before training", ylabel="|dL/dh| / its largest")
+        after.set(title=f"{task}: gradient after training", ylabel="|dL/dh| / its largest")
         for axes in (before, after):
             axes.set(xlabel="time step", yscale="log", ylim=(1e-12, 3))
         for axes in (learning, before, after):
             axes.grid(alpha=0.3)
-    handles, labels = rows[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    lines = [Line2D([], [], color=colour, label=kind) for kind, colour in colours.items()]
+    lines += [Line2D([], [], color="grey", linestyle=style, label=label) for label, style in STYLES.items()]
+    figure.legend(handles=lines, loc="outside right center")
     figure.savefig(path, dpi=110)
     return f"curves and gradients: {path}"
 

@@ -6,12 +6,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from _command_line import InputError
-from _texts import SUBJECTS, docstrings
+from _texts import SUBJECTS, docstrings, read_file
 from numpy.typing import NDArray
 
 __all__ = ["Batch", "Corpus", "Sentence", "library_sentences", "read_sentences", "split_words"]
@@ -33,14 +32,8 @@ def split_words(text: str) -> list[str]:
 
 def read_sentences(path: str) -> list[Sentence]:
     """Return what a UTF-8 file with a label, a tab and a sentence in each line holds."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
     sentences = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_file(path).splitlines(), 1):
         label, tab, text = line.partition("\t")
         if line.strip() and not (tab and label and split_words(text)):
             raise InputError(f"{path}: line {number} must be label<TAB>sentence, got {line[:40]!r}")

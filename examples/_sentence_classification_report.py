@@ -39,6 +39,7 @@ def plot(path: Path, curves: Mapping[str, Sequence[float]]) -> str:
     """Draw accuracies by epoch; return a line that says where, or why not."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         return "curves skipped: matplotlib is not installed"
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -48,6 +49,7 @@ def plot(path: Path, curves: Mapping[str, Sequence[float]]) -> str:
         colour, style = f"C{models.index(name.split()[0])}", "--" if "PyTorch" in name else "-"
         axes.plot(range(1, len(values) + 1), values, style, color=colour, label=name, marker=".")
     axes.set(xlabel="epoch", ylabel="accuracy on the development part")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=120)

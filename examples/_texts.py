@@ -9,7 +9,7 @@ from pathlib import Path
 
 from _command_line import InputError
 
-__all__ = ["SUBJECTS", "docstrings", "read_text"]
+__all__ = ["SUBJECTS", "docstrings", "read_file", "read_text"]
 
 # Modules and packages of the standard library by their subject.
 SUBJECTS = {
@@ -29,16 +29,21 @@ def read_text(path: str | None) -> str:
     """Return the text of a UTF-8 file, or without a path that of the help topics."""
     if path is None:
         return _help_topics()
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    text = read_file(path)
     if not text:
         raise InputError(f"{path} is empty")
     return text
+
+
+def read_file(path: str) -> str:
+    """Return what is in a UTF-8 file."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {path}: it is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _help_topics() -> str:

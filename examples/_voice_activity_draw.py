@@ -27,10 +27,10 @@ def draw_speech(path: Path, signal: FloatArray, probabilities: FloatArray, truth
     wave.set(ylabel="sound")
     extent = (0, frames * HOP / RATE, 0, BANDS)
     energies.imshow(features(signal).T, cmap="magma", origin="lower", aspect="auto", extent=extent)
-    energies.set(ylabel="log energies")
+    energies.set(ylabel="log energy by mel band")
     if truth is not None:
         speech.fill_between(seconds, truth[:frames], step="post", alpha=0.3, label="somebody speaks")
-    speech.plot(seconds, probabilities[:frames], linewidth=1, label="probability")
+    speech.plot(seconds, probabilities[:frames], "C1", linewidth=1.2, label="probability")
     speech.set(xlabel="seconds", ylim=(-0.05, 1.05), xlim=(0, frames * HOP / RATE))
     speech.legend(loc="upper right")
     figure.savefig(path, dpi=100)

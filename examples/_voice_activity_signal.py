@@ -149,8 +149,10 @@ def read_wav(path: str) -> FloatArray:
         with wave.open(path, "rb") as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
             content = file.readframes(file.getnframes())
-    except (OSError, EOFError, wave.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (EOFError, wave.Error) as error:
+        raise InputError(f"cannot read {path}: it is not a WAV file{f', {error}' if str(error) else ''}") from error
     if width != 2:
         raise InputError(f"{path} must have 16 bits a sample, it has {8 * width}")
     sound = np.frombuffer(content[: len(content) // (2 * channels) * (2 * channels)], "<i2").reshape(-1, channels)

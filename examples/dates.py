@@ -153,7 +153,7 @@ def read_texts(options: argparse.Namespace, rng: np.random.Generator) -> Texts:
     """Return the pairs of the task."""
     if options.data:
         return read_pairs(options.data, rng)
-    languages = all_languages() if options.languages == ["all"] else options.languages
+    languages = all_languages() if "all" in options.languages else options.languages
     if options.task == "names":
         return name_pairs(languages, options.to, rng)
     return date_pairs(languages, options.pairs, TESTED, rng)

@@ -125,7 +125,7 @@ def show(utterance: Utterance, heard: Mapping[str, Array], path: Path) -> str:
     figure = Figure(figsize=(11, 5), layout="constrained")
     spectrum, tags = figure.subplots(2, 1, sharex=True)
     spectrum.imshow(utterance.x.T, aspect="auto", origin="lower", interpolation="nearest")
-    spectrum.set(ylabel="band", title=" ".join(_spoken(utterance.y)))
+    spectrum.set(ylabel="band", title=f"spoken: {' '.join(_spoken(utterance.y))}")
     tags.imshow(np.stack(list(rows.values())), aspect="auto", cmap="tab10", vmin=0, vmax=9, interpolation="nearest")
     tags.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel="frame of 10 ms")
     for row, labels in enumerate(rows.values()):
