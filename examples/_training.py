@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
+from _command_line import InputError
 from _progress import ProgressBar, StopRequest, clock
 
 __all__ = ["WARM_UP", "Learner", "Training", "learning_rate", "train"]
@@ -48,21 +48,26 @@ def train(
     every: int = 0,
     report: Callable[[int], str] = str,
 ) -> Training:
-    """Let all learners make the same steps; `every` so many of them say what `report` returns of their number."""
-    seconds, smooth = dict.fromkeys(learners, 0.0), math.nan
+    """Let all learners make the same steps; `every` so many of them say what `report` returns of their number.
+
+    The loss that is shown is that of the first learner.
+    """
+    seconds, smooth, begin = dict.fromkeys(learners, 0.0), math.nan, time.perf_counter()
     with StopRequest() as stop, ProgressBar() as bar:
         for step, batch in enumerate(islice(batches, steps)):
+            done, losses = step + 1, []
             for name, learner in learners.items():
                 start = time.perf_counter()
-                loss = learner.step(*batch, learning_rate(peak, step, step / steps, warm_up))
+                losses.append(learner.step(*batch, learning_rate(peak, step, step / steps, warm_up)))
                 seconds[name] += time.perf_counter() - start
-            done = step + 1
-            smooth = loss if step == 0 else smooth + SMOOTHING * (loss - smooth)
-            left = clock(sum(seconds.values()) / done * (steps - done))
+            if not math.isfinite(losses[0]):
+                raise InputError(f"the loss became {losses[0]} at step {done}: try a lower --lr")
+            smooth = losses[0] if step == 0 else smooth + SMOOTHING * (losses[0] - smooth)
+            left = clock((time.perf_counter() - begin) / done * (steps - done))
             bar.show(done / steps, f"{title}step {done:,} of {steps:,}  loss {smooth:.4f}  {left} left")
             if every and done % every == 0:
                 bar.say(report(done))
             if stop.made:
-                print("interrupted: going on with what was learned until now", file=sys.stderr)
+                bar.say("interrupted: going on with what was learned until now")
                 break
     return Training(seconds, stop.made)

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from _captioning_data import END, SIDE, WORDS, Array, Scene, Scenes, draw_scenes, sentence, tokens_of
-from _command_line import Parser, above_zero, count, make_directory, require, run_command
+from _command_line import INTERRUPTED, Parser, above_zero, count, make_directory, require, run_command
 from _training import train
 
 import fastrnn as fr
@@ -150,8 +150,8 @@ def show(model: Captioner, scenes: list[Scene], path: Path, seed: int) -> str:
     return f"pictures and their captions: {path}"
 
 
-def run(options: argparse.Namespace) -> None:
-    """Train the captioner and show what came out."""
+def run(options: argparse.Namespace) -> int:
+    """Train the captioner and show what came out; return the exit code."""
     require("safetensors")
     out, scenes = make_directory(options.out), Scenes()
     model = Captioner(np.random.default_rng(options.seed))
@@ -161,7 +161,7 @@ def run(options: argparse.Namespace) -> None:
 
         learners["PyTorch"] = TorchCaptioner(model, CLIP)
     pictures = batches(scenes.seen, options.batch, options.seed)
-    seconds, _ = train(learners, pictures, options.steps, options.lr)
+    seconds, stopped = train(learners, pictures, options.steps, options.lr)
     fr.save(model, out / "captioner.safetensors")
     print(
         f"exact captions of new pictures (expected after 2500 steps: more than 95%)\n{'':9} unseen pairs   seen pairs"
@@ -170,6 +170,7 @@ def run(options: argparse.Namespace) -> None:
         unseen, seen = exact(learner, scenes.unseen), exact(learner, scenes.seen)
         print(f"{name:10} {unseen:10.1%} {seen:12.1%}   {seconds[name]:6.1f} s of training steps")
     print(show(model, scenes.unseen, out / "captions.png", options.seed))
+    return INTERRUPTED if stopped else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

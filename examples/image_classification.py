@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-from _command_line import Parser, above_zero, at_least, count, make_directory, require, run_command
+from _command_line import INTERRUPTED, Parser, above_zero, at_least, count, make_directory, require, run_command
 from _image_classification_data import (
     Array,
     Distortion,
@@ -146,8 +146,8 @@ def accuracy(learner: Learner, x: Array, y: Array) -> float:
     return float((np.concatenate(parts) == y).mean())
 
 
-def run(options: argparse.Namespace) -> None:
-    """Train the nets and show what came out."""
+def run(options: argparse.Namespace) -> int:
+    """Train the nets and show what came out; return the exit code."""
     require("safetensors")
     pictures = load_digits() if options.data is None else load_folder(options.data, options.size)
     shape, (test, wanted) = pictures.x.shape[1:], pictures.test
@@ -163,13 +163,16 @@ def run(options: argparse.Namespace) -> None:
 
             learners["PyTorch"] = TorchClassifier(model, WEIGHT_DECAY)
         feed = batches(pictures, options.batch, None if options.plain else Distortion(), options.seed)
-        seconds, _ = train(learners, feed, steps, options.lr, warm_up=WARM_UP, title=f"{name}: ")
+        seconds, stopped = train(learners, feed, steps, options.lr, warm_up=WARM_UP, title=f"{name}: ")
         for library, learner in learners.items():
             right = accuracy(learner, test, wanted)
             lines.append(f"{name + ' net, ' + library:30} {right:7.2%}   {seconds[library]:6.1f} s of training steps")
         fr.save(model, out / f"{name}.safetensors")
         drawn.append(draw(model, test[0], out / f"{name}.png"))
+        if stopped:
+            break
     print("\n".join(["test accuracy (98.5% is what these nets should reach on the digits)", *lines, *drawn]))
+    return INTERRUPTED if stopped else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

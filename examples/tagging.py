@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from _command_line import Parser, above_zero, count, make_directory, require, run_command
+from _command_line import INTERRUPTED, Parser, above_zero, count, make_directory, require, run_command
 from _tagging_data import BANDS, LABELS, Array, Batch, Utterance, pad, speak
 from _training import train
 
@@ -142,8 +142,8 @@ def _spoken(labels: Array) -> list[str]:
     return [LABELS[label] for label in labels[np.flatnonzero(np.diff(labels, prepend=-1))]]
 
 
-def run(options: argparse.Namespace) -> None:
-    """Train the nets and show what came out."""
+def run(options: argparse.Namespace) -> int:
+    """Train the nets and show what came out; return the exit code."""
     require("safetensors")
     out, voices = make_directory(options.out), np.random.default_rng([options.seed, 1])
     utterances = [speak(voices) for _ in range(options.utterances)]
@@ -160,15 +160,18 @@ def run(options: argparse.Namespace) -> None:
 
             learners["PyTorch"] = TorchTagger(model, CLIP)
         feed = batches(utterances, options.batch, options.seed)
-        seconds, _ = train(learners, feed, options.steps, options.lr, title=f"{name}: ")
+        seconds, stopped = train(learners, feed, options.steps, options.lr, title=f"{name}: ")
         for library, learner in learners.items():
             right = accuracy(learner, test)
             lines.append(f"{name + ', ' + library:26} {right:7.1%}   {seconds[library]:6.1f} s of training steps")
         fr.save(model, out / f"{name}.safetensors")
         heard[name] = ours.tag(test)[: test.lengths[0], 0]
+        if stopped:
+            break
     first = Utterance(*(part[: test.lengths[0], 0] for part in (test.x, test.y)))
     print("\n".join(["frames with the right label (bidirectional should be best, framewise worst)", *lines]))
     print(show(first, heard, out / "tagging.png"))
+    return INTERRUPTED if stopped else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
