@@ -32,6 +32,6 @@ def draw_speech(path: Path, signal: FloatArray, probabilities: FloatArray, truth
         speech.fill_between(seconds, truth[:frames], step="post", alpha=0.3, label="somebody speaks")
     speech.plot(seconds, probabilities[:frames], "C1", linewidth=1.2, label="probability")
     speech.set(xlabel="seconds", ylim=(-0.05, 1.05), xlim=(0, frames * HOP / RATE))
-    speech.legend(loc="upper right")
+    figure.legend(loc="outside lower right", ncols=2)
     figure.savefig(path, dpi=100)
     return f"picture: {path}"

@@ -12,8 +12,8 @@ and predicts the next, as in "Show and tell" (Vinyals, Toshev, Bengio & Erhan 20
 
 Of the 576 pairs of objects a fifth is kept for the test: the net has seen each object, but never these two together. The
 figure is exact captions, every word right and the end in its place. Copying the caption of the most similar training
-picture would reach 0% there, guessing less than 0.1%; expect more than 95%, as with pairs that were seen. What is
-mistaken is mostly small circles for small squares.
+picture would reach 0% there, guessing less than 0.1%; expect more than 95%, as with pairs that were seen. Most of the
+errors confuse small circles and small squares.
 
 The directory --out (captioning_run) then holds captioner.safetensors, the weights, and captions.png, twelve pictures with
 unseen pairs and what the net says about them.
