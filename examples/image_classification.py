@@ -1,6 +1,6 @@
 """Train two convolutional nets to tell pictures apart, and look at what they have learned.
 
-    python examples/image_classification.py                 the 1797 handwritten digits of scikit-learn, in half a minute
+    python examples/image_classification.py                 the 1797 handwritten digits of scikit-learn, a minute or two
     python examples/image_classification.py --data FOLDER   pictures of your own: FOLDER/cat/*.jpg, FOLDER/dog/*.png, ...
     python examples/image_classification.py --peer torch    the same nets beside PyTorch: same weights, same batches
 

@@ -1,6 +1,6 @@
 """See gradients vanish and explode, and what helps: two tasks that need a long memory, six networks, with and without clipping.
 
-    python examples/long_memory.py                              both tasks, about three minutes on one core
+    python examples/long_memory.py                              both tasks, about four minutes on one core
     python examples/long_memory.py --task adding --length 150 --steps 4000      a longer sequence
     python examples/long_memory.py --models gru lstm --steps 4000
     python examples/long_memory.py --peer torch                 the same networks and batches in PyTorch, side by side

@@ -14,8 +14,8 @@ layer over a vector that stands for the sentence:
     charcnn              characters to words to a sentence by convolutions          dos Santos & Gatti 2014
 
 All word vectors start at random. A tenth of the sentences is kept for testing; another tenth decides which epoch counts.
-Without --data the sentences are those of the docstrings of Python's standard library, in nine subjects. In about a
-minute all models but the plain RNN come to 75 to 80% there; always naming the most frequent subject comes to 19%.
+Without --data the sentences are those of the docstrings of Python's standard library, in nine subjects. In a minute
+or two all models but the plain RNN come to 75 to 81% there; always naming the most frequent subject comes to 19%.
 
 On movie reviews (MR: sentences, positive or negative) Kim reports 76.1% for the network with random vectors (table 2).
 
