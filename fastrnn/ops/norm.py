@@ -78,11 +78,10 @@ class _Maps:
     def given(self, mean: Array, var: Array) -> Array:
         """Return y with these statistics of each channel."""
         y = empty(self.kernel_shape, self.dtype)
-        with np.errstate(all="ignore"):  # a negative or infinite variance is an answer here
-            scale = (1 / np.sqrt(var.astype(np.float64) + self.eps)).astype(self.dtype)
         if y.size:
             run = columns_given if self.last else maps_given
-            run(self.x, np.ascontiguousarray(mean), scale, self.affine.weight, self.affine.bias, y)
+            weight, bias, _ = self.affine
+            run(self.x, np.ascontiguousarray(mean), np.ascontiguousarray(var), self.eps, weight, bias, y)
         return y.reshape(self.shape)
 
     def forward(self, mean: Array, var: Array, keep: bool) -> tuple[Array, Array | None, Array]:

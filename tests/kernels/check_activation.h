@@ -74,7 +74,7 @@ static void check_softmax(ptrdiff_t count, ptrdiff_t columns) {
     for (int log_form = 0; log_form <= 1; ++log_form) {
         for (int keep = 0; keep <= 1; ++keep) {
             fr_softmax s = {.rows = count, .columns = columns, .log = log_form, .x = x, .y = y, .p = keep ? p : NULL};
-            K->softmax(&s);
+            for (s.past = 0; s.past <= 1; ++s.past) K->softmax(&s);
             s.x = dy, s.y = dx, s.p = p;
             if (keep) K->softmax_backward(&s);
             for (ptrdiff_t r = 0; r < count; ++r) {

@@ -428,6 +428,8 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
 #include "check_conv.h"
 #include "check_norm.h"
 
+#include "check_loss.h"
+
 // Windows of a map of `maps` planes (channels first) or samples, against plain loops; vectors meet both borders.
 static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t stride, int mode, ptrdiff_t channels) {
     enum { MAPS = 2 };
@@ -633,14 +635,14 @@ static void check_table(void) {
                 check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
     for (ptrdiff_t c = 1; c <= 2 * width + 1; ++c) {
         check_activations(c), check_softmax(5, c), check_attention(6, c + 2, c), check_maps(c), check_optimisers(c);
-        check_clipping(c), check_bags(c), check_cross_entropy(5, c), check_packing(21, c);
+        check_clipping(c), check_bags(c), check_cross_entropy(5, c), check_packing(21, c), check_losses(c);
         for (rows = 1; rows <= 3; ++rows) {
             units = c, panels = (units + width - 1) / width;
             check_lstm(), check_gru(1), check_gru(0), check_rnn(0), check_rnn(1);
         }
     }
     check_pools();
-    check_clipping(1024 + 4 * width - 1), check_bags(4 * width), check_bags(9 * width + 1);
+    check_clipping(1024 + 4 * width - 1), check_losses(1024 + 300), check_bags(4 * width), check_bags(9 * width + 1);
     for (ptrdiff_t length = 1; length <= 5 * width; length += length < 2 * width ? 1 : width - 1) check_norm(5, length);
     check_norm(150, 3), check_norm(2, 4500);
     for (rows = 2, units = 5 * width - 1, panels = 5; units <= 5 * width; ++units) check_rnn(0), check_rnn(1);

@@ -123,6 +123,8 @@ static void check_norm(ptrdiff_t pieces, ptrdiff_t length) {
                        .bias = bias,
                        .dweight = dweight,
                        .dbias = dbias};
-    check_norm_map(s), check_norm_rows(s), check_norm_columns(s);
+    fr_norm past = s;
+    past.past = 1;
+    check_norm_map(s), check_norm_rows(s), check_norm_map(past), check_norm_rows(past), check_norm_columns(s);
     free(x), free(dy), free(y), free(xhat), free(weight), free(bias), free(dweight), free(dbias);
 }
