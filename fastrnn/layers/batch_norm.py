@@ -17,6 +17,7 @@ from fastrnn.layers.lengths import Joined, clear_past
 from fastrnn.layers.norm import Norm
 from fastrnn.layers.parameter import adding_to
 from fastrnn.ops._spatial import is_channels_last, maps_spec
+from fastrnn.ops.norm import given_maps
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
@@ -114,9 +115,14 @@ class _BatchNorm(Norm):
         ends = self._lengths(array, lengths)
         if not self.track_running_stats:
             return self._by_own_statistics(array, ends)[0]
-        statistics = self.running_mean, self.running_var
-        y: FloatArray = self._named(
-            ops.batch_norm_forward, array, *statistics, self.weight, self.bias, eps=self.eps, layout=self._layout(array)
+        own = self._buffers
+        y = given_maps(
+            array,
+            self._last or array.ndim == 2,  # a batch of vectors has its channels both first and last
+            own["running_mean"].data,
+            own["running_var"].data,
+            *self._affine_values((self.num_features,)),
+            self.eps,
         )
         return y if ends is None else clear_past(y, ends, self._time)
 

@@ -24,7 +24,7 @@ from fastrnn.errors import ArgumentError, DTypeError, LengthsError, ShapeError
 from fastrnn.layers.layer import Layer, registered
 from fastrnn.layers.lengths import forward_alone, predict_alone
 from fastrnn.layers.pullback import simple_pullback
-from fastrnn.ops.norm import as_sizes
+from fastrnn.ops.norm import as_sizes, given_rows
 
 __all__ = ["GroupNorm", "LayerNorm", "Norm"]
 
@@ -49,6 +49,13 @@ class Norm(Layer):
             self._own("bias", np.zeros(shape, self.dtype))
         else:
             self.bias = None
+
+    def _affine_values(self, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+        """Return weight and bias, or what stands for none: ones and zeros."""
+        own = self._parameters
+        weight = own["weight"].data if "weight" in own else np.ones(shape, self.dtype)
+        bias = own["bias"].data if "bias" in own else np.zeros(shape, self.dtype)
+        return weight, bias
 
     def _named(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call an operation; its errors name this layer instead."""
@@ -143,10 +150,11 @@ class LayerNorm(Norm):
         ------
         ShapeError, DTypeError
         """
-        array = as_array(self._name, "x", x, self.dtype)
-        operands = array, self.normalized_shape, self.weight, self.bias
-        y: FloatArray = self._named(ops.layer_norm_forward, *operands, eps=self.eps)
-        return y
+        array, sizes = as_array(self._name, "x", x, self.dtype), self.normalized_shape
+        if array.shape[-len(sizes) :] != sizes:
+            spec = ", ".join(map(str, sizes))
+            raise ShapeError(f"{self._name}: 'x' must have shape (..., {spec}), got {array.shape}")
+        return given_rows(array, *self._affine_values(sizes), self.eps)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """Return what calling returns, and the pullback.
