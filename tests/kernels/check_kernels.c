@@ -1,5 +1,7 @@
 // Checks every kernel of the tables this CPU can run against plain loops in double, with exact-size heap buffers, so that a
 // sanitizer sees any access past the end. Also built for other architectures and run under an emulator. Prints one line a table.
+#define _POSIX_C_SOURCE 200112L  // posix_memalign
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,14 @@ static void put(void *a, ptrdiff_t i, double value) {
 
 static void *filled(ptrdiff_t n) {
     void *a = malloc(n ? n * size : 1);
+    for (ptrdiff_t i = 0; i < n; ++i) put(a, i, uniform());
+    return a;
+}
+
+// On a line of the cache: outputs that are stored past the caches are aligned alike.
+static void *lined(ptrdiff_t n) {
+    void *a = NULL;
+    if (posix_memalign(&a, 64, n ? n * size : 1)) abort();
     for (ptrdiff_t i = 0; i < n; ++i) put(a, i, uniform());
     return a;
 }
