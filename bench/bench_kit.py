@@ -14,7 +14,7 @@ import numpy as np
 
 import fastrnn as fr
 from bench.case import OURS, Arrays, Contender
-from bench.kit_problem import EPS, LEARNING_RATE, MOVED, KitProblem, make_kit_problem
+from bench.kit_problem import EPS, LEARNING_RATE, LOSSES, MOVED, KitProblem, make_kit_problem
 from bench.kit_torch import torch_contenders
 from bench.roofs import Roofs
 from bench.shapes import KIT, SMOKE_KIT, KitRow
@@ -113,7 +113,10 @@ def _layer(problem: KitProblem) -> Any:
 
 def _ours(problem: KitProblem, mode: str) -> Contender:
     if problem.row.kind == "cross entropy":
-        return _our_loss(problem)
+        return _our_loss(fr.cross_entropy, (problem.arrays["logits"], problem.arrays["targets"]), "dlogits")
+    if problem.row.kind in LOSSES:
+        function = getattr(fr, LOSSES[problem.row.kind])
+        return _our_loss(function, (problem.arrays["x"], problem.arrays["target"]), "dx")
     if problem.row.kind == "Adam step":
         return _our_step(problem)
     layer, x = _layer(problem), problem.arrays["tokens" if problem.row.kind == "embedding" else "x"]
@@ -134,14 +137,12 @@ def _ours(problem: KitProblem, mode: str) -> Contender:
     return Contender(OURS, call, results)
 
 
-def _our_loss(problem: KitProblem) -> Contender:
-    given = problem.arrays["logits"], problem.arrays["targets"]
-
+def _our_loss(function: Callable[..., Any], given: tuple[Any, Any], name: str) -> Contender:
     def results() -> Arrays:
-        loss, dlogits = fr.cross_entropy(*given)
-        return {"y": np.array(loss), "dlogits": dlogits}
+        loss, gradient = function(*given)
+        return {"y": np.array(loss), name: gradient}
 
-    return Contender(OURS, lambda: fr.cross_entropy(*given), results)
+    return Contender(OURS, lambda: function(*given), results)
 
 
 def _our_step(problem: KitProblem) -> Contender:

@@ -15,10 +15,22 @@ from bench.case import Arrays
 from bench.shapes import KitRow
 from fastrnn import reference
 
-__all__ = ["EPS", "LEARNING_RATE", "MOVED", "KitProblem", "make_kit_problem"]
+__all__ = ["EPS", "LEARNING_RATE", "LOSSES", "MOVED", "KitProblem", "make_kit_problem"]
 
 EPS = 1e-5
 LEARNING_RATE = 1e-3
+
+#: The losses of elements by their names here, which are also those in PyTorch.
+LOSSES: Mapping[str, str] = MappingProxyType(
+    {
+        "binary cross entropy": "binary_cross_entropy",
+        "binary cross entropy with logits": "binary_cross_entropy_with_logits",
+        "MSE": "mse_loss",
+        "L1": "l1_loss",
+        "Huber": "huber_loss",
+        "smooth L1": "smooth_l1_loss",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +63,18 @@ def _inputs(row: KitRow) -> dict[str, Draw]:
     def integers(limit: int) -> Draw:
         return lambda rng: rng.integers(0, limit, row.sizes[0])
 
+    def chances(*shape: int) -> Draw:
+        return lambda rng: rng.uniform(0.01, 0.99, shape).astype(np.float32)
+
     if row.kind == "embedding":
         N, V, E = row.sizes
         return {"tokens": integers(V), "weight": normal(V, E), "dy": normal(N, E)}
     if row.kind == "cross entropy":
         return {"logits": normal(*row.sizes), "targets": integers(row.sizes[1])}
+    if row.kind in LOSSES:
+        x = chances if row.kind == "binary cross entropy" else normal
+        target = chances if row.kind.startswith("binary") else normal
+        return {"x": x(*row.sizes), "target": target(*row.sizes)}
     if row.kind == "Adam step":
         return {"param": normal(*row.sizes), "grad": normal(*row.sizes)}
     inputs = {"x": normal(*row.sizes), "dy": normal(*row.sizes)}
@@ -96,6 +115,14 @@ def _cross_entropy(given: Arrays) -> dict[str, Arrays]:
     return {"train": {"y": np.array(loss), "dlogits": dlogits}}
 
 
+def _loss_of_elements(name: str) -> Callable[[Arrays], dict[str, Arrays]]:
+    def truth(given: Arrays) -> dict[str, Arrays]:
+        loss, dx = getattr(reference, name)(given["x"], given["target"])
+        return {"train": {"y": np.array(loss), "dx": dx}}
+
+    return truth
+
+
 def _adam_step(given: Arrays) -> dict[str, Arrays]:
     param = given["param"].copy()
     m, v = np.zeros_like(param), np.zeros_like(param)
@@ -116,6 +143,7 @@ TRUTHS: Mapping[str, Callable[[Arrays], dict[str, Arrays]]] = MappingProxyType(
         "cross entropy": _cross_entropy,
         "Adam step": _adam_step,
         "embedding": _embedding,
+        **{kind: _loss_of_elements(name) for kind, name in LOSSES.items()},
     }
 )
 
@@ -125,6 +153,7 @@ MOVED: Mapping[tuple[str, str], int] = MappingProxyType(
         **{(kind, "infer"): 2 for kind in TRUTHS},
         **{(kind, "train"): 5 for kind in TRUTHS},
         ("cross entropy", "train"): 2,
+        **{(kind, "train"): 3 for kind in LOSSES},  # x and the target, the gradient
         ("Adam step", "train"): 7,  # parameter, its two moments, in and out; the gradient
     }
 )

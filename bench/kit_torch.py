@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench.case import Arrays, Contender
-from bench.kit_problem import EPS, LEARNING_RATE, KitProblem
+from bench.kit_problem import EPS, LEARNING_RATE, LOSSES, KitProblem
 
 __all__ = ["torch_contenders"]
 
@@ -21,7 +21,9 @@ def torch_contenders(problem: KitProblem, mode: str, threads: int) -> Iterator[C
         for variant in ("", "foreach", "fused"):
             yield _adam(torch, problem, variant)
     elif problem.row.kind == "cross entropy":
-        yield _cross_entropy(torch, tensors)
+        yield _loss(torch.nn.functional.cross_entropy, tensors["logits"], tensors["targets"], "dlogits")
+    elif problem.row.kind in LOSSES:
+        yield _loss(getattr(torch.nn.functional, LOSSES[problem.row.kind]), tensors["x"], tensors["target"], "dx")
     elif mode == "infer":
         yield _infer(torch, _operation(torch, problem, training=False), tensors)
     else:
@@ -70,16 +72,16 @@ def _train(operation: Operation, tensors: dict[str, Any]) -> Contender:
     return Contender("torch", call, results)
 
 
-def _cross_entropy(torch: Any, tensors: dict[str, Any]) -> Contender:
-    logits = tensors["logits"].requires_grad_()
+def _loss(function: Callable[[Any, Any], Any], x: Any, target: Any, gradient: str) -> Contender:
+    x.requires_grad_()
 
     def call() -> Any:
-        logits.grad = None
-        loss = torch.nn.functional.cross_entropy(logits, tensors["targets"])
+        x.grad = None
+        loss = function(x, target)
         loss.backward()
         return loss
 
-    return Contender("torch", call, lambda: {"y": call().numpy(force=True), "dlogits": logits.grad.numpy()})
+    return Contender("torch", call, lambda: {"y": call().numpy(force=True), gradient: x.grad.numpy()})
 
 
 def _adam(torch: Any, problem: KitProblem, variant: str) -> Contender:

@@ -343,6 +343,10 @@ SMOKE_MODELS = (
 )
 
 
+#: The rows of the kit that are layers, with an inference of their own; the others are losses and optimisers.
+LAYERS = ("LayerNorm", "BatchNorm", "softmax", "embedding")
+
+
 @dataclass(frozen=True)
 class KitRow:
     """A layer, loss or optimiser step that moves memory rather than computes.
@@ -363,7 +367,7 @@ class KitRow:
     @property
     def goals(self) -> dict[str, Goals]:
         """Return the goals of each mode that is measured."""
-        modes = {"cross entropy": ("train",), "Adam step": ("train",)}.get(self.kind, ("infer", "train"))
+        modes = ("infer", "train") if self.kind in LAYERS else ("train",)
         return dict.fromkeys(modes, (1.2, 1.2))
 
 
@@ -376,6 +380,12 @@ KIT = (
     KitRow("softmax", (12288, 128)),
     KitRow("cross entropy", (1024, 10000), quick=True),
     KitRow("cross entropy", (4096, 1000)),
+    KitRow("binary cross entropy", (1024, 1000)),
+    KitRow("binary cross entropy with logits", (1024, 1000)),
+    KitRow("MSE", (1024, 1000)),
+    KitRow("L1", (1024, 1000)),
+    KitRow("Huber", (1024, 1000)),
+    KitRow("smooth L1", (64, 1000)),
     KitRow("Adam step", (1_000_000,), quick=True),
     KitRow("Adam step", (20_000_000,)),
     KitRow("embedding", (4096, 100_000, 128), quick=True),
@@ -387,6 +397,12 @@ SMOKE_KIT = (
     KitRow("BatchNorm", (2, 3, 4, 5), quick=True),
     KitRow("softmax", (4, 7)),
     KitRow("cross entropy", (4, 7)),
+    KitRow("binary cross entropy", (4, 7)),
+    KitRow("binary cross entropy with logits", (4, 7)),
+    KitRow("MSE", (4, 7)),
+    KitRow("L1", (4, 7)),
+    KitRow("Huber", (4, 7)),
+    KitRow("smooth L1", (4, 7)),
     KitRow("Adam step", (37,)),
     KitRow("embedding", (6, 11, 5)),
 )

@@ -191,12 +191,19 @@ def as_tokens(
             raise ShapeError(f"{name}: '{arg}' must have shape {counted.shape}, got {array.shape}")
         array = np.where(counted, array, array.dtype.type(0))
     checked = array if besides is None else array[array != besides]
-    if checked.size:
+    if checked.size and not _all_below(checked, limit):
         low, high = int(checked.min()), int(checked.max())
         if low < 0 or high >= limit:
             allowed = f"in 0..{limit - 1}" + ("" if besides is None else f" or {besides}")
             raise TokenError(f"{name}: '{arg}' must be {allowed}, got {low if low < 0 else high}")
     return array.astype(np.int64, order="C", copy=False)
+
+
+def _all_below(array: NDArray[np.integer[Any]], limit: int) -> bool:
+    """Whether all numbers are in 0..limit-1, by one pass where that is possible: as unsigned, negative ones are large."""
+    if array.dtype == np.int64:
+        return bool(np.maximum.reduce(array.view(np.uint64), axis=None) < limit)
+    return False
 
 
 def as_whole_numbers(name: str, arg: str, value: object) -> IntArray:

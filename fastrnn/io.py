@@ -29,6 +29,8 @@ NO_CONFIG = "null"
 def save(model: Layer, path: Path) -> None:
     """Write a model's parameters, buffers and architecture to a file, which is complete or not there at all.
 
+    Equal models give equal bytes.
+
     Models of classes of your own are written too; read them with `read_state_dict`.
 
     Parameters
@@ -54,7 +56,7 @@ def save(model: Layer, path: Path) -> None:
     shared = _shared_names(model)
     if shared:
         metadata["shared"] = json.dumps(shared)
-    _write_whole(path, safetensors.numpy.save(model.state_dict(), metadata))
+    _write_whole(path, _ordered(safetensors.numpy.save(model.state_dict(), metadata)))
 
 
 def load(path: Path) -> Layer:
@@ -125,6 +127,16 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, str]]:
         message = f"load: {os.fspath(path)!r} is truncated, damaged, or no safetensors file: {error}"
         raise FileFormatError(message) from error
     return arrays, header.get("__metadata__", {})
+
+
+def _ordered(content: bytes) -> bytes:
+    """Return a safetensors file with the metadata, which come in any order, in that of their names."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _write_whole(path: Path, content: bytes) -> None:

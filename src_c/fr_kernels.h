@@ -14,6 +14,10 @@ enum { FR_SLOTS = 4 };  // vectors in one panel; the register tile is (rows) x (
 // share a panel of such a B, they fetch the next panel ahead.
 enum { FR_FAR_BYTES = 1500000, FR_FAR_TILES = 16 };
 
+// Arrays of more bytes than this have left the second-level cache before anyone reads what was written first. Kernels may be told to
+// store them past the caches: a line is then not read before it is written.
+enum { FR_PAST_BYTES = 8 << 20 };
+
 // One operand pair of a product: A [rows, k] times B [k, vectors*W] for each panel of C, k = segments * length.
 //   A(row, s*length + j) = a[row*row_stride + s*segment_stride + j*k_stride]
 //   B(k, column)         = b[panel*panel_stride + k*b_stride + s*b_skip + column]
@@ -118,6 +122,21 @@ typedef struct fr_cross_entropy {
     const void *weight;        // [classes]; NULL: ones
     double smoothing, total;   // the share of the target that all classes have alike; the sum of all weights
 } fr_cross_entropy;
+
+// Losses of one element at a time; equations in kernels/loss.h. Sums are those of each FR_CHUNK elements: of reals within pieces of
+// it, of doubles between. The kernel returns whether any x of `binary` is outside 0..1.
+enum { FR_LOSS_SQUARE, FR_LOSS_ABSOLUTE, FR_LOSS_HUBER, FR_LOSS_SMOOTH, FR_LOSS_BINARY, FR_LOSS_LOGITS };
+typedef struct fr_loss {
+    int kind;
+    ptrdiff_t n;
+    const void *x, *target;         // [n]
+    const void *weight, *positive;  // [n] of binary and logits, of logits alone; NULL: ones
+    double limit;                   // > 0, of huber and smooth
+    double scale;                   // of the gradient
+    void *dx;                       // [n] out; may be x
+    void *losses;                   // [n] out, or NULL
+    double *sums;                   // out
+} fr_loss;
 
 // Convolution. What becomes of a sum: y = gain * act(sum).
 enum { FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID };
@@ -354,8 +373,9 @@ typedef struct fr_masked {
 typedef struct fr_softmax {
     ptrdiff_t rows, columns;
     int log;
+    int past;       // y and p, aligned alike, are stored past the caches, see FR_PAST_BYTES
     const void *x;  // [rows, columns]; backward: dy
-    void *y;        // out; backward: dx. Not x
+    void *y;        // out, not x; backward: dx, which may be p
     void *p;        // softmax(x): out if not NULL; backward: in
 } fr_softmax;
 
@@ -382,6 +402,7 @@ typedef struct fr_attention {
 //   columns  each place of a stretch has moments and factors of its own; `center` is a buffer of 3 * length for moments and sums
 typedef struct fr_norm {
     ptrdiff_t pieces, length, stride, step;
+    int past;  // the arrays are large: y and xhat of map and rows are stored past the caches, see FR_PAST_BYTES; aligned alike
     const void *x, *dy;
     void *y, *xhat;  // xhat NULL: not wanted, nor is the scale of rows
     const void *rest, *weight, *bias;
@@ -415,6 +436,7 @@ typedef struct fr_kernels {
     fr_map_fn exp, sigmoid, tanh;
     fr_optim_fn adam, sgd;
     void (*cross_entropy)(const fr_cross_entropy *);
+    int (*loss)(const fr_loss *);
 
     // Convolution.
     void (*conv)(const fr_conv *);

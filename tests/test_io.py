@@ -39,6 +39,18 @@ def test_round_trip(path: Path) -> None:
         assert_array_equal(array, state[name])
 
 
+def test_equal_models_give_equal_bytes(path: Path, tmp_path: Path) -> None:
+    tied = fr.Sequential(fr.Linear(3, 3), fr.BatchNorm1d(3), fr.Linear(3, 3))
+    tied[2].weight = tied[0].parameters()["weight"]  # type: ignore[index]
+    for one, kind in ((model(), "plain"), (tied, "shared")):
+        files = [tmp_path / f"{kind} {number}" for number in range(8)]
+        for file in files:
+            fr.save(one, file)
+        assert len({file.read_bytes() for file in files}) == 1, kind
+    fr.save(fr.load(path), tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
 def test_paths_may_be_text(path: Path) -> None:
     fr.save(model(), str(path))
     assert repr(fr.load(str(path))) == repr(model())

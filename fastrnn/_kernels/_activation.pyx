@@ -7,6 +7,7 @@ from fastrnn._kernels._dispatch cimport (
     FR_ACT_MISH, FR_ACT_PIECES, FR_ACT_RELU, FR_ACT_SIGMOID, FR_ACT_SILU, FR_ACT_SOFTPLUS, FR_ACT_SOFTSIGN, FR_ACT_TANH,
     fr_activation, fr_kernels, fr_map_fn, fr_masked, fr_softmax, kernels_for
 )
+from fastrnn._kernels._norm cimport stored_past
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 
 cnp.import_array()
@@ -162,6 +163,7 @@ cdef void over_rows(cnp.ndarray x, cnp.ndarray y, cnp.ndarray p, bint log, bint 
     start(&whole, x)
     whole.backward = backward
     whole.softmax.rows, whole.softmax.columns, whole.softmax.log = x.shape[0], x.shape[1], log
+    whole.softmax.past = stored_past(cnp.PyArray_NBYTES(x), x.shape[1])
     whole.softmax.x, whole.softmax.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
     whole.softmax.p = NULL if p is None else cnp.PyArray_DATA(p)
     cdef double cost = NANOSECONDS_PER_MOVE if backward else NANOSECONDS_PER_LOGIT

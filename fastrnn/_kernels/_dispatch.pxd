@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 
 cdef extern from "fr_kernels.h" nogil:
     cdef enum:
-        FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES
+        FR_SLOTS, FR_FAR_BYTES, FR_FAR_TILES, FR_PAST_BYTES
     cdef enum:
         FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID
         FR_WINOGRAD_WEIGHT_SCRATCH
@@ -69,6 +69,21 @@ cdef extern from "fr_kernels.h" nogil:
         void *slot[3]
         double lr, beta1, beta2, eps, weight_decay, dampening, correction1, correction2
         int decoupled, nesterov, first
+
+    cdef enum:
+        FR_LOSS_SQUARE, FR_LOSS_ABSOLUTE, FR_LOSS_HUBER, FR_LOSS_SMOOTH, FR_LOSS_BINARY, FR_LOSS_LOGITS
+
+    ctypedef struct fr_loss:
+        int kind
+        ptrdiff_t n
+        const void *x
+        const void *target
+        const void *weight
+        const void *positive
+        double limit, scale
+        void *dx
+        void *losses
+        double *sums
 
     ctypedef struct fr_cross_entropy:
         ptrdiff_t rows, classes
@@ -234,7 +249,7 @@ cdef extern from "fr_kernels.h" nogil:
 
     ctypedef struct fr_softmax:
         ptrdiff_t rows, columns
-        int log
+        int log, past
         const void *x
         void *y
         void *p
@@ -260,6 +275,7 @@ cdef extern from "fr_kernels.h" nogil:
 
     ctypedef struct fr_norm:
         ptrdiff_t pieces, length, stride, step
+        int past
         const void *x
         const void *dy
         void *y
@@ -295,6 +311,7 @@ cdef extern from "fr_kernels.h" nogil:
         fr_map_fn exp, sigmoid, tanh
         fr_optim_fn adam, sgd
         void (*cross_entropy)(const fr_cross_entropy *) noexcept nogil
+        int (*loss)(const fr_loss *) noexcept nogil
         fr_pool_fn pool, pool_backward, pool_last, pool_last_backward
         void (*time_pool)(const fr_time_pool *) noexcept nogil
         void (*time_pool_backward)(const fr_time_pool *) noexcept nogil

@@ -9,6 +9,7 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 
 from fastrnn._kernels._dispatch cimport fr_kernels, fr_norm, kernels_for
+from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 
 cnp.import_array()
@@ -66,6 +67,7 @@ cdef void start(Rows *rows, cnp.ndarray x, cnp.ndarray weight):
     rows.kernels = kernels_for(x.itemsize)
     rows.whole.pieces, rows.whole.length = x.shape[0], x.shape[1]
     rows.whole.stride, rows.whole.weight = x.shape[1], cnp.PyArray_DATA(weight)
+    rows.whole.past = stored_past(cnp.PyArray_NBYTES(x), x.shape[1])
 
 
 cdef void share_of_rows(void *shared, Team *team, int member) noexcept nogil:
@@ -97,16 +99,25 @@ cdef void some_rows(Rows *rows, ptrdiff_t first, ptrdiff_t end, ptrdiff_t chunk)
     rows.kernels.norm_rows(&part)
 
 
-def maps_given(cnp.ndarray x not None, cnp.ndarray center not None, cnp.ndarray scale not None, cnp.ndarray weight not None,
-               cnp.ndarray bias not None, cnp.ndarray y not None):
-    """y = (x - center) * scale * weight + bias for maps x (N, C, length); center and scale (C,)."""
+cdef void roots_of(cnp.ndarray var, double eps, void *scale, ptrdiff_t itemsize):
+    """scale = 1 / sqrt(var + eps); NaN for a negative sum."""
+    cdef ptrdiff_t i
+    for i in range(var.shape[0]):
+        put_real(scale, i, 1 / sqrt(get_real(cnp.PyArray_DATA(var), i, itemsize) + eps), itemsize)
+
+
+def maps_given(cnp.ndarray x not None, cnp.ndarray center not None, cnp.ndarray var not None, double eps,
+               cnp.ndarray weight not None, cnp.ndarray bias not None, cnp.ndarray y not None):
+    """y = (x - center) / sqrt(var + eps) * weight + bias for maps x (N, C, length); center and var (C,)."""
     cdef Maps maps
     cdef double nothing = 0  # as a real of either type
+    cdef Block scale = new_block(x.shape[1] * x.itemsize)
     lay_out(&maps, x, weight, 0)
     maps.sets, maps.given = x.shape[0] * x.shape[1], True  # single maps, as they follow in memory
     maps.segment.stride, maps.segment.step = x.shape[2], 1
     maps.segment.x, maps.segment.y, maps.bias = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), cnp.PyArray_DATA(bias)
-    maps.segment.center, maps.segment.rest, maps.scale = cnp.PyArray_DATA(center), &nothing, cnp.PyArray_DATA(scale)
+    maps.segment.center, maps.segment.rest, maps.scale = cnp.PyArray_DATA(center), &nothing, scale.data
+    roots_of(var, eps, scale.data, x.itemsize)
     with nogil:
         run_team(share_of_sets, &maps, team_size(NANOSECONDS_FORWARD * cnp.PyArray_SIZE(x), 1, maps.sets))
 
@@ -151,6 +162,7 @@ cdef void lay_out(Maps *maps, cnp.ndarray x, cnp.ndarray weight, int groups):
     maps.sets, maps.segments = N * groups if groups else C, C // groups if groups else 1
     maps.set_stride = maps.segments * length
     maps.segment.pieces, maps.segment.length, maps.segment.stride = 1 if groups else N, length, C * length
+    maps.segment.past = stored_past(cnp.PyArray_NBYTES(x), length)
 
 
 cdef void share_of_sets(void *shared, Team *team, int member) noexcept nogil:

@@ -4,7 +4,9 @@ from numpy.typing import NDArray
 
 _Array = NDArray[Any]
 
-def columns_given(x: _Array, center: _Array, scale: _Array, weight: _Array, bias: _Array, y: _Array) -> None: ...
+def columns_given(
+    x: _Array, center: _Array, var: _Array, eps: float, weight: _Array, bias: _Array, y: _Array
+) -> None: ...
 def columns_forward(
     x: _Array,
     weight: _Array,

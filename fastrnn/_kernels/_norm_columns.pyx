@@ -53,14 +53,17 @@ cdef class _Work:
         work.whole.scale = self.factors.data + 2 * step
 
 
-def columns_given(cnp.ndarray x not None, cnp.ndarray center not None, cnp.ndarray scale not None, cnp.ndarray weight not None,
-                  cnp.ndarray bias not None, cnp.ndarray y not None):
-    """y = (x - center) * scale * weight + bias for maps x (N, length, C); center and scale (C,)."""
+def columns_given(cnp.ndarray x not None, cnp.ndarray center not None, cnp.ndarray var not None, double eps,
+                  cnp.ndarray weight not None, cnp.ndarray bias not None, cnp.ndarray y not None):
+    """y = (x - center) / sqrt(var + eps) * weight + bias for maps x (N, length, C); center and var (C,)."""
     cdef _Work work = _Work(x, 0)
     cdef Columns *columns = &work.columns
+    cdef ptrdiff_t i
     columns.whole.x, columns.whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
     columns.whole.weight, columns.whole.bias = cnp.PyArray_DATA(weight), cnp.PyArray_DATA(bias)
-    columns.whole.center, columns.whole.scale = cnp.PyArray_DATA(center), cnp.PyArray_DATA(scale)
+    columns.whole.center = cnp.PyArray_DATA(center)
+    for i in range(columns.columns):
+        put_real(columns.whole.scale, i, 1 / sqrt(get_real(cnp.PyArray_DATA(var), i, columns.itemsize) + eps), columns.itemsize)
     memset(<void *> columns.whole.rest, 0, columns.columns * columns.itemsize)
     with nogil:
         run_team(share_of_chunks, columns, team_size(NANOSECONDS_FORWARD * cnp.PyArray_SIZE(x), 1, columns.chunks))

@@ -10,13 +10,11 @@ from fastrnn.layers.activation import (
     Hardswish,
     Hardtanh,
     LeakyReLU,
-    LogSoftmax,
     Mish,
     ReLU,
     ReLU6,
     Sigmoid,
     SiLU,
-    Softmax,
     Softplus,
     Softsign,
     Tanh,
@@ -33,6 +31,7 @@ from fastrnn.layers.adaptive_pool import (
 )
 from fastrnn.layers.arenas import Arena, arena
 from fastrnn.layers.attention import Attention, AttentionMemory
+from fastrnn.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastrnn.layers.bidirectional import Bidirectional
 from fastrnn.layers.conv import Conv1d, Conv2d, Conv3d
 from fastrnn.layers.conv_stream import ConvStream
@@ -45,7 +44,7 @@ from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
 from fastrnn.layers.local_norm import LocalContrastNorm, LocalResponseNorm
 from fastrnn.layers.lstm import LSTM
-from fastrnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm
+from fastrnn.layers.norm import GroupNorm, LayerNorm
 from fastrnn.layers.parallel import Parallel
 from fastrnn.layers.parameter import Buffer, Parameter
 from fastrnn.layers.pool import (
@@ -65,7 +64,8 @@ from fastrnn.layers.pool import (
 from fastrnn.layers.residual import Residual
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.sequential import Sequential
-from fastrnn.layers.shape import Flatten, Permute, Reshape, Transpose, Unflatten
+from fastrnn.layers.shape import Flatten, Identity, Permute, Reshape, Transpose, Unflatten
+from fastrnn.layers.softmax import LogSoftmax, Softmax
 from fastrnn.layers.stream import Stream
 from fastrnn.layers.time_distributed import TimeDistributed
 from fastrnn.layers.time_pool import TimePool
@@ -115,6 +115,7 @@ __all__ = [
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "Identity",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",

@@ -1,13 +1,12 @@
-"""Elementwise activations, and softmax, as layers."""
+"""Elementwise activations as layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from fastrnn import ops
-from fastrnn._checks import FloatArray, as_float_array, choice, finite_float, plain_int
-from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn._checks import FloatArray, as_float_array, choice, finite_float
+from fastrnn.errors import ArgumentError
 from fastrnn.layers.layer import registered
 from fastrnn.layers.pooling import Optioned, Pullback
 from fastrnn.layers.pullback import simple_pullback
@@ -20,13 +19,11 @@ __all__ = [
     "Hardswish",
     "Hardtanh",
     "LeakyReLU",
-    "LogSoftmax",
     "Mish",
     "ReLU",
     "ReLU6",
     "SiLU",
     "Sigmoid",
-    "Softmax",
     "Softplus",
     "Softsign",
     "Tanh",
@@ -264,74 +261,3 @@ class Tanh(_Activation):
     """y = tanh(x)."""
 
     _kind = "tanh"
-
-
-class _OverAxis(Optioned):
-    """Common part of the two forms of softmax."""
-
-    _forward_op: ClassVar[Callable[..., FloatArray]]
-    _vjp_op: ClassVar[Callable[..., tuple[FloatArray, Pullback]]]
-
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = plain_int(self._name, "axis", axis)
-
-    def _option_values(self) -> dict[str, Any]:
-        return {"axis": self.axis}
-
-    def _input(self, x: object) -> FloatArray:
-        array = as_float_array(self._name, "x", x)
-        if not -array.ndim <= self.axis < array.ndim:
-            raise ShapeError(f"{self._name}: 'x' must have an axis {self.axis}, got shape {array.shape}")
-        return array
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Return y, of the shape of x.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-        """
-        return type(self)._forward_op(self._input(x), self.axis)
-
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
-        """Return y, of the shape of x, and the pullback.
-
-        Returns
-        -------
-        y : ndarray
-        backward : ``backward(dy) -> dx``. May be called once.
-
-        Raises
-        ------
-        ShapeError, DTypeError
-        """
-        y, pull = type(self)._vjp_op(self._input(x), self.axis)
-        return y, simple_pullback(self._name, (), y, pull)
-
-
-@registered
-class Softmax(_OverAxis):
-    """y = exp(x) / sum(exp(x)) along one axis.
-
-    Parameters
-    ----------
-    axis : int
-        What PyTorch calls `dim`; the last one unless given.
-    """
-
-    _forward_op = staticmethod(ops.softmax_forward)
-    _vjp_op = staticmethod(ops.softmax_vjp)
-
-
-@registered
-class LogSoftmax(_OverAxis):
-    """y = x - log(sum(exp(x))) along one axis: the logarithm of `Softmax`, without its rounding and underflow.
-
-    Parameters
-    ----------
-    axis : int
-        What PyTorch calls `dim`; the last one unless given.
-    """
-
-    _forward_op = staticmethod(ops.log_softmax_forward)
-    _vjp_op = staticmethod(ops.log_softmax_vjp)

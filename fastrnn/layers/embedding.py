@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastrnn import init, ops
+from fastrnn import init
 from fastrnn._checks import (
     FloatArray,
     IntArray,
@@ -25,6 +25,7 @@ from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.layer import Layer, registered
 from fastrnn.layers.parameter import Parameter
 from fastrnn.layers.pullback import simple_pullback
+from fastrnn.ops.embedding import gathered, gathered_vjp
 
 __all__ = ["Embedding", "EmbeddingTable"]
 
@@ -129,7 +130,7 @@ class Embedding(EmbeddingTable):
         TokenError, DTypeError
         """
         tokens = as_tokens(self._name, "tokens", tokens, self.num_embeddings)
-        return ops.embedding_forward(tokens, self._parameters["weight"].data)
+        return gathered(tokens, self._parameters["weight"].data)
 
     def forward(self, tokens: Any) -> tuple[FloatArray, Pullback]:
         """Return y (*tokens.shape, E), and the pullback.
@@ -146,7 +147,7 @@ class Embedding(EmbeddingTable):
         """
         tokens = as_tokens(self._name, "tokens", tokens, self.num_embeddings)
         weight = self._parameters["weight"]
-        y, pull = ops.embedding_vjp(tokens, weight.data, padding_idx=self.padding_idx)
+        y, pull = gathered_vjp(self._name, tokens, weight.data, self.padding_idx)
         used = self._used_rows(tokens)
 
         def run(dy: FloatArray) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastrnn._checks import FloatArray
+from fastrnn.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastrnn.layers.conv import Conv1d, Conv2d, Conv3d
 from fastrnn.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastrnn.layers.convolution import Convolution
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.linear import Linear
-from fastrnn.layers.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from fastrnn.layers.sequential import Sequential
 
 __all__ = ["fuse"]

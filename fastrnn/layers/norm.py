@@ -1,31 +1,39 @@
-"""Normalisation over a batch, over the last axes, over groups of channels."""
+"""Normalisation over the last axes, over groups of channels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import cleandoc
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn import ops
-from fastrnn._checks import FloatArray, as_array, as_dtype, choice, finite_float, flag, positive_int
-from fastrnn.errors import ArgumentError, DTypeError, ShapeError
+from fastrnn._checks import (
+    FloatArray,
+    IntArray,
+    as_array,
+    as_dtype,
+    as_lengths,
+    choice,
+    finite_float,
+    flag,
+    positive_int,
+)
+from fastrnn.errors import ArgumentError, DTypeError, LengthsError, ShapeError
 from fastrnn.layers.layer import Layer, registered
-from fastrnn.layers.parameter import adding_to
+from fastrnn.layers.lengths import forward_alone, predict_alone
 from fastrnn.layers.pullback import simple_pullback
-from fastrnn.ops._spatial import is_channels_last, maps_spec
-from fastrnn.ops.norm import as_sizes
+from fastrnn.ops.norm import as_sizes, given_rows
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "LayerNorm"]
+__all__ = ["GroupNorm", "LayerNorm", "Norm"]
 
 Pullback: TypeAlias = Callable[[FloatArray], FloatArray]
 
 LAYOUTS = ("NCL", "NCHW", "NCDHW", "NLC", "NHWC", "NDHWC")
 
 
-class _Norm(Layer):
+class Norm(Layer):
     """What normalising layers share: options by name, weight and bias at first ones and zeros, the pullback."""
 
     weight: FloatArray | None
@@ -41,6 +49,13 @@ class _Norm(Layer):
             self._own("bias", np.zeros(shape, self.dtype))
         else:
             self.bias = None
+
+    def _affine_values(self, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+        """Return weight and bias, or what stands for none: ones and zeros."""
+        own = self._parameters
+        weight = own["weight"].data if "weight" in own else np.ones(shape, self.dtype)
+        bias = own["bias"].data if "bias" in own else np.zeros(shape, self.dtype)
+        return weight, bias
 
     def _named(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call an operation; its errors name this layer instead."""
@@ -59,6 +74,12 @@ class _Norm(Layer):
             return dx
 
         return y, simple_pullback(self._name, tuple(own.values()), y, run)
+
+    def _lengths_of_maps(self, x: FloatArray, lengths: object, axis: int) -> IntArray:
+        """Return the lengths of maps (N, ...) along an axis, checked."""
+        if x.ndim < 3:
+            raise LengthsError(f"{self._name}: 'lengths' must be None for an x without steps, got x {x.shape}")
+        return as_lengths(self._name, lengths, x.shape[0], x.shape[axis])
 
     def _values(self) -> dict[str, Any]:
         """Return all options by name."""
@@ -80,182 +101,8 @@ class _Norm(Layer):
         return ", ".join(f"{name}={value!r}" for name, value in values.items() if (name, value) != ("layout", None))
 
 
-class _BatchNorm(_Norm):
-    """Normalise each channel over batch and space.
-
-        y = weight * (x - mean) / sqrt(var + eps) + bias
-
-    ``layer.forward(x)`` takes mean and (biased) variance from x, and moves the running ones towards them:
-
-        running = (1 - momentum) * running + momentum * new         the new variance is the unbiased one
-
-    ``layer(x)`` takes the running ones, so that no sample depends on another. A layer that keeps none
-    (``track_running_stats=False``) takes those of x there too.
-
-    Parameters
-    ----------
-    num_features : int
-        C.
-    eps : float, at least 0
-    momentum : float in [0, 1], or None
-        None: running statistics are the plain means over all batches so far.
-    affine : bool
-        Whether there are a weight and a bias.
-    track_running_stats : bool
-    layout : "NCL", "NCHW", "NCDHW" or None; "NLC", "NHWC", "NDHWC"
-    dtype : float32 or float64
-
-    Attributes
-    ----------
-    weight, bias : (C,), or None
-    running_mean, running_var : (C,), buffers, or None
-    num_batches_tracked : (), buffer of int64, or None
-
-    References
-    ----------
-    Ioffe & Szegedy 2015, Batch normalization.
-    """
-
-    #: Number of spatial axes.
-    S: ClassVar[int]
-
-    running_mean: FloatArray | None
-    running_var: FloatArray | None
-    num_batches_tracked: NDArray[np.int64] | None
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        *,
-        layout: str | None = None,
-        dtype: DTypeLike = np.float32,
-    ) -> None:
-        name = self._name
-        C = self.num_features = positive_int(name, "num_features", num_features)
-        self.eps = finite_float(name, "eps", eps, 0)
-        self.momentum = None if momentum is None else finite_float(name, "momentum", momentum, 0, 1)
-        self.affine = flag(name, "affine", affine)
-        self.track_running_stats = flag(name, "track_running_stats", track_running_stats)
-        self._last = is_channels_last(name, layout, self.S)
-        self.layout = layout
-        self.dtype = as_dtype(name, dtype)
-        self._affine((C,), self.affine, self.affine)
-        if self.track_running_stats:
-            self._keep("running_mean", np.zeros(C, self.dtype))
-            self._keep("running_var", np.ones(C, self.dtype))
-            self._keep("num_batches_tracked", np.zeros((), np.int64))
-        else:
-            self.running_mean = self.running_var = self.num_batches_tracked = None
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Return y, shape of x (N, C, *sizes) or as the layout says; `BatchNorm1d` also takes (N, C).
-
-        Raises
-        ------
-        ShapeError, DTypeError
-        """
-        array = self._input(x)
-        if not self.track_running_stats:
-            result: FloatArray = self._with_own_statistics(array)[0][0]
-            return result
-        statistics = self.running_mean, self.running_var
-        y: FloatArray = self._named(
-            ops.batch_norm_forward, array, *statistics, self.weight, self.bias, eps=self.eps, layout=self._layout(array)
-        )
-        return y
-
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
-        """Return y by the statistics of x, and the pullback; change the running statistics.
-
-        Returns
-        -------
-        y : ndarray, shape of x
-        backward : ``backward(dy) -> dx``
-            Adds to the gradients of weight and bias. May be called once.
-
-        Raises
-        ------
-        ShapeError
-            Also for a single value in each channel, which has no variance.
-        DTypeError
-        """
-        array = self._input(x)
-        (y, mean, var), pull = self._with_own_statistics(array)
-        if self.track_running_stats:
-            count = array.size // self.num_features
-            self._move(mean, var * self.dtype.type(count / (count - 1)))
-        return self._trained(y, pull)
-
-    def _with_own_statistics(self, x: FloatArray) -> Any:
-        return self._named(ops.batch_norm_vjp, x, self.weight, self.bias, eps=self.eps, layout=self._layout(x))
-
-    def _move(self, mean: FloatArray, var: FloatArray) -> None:
-        """Move the running statistics, which other threads may do too."""
-        own = self._buffers
-        with adding_to(tuple(own.values())):
-            with own["num_batches_tracked"].edit() as count:
-                count += 1
-                share = 1 / float(count) if self.momentum is None else self.momentum
-            for name, new in (("running_mean", mean), ("running_var", var)):
-                with own[name].edit() as running:
-                    running *= 1 - share
-                    running += share * new
-
-    def _layout(self, x: FloatArray) -> str | None:
-        return self.layout if x.ndim == self.S + 2 else None
-
-    def _input(self, x: object) -> FloatArray:
-        array = as_array(self._name, "x", x, self.dtype)
-        vectors = self.S == 1 and array.ndim == 2
-        fits = vectors or array.ndim == self.S + 2
-        if not fits or array.shape[-1 if self._last else 1] != self.num_features:
-            spec = maps_spec(self.S, self._last, f"C={self.num_features}")
-            vector = f" or (N, C={self.num_features})" if self.S == 1 else ""
-            raise ShapeError(f"{self._name}: 'x' must have shape {spec}{vector}, got {array.shape}")
-        return array
-
-    def _values(self) -> dict[str, Any]:
-        return {
-            "num_features": self.num_features,
-            "eps": self.eps,
-            "momentum": self.momentum,
-            "affine": self.affine,
-            "track_running_stats": self.track_running_stats,
-            "layout": self.layout,
-        }
-
-
 @registered
-class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of vectors (N, C) or signals (N, C, L)."""
-
-    S = 1
-
-
-@registered
-class BatchNorm2d(_BatchNorm):
-    """Batch normalisation of images (N, C, H, W)."""
-
-    S = 2
-
-
-@registered
-class BatchNorm3d(_BatchNorm):
-    """Batch normalisation of volumes (N, C, D, H, W)."""
-
-    S = 3
-
-
-for _kind in (BatchNorm1d, BatchNorm2d, BatchNorm3d):
-    _kind.__doc__ = f"{_kind.__doc__}\n\n{cleandoc(_BatchNorm.__doc__ or '')}"
-
-
-@registered
-class LayerNorm(_Norm):
+class LayerNorm(Norm):
     """Normalise over the last axes, each position of the others by itself.
 
         y = weight * (x - mean) / sqrt(var + eps) + bias
@@ -303,10 +150,11 @@ class LayerNorm(_Norm):
         ------
         ShapeError, DTypeError
         """
-        array = as_array(self._name, "x", x, self.dtype)
-        operands = array, self.normalized_shape, self.weight, self.bias
-        y: FloatArray = self._named(ops.layer_norm_forward, *operands, eps=self.eps)
-        return y
+        array, sizes = as_array(self._name, "x", x, self.dtype), self.normalized_shape
+        if array.shape[-len(sizes) :] != sizes:
+            spec = ", ".join(map(str, sizes))
+            raise ShapeError(f"{self._name}: 'x' must have shape (..., {spec}), got {array.shape}")
+        return given_rows(array, *self._affine_values(sizes), self.eps)
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """Return what calling returns, and the pullback.
@@ -335,7 +183,7 @@ class LayerNorm(_Norm):
 
 
 @registered
-class GroupNorm(_Norm):
+class GroupNorm(Norm):
     """Normalise each sample over space and over groups of channels that follow each other.
 
         y = weight * (x - mean) / sqrt(var + eps) + bias
@@ -383,18 +231,31 @@ class GroupNorm(_Norm):
         self.dtype = as_dtype(name, dtype)
         self._affine((C,), self.affine, self.affine)
 
-    def __call__(self, x: FloatArray) -> FloatArray:
+    takes_lengths = True
+
+    def __call__(self, x: FloatArray, *, lengths: ArrayLike | None = None) -> FloatArray:
         """Return y, shape of x (N, C), (N, C, *sizes) or as the layout says.
+
+        Parameters
+        ----------
+        x : ndarray
+        lengths : int array (N,), optional
+            Number of valid steps of each sample along the last spatial axis. Those past them do not count, and y is
+            zero there.
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
-        y: FloatArray = self._named(ops.group_norm_forward, *self._operands(x), eps=self.eps, layout=self.layout)
+        operands = self._operands(x)
+        if lengths is not None:
+            ends = self._lengths_of_maps(operands[0], lengths, self._time)
+            return predict_alone(self, operands[0], ends, 0, self._time)
+        y: FloatArray = self._named(ops.group_norm_forward, *operands, eps=self.eps, layout=self.layout)
         return y
 
-    def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
-        """Return what calling returns, and the pullback.
+    def forward(self, x: FloatArray, *, lengths: ArrayLike | None = None) -> tuple[FloatArray, Pullback]:
+        """Return what calling returns, and the pullback. Arguments are those of a call.
 
         Returns
         -------
@@ -404,9 +265,18 @@ class GroupNorm(_Norm):
 
         Raises
         ------
-        ShapeError, DTypeError
+        ShapeError, DTypeError, LengthsError
         """
-        return self._trained(*self._named(ops.group_norm_vjp, *self._operands(x), eps=self.eps, layout=self.layout))
+        operands = self._operands(x)
+        if lengths is not None:
+            ends = self._lengths_of_maps(operands[0], lengths, self._time)
+            return forward_alone(self, operands[0], ends, 0, self._time)
+        return self._trained(*self._named(ops.group_norm_vjp, *operands, eps=self.eps, layout=self.layout))
+
+    @property
+    def _time(self) -> int:
+        """The last spatial axis."""
+        return -2 if self.layout is not None and self.layout.endswith("C") else -1
 
     def _operands(self, x: object) -> tuple[Any, ...]:
         array = as_array(self._name, "x", x, self.dtype)

@@ -17,7 +17,7 @@ from fastrnn.layers.layer import Layer, registered
 from fastrnn.layers.pooling import Optioned, Pullback
 from fastrnn.layers.pullback import simple_pullback
 
-__all__ = ["Flatten", "Permute", "Reshape", "Transpose", "Unflatten"]
+__all__ = ["Flatten", "Identity", "Permute", "Reshape", "Transpose", "Unflatten"]
 
 Sizes = tuple[int, ...]
 
@@ -76,6 +76,17 @@ def _checked_sizes(name: str, arg: str, sizes: Sequence[int]) -> Sizes:
     if checked.count(-1) > 1:
         raise ArgumentError(f"{name}: '{arg}' must have at most one -1, got {checked}")
     return checked
+
+
+@registered
+class Identity(_Reshaping):
+    """Return x as it is: a branch of `Parallel`, or the place of a layer that another model has."""
+
+    def _option_values(self) -> dict[str, Any]:
+        return {}
+
+    def _new_shape(self, shape: Sizes) -> Sizes:
+        return shape
 
 
 @registered

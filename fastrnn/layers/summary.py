@@ -147,6 +147,7 @@ class _Tracer:
         self.rows: list[Row] = []
         self._depth = 0
         self._counted: set[int] = set()
+        self._running: set[int] = set()
         self._names: dict[int, str] = {}
         for prefix, layer in self.model._all_layers():
             if id(layer) not in self._names:
@@ -160,15 +161,19 @@ class _Tracer:
         self.model(x, **options)
 
     def call(self, kind: type[Layer], layer: Layer, args: Sequence[Any], options: dict[str, Any]) -> Any:
-        """Call a layer and keep its row."""
+        """Call a layer and keep its row. Some call themselves, on what lies within the lengths: that is no row of its own."""
+        if id(layer) in self._running:
+            return kind.__call__(layer, *args, **options)
         place, depth = len(self.rows), self._depth
         own = [p for p in layer.parameters().values() if id(p) not in self._counted]
         self.rows.append(Row("", "", 0, None, 0, 0, 0))  # comes before those inside it
         self._depth += 1
+        self._running.add(id(layer))
         try:
             result = kind.__call__(layer, *args, **options)
         finally:
             self._depth = depth
+            self._running.discard(id(layer))
         self._counted.update(map(id, own))
         y = result[0] if isinstance(result, tuple) else result
         inside = [row for row in self.rows[place + 1 :] if row.depth == depth + 1]

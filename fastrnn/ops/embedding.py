@@ -17,7 +17,7 @@ from fastrnn.ops._recurrent import check_grads, once
 Array = NDArray[Any]
 Grads = dict[str, Array]
 
-__all__ = ["embedding_forward", "embedding_vjp"]
+__all__ = ["embedding_forward", "embedding_vjp", "gathered", "gathered_vjp"]
 
 
 def _checked(name: str, tokens: Array, weight: Array) -> tuple[Array, Array]:
@@ -26,7 +26,8 @@ def _checked(name: str, tokens: Array, weight: Array) -> tuple[Array, Array]:
     return as_tokens(name, "tokens", tokens, len(table)), table
 
 
-def _gathered(tokens: Array, table: Array) -> Array:
+def gathered(tokens: IntArray, table: Array) -> Array:
+    """Return the rows of a table; all is checked already."""
     rows = empty((tokens.size, table.shape[1]), table.dtype)
     gather(tokens.reshape(-1), table, rows)
     return rows.reshape(*tokens.shape, table.shape[1])
@@ -48,7 +49,7 @@ def embedding_forward(tokens: Array, weight: Array) -> Array:
     ------
     TokenError, DTypeError, ShapeError
     """
-    return _gathered(*_checked("embedding_forward", tokens, weight))
+    return gathered(*_checked("embedding_forward", tokens, weight))
 
 
 def row_number(name: str, arg: str, value: object, rows: int) -> int | None:
@@ -90,9 +91,13 @@ def embedding_vjp(
     """
     name = "embedding_vjp"
     checked, table = _checked(name, tokens, weight)
+    return gathered_vjp(name, checked, table, row_number(name, "padding_idx", padding_idx, len(table)))
+
+
+def gathered_vjp(name: str, tokens: IntArray, table: Array, padding: int | None) -> tuple[Array, Callable[..., Grads]]:
+    """Return what `embedding_vjp` does; all is checked already."""
     shape, dtype = table.shape, table.dtype
-    padding = row_number(name, "padding_idx", padding_idx, len(table))
-    used: IntArray = checked.copy() if padding is None else np.where(checked == padding, -1, checked)
+    used: IntArray = tokens.copy() if padding is None else np.where(tokens == padding, -1, tokens)
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> Grads:
         rows = check_dy(name, dy, (*used.shape, shape[1]), dtype)
@@ -104,4 +109,4 @@ def embedding_vjp(
             grad[...] = work
         return sums
 
-    return _gathered(checked, table), once(name, pullback)
+    return gathered(tokens, table), once(name, pullback)

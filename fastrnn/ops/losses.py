@@ -25,7 +25,7 @@ from fastrnn.errors import LengthsError, ShapeError
 
 Array = NDArray[Any]
 
-__all__ = ["REDUCTIONS", "cross_entropy", "nll_loss"]
+__all__ = ["REDUCTIONS", "cross_entropy", "inside_lengths", "nll_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -95,6 +95,11 @@ def _inside(name: str, lengths: ArrayLike, shape: tuple[int, ...], batch_first: 
     """Return which positions are inside their sequence."""
     if len(shape) != 2:
         raise LengthsError(f"{name}: 'lengths' must be None without a batch of sequences, got targets {shape}")
+    return inside_lengths(name, lengths, shape, batch_first)
+
+
+def inside_lengths(name: str, lengths: ArrayLike, shape: tuple[int, ...], batch_first: bool) -> NDArray[np.bool_]:
+    """Return which positions (T, N), or (N, T) with `batch_first`, are inside their sequence."""
     T, N = shape[::-1] if batch_first else shape
     ends, times = as_lengths(name, lengths, N, T), np.arange(T)
     inside: NDArray[np.bool_] = times < ends[:, None] if batch_first else times[:, None] < ends

@@ -1,27 +1,24 @@
 """Losses of one element at a time: each returns the loss and its gradient.
 
 ``reduction`` is "mean", "sum", or "none": a loss for each element, and the gradients of these. The mean over nothing is
-NaN.
+NaN. With ``lengths`` of sequences (T, N, ...), or (N, T, ...) with ``batch_first``, elements past them are not read;
+their losses and gradients are zero, and a mean does not count them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from fastrnn._checks import as_array, as_float_array, choice, finite_float
-from fastrnn._kernels._activation import exp, sigmoid
+from fastrnn._checks import as_array, as_float_array, choice, finite_float, flag
+from fastrnn._kernels._losses import KINDS, elementwise
 from fastrnn._kernels._memory import empty
-from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops.losses import REDUCTIONS
+from fastrnn.errors import ArgumentError, LengthsError, ShapeError
+from fastrnn.ops.losses import REDUCTIONS, inside_lengths
 
 Array = NDArray[Any]
-
-# Elements of a piece: what is computed on the way stays in the second-level cache.
-PIECE = 8192
 
 __all__ = [
     "binary_cross_entropy",
@@ -31,15 +28,6 @@ __all__ = [
     "mse_loss",
     "smooth_l1_loss",
 ]
-
-
-def _pair(name: str, prediction: Array, target: Array, reduction: str, arg: str = "prediction") -> tuple[Array, Array]:
-    choice(name, "reduction", reduction, REDUCTIONS)
-    given = as_float_array(name, arg, prediction)
-    wanted = as_array(name, "target", target, given.dtype)
-    if wanted.shape != given.shape:
-        raise ShapeError(f"{name}: 'target' must have shape {given.shape}, got {wanted.shape}")
-    return given, wanted
 
 
 def _spread(name: str, arg: str, value: Array | None, like: Array) -> Array | None:
@@ -52,49 +40,73 @@ def _spread(name: str, arg: str, value: Array | None, like: Array) -> Array | No
         raise ShapeError(f"{name}: '{arg}' must broadcast to {like.shape}, got {array.shape}") from None
 
 
-def _evaluated(
-    both: Callable[..., tuple[Array, Array]], reduction: str, x: Array, *others: Array | None
+class _Elements:
+    """What a loss of elements is asked for, checked."""
+
+    def __init__(
+        self,
+        name: str,
+        prediction: Array,
+        target: Array,
+        reduction: str,
+        lengths: ArrayLike | None,
+        batch_first: bool,
+        arg: str = "prediction",
+    ) -> None:
+        self.name, self.reduction = name, choice(name, "reduction", reduction, REDUCTIONS)
+        flag(name, "batch_first", batch_first)
+        self.x = as_float_array(name, arg, prediction)
+        self.target = as_array(name, "target", target, self.x.dtype)
+        if self.target.shape != self.x.shape:
+            raise ShapeError(f"{name}: 'target' must have shape {self.x.shape}, got {self.target.shape}")
+        self.inside: NDArray[np.bool_] | None = None
+        if lengths is not None:
+            if self.x.ndim < 2:
+                raise LengthsError(f"{name}: 'lengths' must be None without sequences, got {arg} {self.x.shape}")
+            self.inside = inside_lengths(name, lengths, self.x.shape[:2], batch_first)
+
+    def _counted(self, array: Array) -> Array:
+        """Return the elements that count, in memory one after another."""
+        return np.ascontiguousarray(array if self.inside is None else array[self.inside])
+
+    def _whole(self, counted: Array) -> Array:
+        """Undo `_counted`, with zeros where elements do not count."""
+        if self.inside is None:
+            return counted.reshape(self.x.shape)
+        whole: Array = np.zeros(self.x.shape, counted.dtype)
+        whole[self.inside] = counted
+        return whole
+
+    def evaluated(
+        self, kind: str, limit: float = 1.0, weight: Array | None = None, positive: Array | None = None
+    ) -> tuple[Any, Array]:
+        """Return the loss and its gradient."""
+        x, target = self._counted(self.x), self._counted(self.target)
+        weights = None if weight is None else self._counted(weight)
+        positives = None if positive is None else self._counted(positive)
+        gradient = empty(x.shape, x.dtype)
+        losses = empty(x.shape, x.dtype) if self.reduction == "none" else None
+        scale = 1 / max(x.size, 1) if self.reduction == "mean" else 1.0
+        sums, outside = elementwise(KINDS[kind], x, target, weights, positives, limit, scale, gradient, losses)
+        if outside:
+            wrong = x[~((x >= 0) & (x <= 1) | np.isnan(x))].flat[0]
+            raise ArgumentError(f"{self.name}: 'prediction' must be in 0..1, got {wrong}")
+        if losses is not None:
+            return self._whole(losses), self._whole(gradient)
+        total = float(sums.sum())
+        if self.reduction == "mean":
+            total = total / x.size if x.size else float("nan")
+        return total, self._whole(gradient)
+
+
+def mse_loss(
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
 ) -> tuple[Any, Array]:
-    """Return the loss, and the gradient as a new array like `x`.
-
-    `both` maps equally long pieces of all arrays to losses and slopes; pieces stay in cache, whatever the arrays take.
-    """
-    pieces = [None if array is None else np.ascontiguousarray(array).reshape(-1) for array in (x, *others)]
-    gradient = empty((x.size,), x.dtype)
-    losses = empty((x.size,), x.dtype) if reduction == "none" else None
-    factor = x.dtype.type(1 / max(x.size, 1) if reduction == "mean" else 1)
-    total = 0.0
-    with np.errstate(all="ignore"):  # infinities and NaN are answers here, not accidents
-        for start in range(0, x.size, PIECE):
-            part = slice(start, start + PIECE)
-            loss, slope = both(*(None if array is None else array[part] for array in pieces))
-            np.multiply(slope, factor, out=gradient[part])
-            if losses is not None:
-                losses[part] = loss
-            else:
-                total += float(loss.sum())
-    if losses is not None:
-        return losses.reshape(x.shape), gradient.reshape(x.shape)
-    if reduction == "mean":
-        total = total / x.size if x.size else float("nan")
-    return total, gradient.reshape(x.shape)
-
-
-def _weighted(loss: Array, slope: Array, weight: Array | None) -> tuple[Array, Array]:
-    return (loss, slope) if weight is None else (weight * loss, weight * slope)
-
-
-def _squares(x: Array, t: Array) -> tuple[Array, Array]:
-    d = x - t
-    return d * d, d + d
-
-
-def _distances(x: Array, t: Array) -> tuple[Array, Array]:
-    d = x - t
-    return np.abs(d), np.sign(d)
-
-
-def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
     """Squared error.
 
         loss = (prediction - target)**2                         dprediction = 2 (prediction - target)
@@ -103,6 +115,8 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tu
     ----------
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -111,13 +125,19 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tu
 
     Raises
     ------
-    ShapeError, DTypeError, ArgumentError
+    ShapeError, DTypeError, ArgumentError, LengthsError
     """
-    given, wanted = _pair("mse_loss", prediction, target, reduction)
-    return _evaluated(_squares, reduction, given, wanted)
+    return _Elements("mse_loss", prediction, target, reduction, lengths, batch_first).evaluated("square")
 
 
-def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
+def l1_loss(
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> tuple[Any, Array]:
     """Absolute error.
 
         loss = abs(prediction - target)                         dprediction = sign(prediction - target), sign(0) = 0
@@ -126,6 +146,8 @@ def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tup
     ----------
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -134,13 +156,20 @@ def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tup
 
     Raises
     ------
-    ShapeError, DTypeError, ArgumentError
+    ShapeError, DTypeError, ArgumentError, LengthsError
     """
-    given, wanted = _pair("l1_loss", prediction, target, reduction)
-    return _evaluated(_distances, reduction, given, wanted)
+    return _Elements("l1_loss", prediction, target, reduction, lengths, batch_first).evaluated("absolute")
 
 
-def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", delta: float = 1.0) -> tuple[Any, Array]:
+def huber_loss(
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> tuple[Any, Array]:
     """Squared error near zero, absolute error beyond.
 
         d = prediction - target
@@ -152,6 +181,8 @@ def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", del
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
     delta : float > 0
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -160,28 +191,28 @@ def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", del
 
     Raises
     ------
-    ShapeError, DTypeError, ArgumentError
+    ShapeError, DTypeError, ArgumentError, LengthsError
 
     References
     ----------
     Huber 1964, Robust estimation of a location parameter.
     """
     name = "huber_loss"
-    given, wanted = _pair(name, prediction, target, reduction)
+    given = _Elements(name, prediction, target, reduction, lengths, batch_first)
     limit = finite_float(name, "delta", delta, 0)
     if limit == 0:
         raise ArgumentError(f"{name}: 'delta' must be > 0, got {delta!r}")
-
-    def both(x: Array, t: Array) -> tuple[Array, Array]:
-        d = x - t
-        inside = np.minimum(np.maximum(d, -limit), limit)
-        return inside * (d - inside / 2), inside  # delta * (abs(d) - delta / 2) beyond delta
-
-    return _evaluated(both, reduction, given, wanted)
+    return given.evaluated("huber", limit)
 
 
 def smooth_l1_loss(
-    prediction: Array, target: Array, *, reduction: str = "mean", beta: float = 1.0
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    beta: float = 1.0,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
 ) -> tuple[Any, Array]:
     """`huber_loss` with delta = beta, divided by beta; `l1_loss` for beta = 0.
 
@@ -194,6 +225,8 @@ def smooth_l1_loss(
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
     beta : float >= 0
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -202,28 +235,26 @@ def smooth_l1_loss(
 
     Raises
     ------
-    ShapeError, DTypeError, ArgumentError
+    ShapeError, DTypeError, ArgumentError, LengthsError
 
     References
     ----------
     Girshick 2015, Fast R-CNN, (3).
     """
     name = "smooth_l1_loss"
-    given, wanted = _pair(name, prediction, target, reduction)
+    given = _Elements(name, prediction, target, reduction, lengths, batch_first)
     limit = finite_float(name, "beta", beta, 0)
-    if limit == 0:
-        return _evaluated(_distances, reduction, given, wanted)
-
-    def both(x: Array, t: Array) -> tuple[Array, Array]:
-        d = x - t
-        slope = np.minimum(np.maximum(d / limit, -1), 1)
-        return slope * (d - slope * (limit / 2)), slope
-
-    return _evaluated(both, reduction, given, wanted)
+    return given.evaluated("absolute") if limit == 0 else given.evaluated("smooth", limit)
 
 
 def binary_cross_entropy(
-    prediction: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+    prediction: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    reduction: str = "mean",
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
 ) -> tuple[Any, Array]:
     """Cross entropy of probabilities against targets in [0, 1].
 
@@ -239,6 +270,8 @@ def binary_cross_entropy(
     target : ndarray, shape of prediction
     weight : ndarray that broadcasts to that shape, optional
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -247,19 +280,11 @@ def binary_cross_entropy(
 
     Raises
     ------
-    ShapeError, DTypeError, ArgumentError
+    ShapeError, DTypeError, ArgumentError, LengthsError
     """
     name = "binary_cross_entropy"
-    p, t = _pair(name, prediction, target, reduction)
-    weights = _spread(name, "weight", weight, p)
-    if p.size and (p.min() < 0 or p.max() > 1):
-        raise ArgumentError(f"{name}: 'prediction' must be in 0..1, got {p.min() if p.min() < 0 else p.max()}")
-
-    def both(p: Array, t: Array, w: Array | None) -> tuple[Array, Array]:
-        losses = -(t * np.maximum(np.log(p), -100) + (1 - t) * np.maximum(np.log1p(-p), -100))
-        return _weighted(losses, (p - t) / np.maximum(p * (1 - p), 1e-12), w)
-
-    return _evaluated(both, reduction, p, t, weights)
+    given = _Elements(name, prediction, target, reduction, lengths, batch_first)
+    return given.evaluated("binary", weight=_spread(name, "weight", weight, given.x))
 
 
 def binary_cross_entropy_with_logits(
@@ -269,6 +294,8 @@ def binary_cross_entropy_with_logits(
     weight: Array | None = None,
     pos_weight: Array | None = None,
     reduction: str = "mean",
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
 ) -> tuple[Any, Array]:
     """Cross entropy of sigmoid(logits) against targets in [0, 1].
 
@@ -285,6 +312,8 @@ def binary_cross_entropy_with_logits(
     weight : ndarray that broadcasts to that shape, optional
     pos_weight : ndarray that broadcasts to that shape, optional. Of positive targets.
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -293,21 +322,9 @@ def binary_cross_entropy_with_logits(
 
     Raises
     ------
-    ShapeError, DTypeError, ArgumentError
+    ShapeError, DTypeError, ArgumentError, LengthsError
     """
     name = "binary_cross_entropy_with_logits"
-    x, t = _pair(name, logits, target, reduction, "logits")
-    weights, positive_weights = _spread(name, "weight", weight, x), _spread(name, "pos_weight", pos_weight, x)
-
-    def both(x: Array, t: Array, w: Array | None, v: Array | None) -> tuple[Array, Array]:
-        positive, negative = t if v is None else v * t, 1 - t
-        p, rest, small = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-        sigmoid(x, p)
-        sigmoid(-x, rest)
-        exp(-np.abs(x), small)
-        tail = np.log1p(small)
-        losses = positive * (np.maximum(-x, 0) + tail) + negative * (np.maximum(x, 0) + tail)
-        slopes = negative * p - positive * rest
-        return _weighted(losses, slopes, w)
-
-    return _evaluated(both, reduction, x, t, weights, positive_weights)
+    given = _Elements(name, logits, target, reduction, lengths, batch_first, "logits")
+    weights, positive = _spread(name, "weight", weight, given.x), _spread(name, "pos_weight", pos_weight, given.x)
+    return given.evaluated("logits", weight=weights, positive=positive)

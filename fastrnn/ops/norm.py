@@ -77,13 +77,9 @@ class _Maps:
 
     def given(self, mean: Array, var: Array) -> Array:
         """Return y with these statistics of each channel."""
-        y = empty(self.kernel_shape, self.dtype)
-        with np.errstate(all="ignore"):  # a negative or infinite variance is an answer here
-            scale = (1 / np.sqrt(var.astype(np.float64) + self.eps)).astype(self.dtype)
-        if y.size:
-            run = columns_given if self.last else maps_given
-            run(self.x, np.ascontiguousarray(mean), scale, self.affine.weight, self.affine.bias, y)
-        return y.reshape(self.shape)
+        weight, bias, _ = self.affine
+        statistics = np.ascontiguousarray(mean), np.ascontiguousarray(var)
+        return given_maps(self.x, self.last, *statistics, weight, bias, self.eps).reshape(self.shape)
 
     def forward(self, mean: Array, var: Array, keep: bool) -> tuple[Array, Array | None, Array]:
         """Return y, xhat if it is kept, and the factor of each set; fill mean and var."""
@@ -123,6 +119,17 @@ class _Maps:
             return xhat.reshape(shape), sums
 
         return y, once(name, pullback)
+
+
+def given_maps(x: Array, last: bool, mean: Array, var: Array, weight: Array, bias: Array, eps: float) -> Array:
+    """Return x normalised by given statistics; all is checked already, and each array of channels contiguous."""
+    N, C = len(x), len(mean)
+    places = x.size // max(N * C, 1)
+    maps = np.ascontiguousarray(x).reshape((N, places, C) if last else (N, C, places))
+    y = empty(maps.shape, x.dtype)
+    if y.size:
+        (columns_given if last else maps_given)(maps, mean, var, eps, weight, bias, y)
+    return y.reshape(x.shape)
 
 
 def batch_norm_forward(
@@ -308,6 +315,14 @@ class _Rows:
             return xhat.reshape(shape), sums  # dx has taken the place of xhat
 
         return y, once(name, pullback)
+
+
+def given_rows(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    """Return x normalised over the axes of weight; all is checked already, and weight and bias contiguous."""
+    rows = np.ascontiguousarray(x).reshape(-1, weight.size)
+    y = empty(rows.shape, x.dtype)
+    rows_forward(rows, weight, bias, eps, y, None, None)
+    return y.reshape(x.shape)
 
 
 def as_sizes(name: str, normalized_shape: Any) -> tuple[int, ...]:

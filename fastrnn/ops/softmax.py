@@ -64,9 +64,8 @@ def _vjp(name: str, x: Array, axis: int, log: bool) -> tuple[Array, Pullback]:
 
     def pullback(dy: Array) -> Array:
         gradient = _as_rows(as_gradient(name, dy, form), place)
-        dx = empty(gradient.shape, gradient.dtype)
-        _activation.softmax_backward(gradient, p, dx, log)
-        return _whole(dx, form[0], place)
+        _activation.softmax_backward(gradient, p, p, log)  # dx takes the place of p, which is in the cache
+        return _whole(p, form[0], place)
 
     return _whole(y, array.shape, place), once(name, pullback)
 

@@ -1,7 +1,8 @@
 """Losses of one element at a time: each returns the loss and its gradient.
 
 ``reduction`` is "mean", "sum", or "none": a loss for each element, and the gradients of these. The mean over nothing is
-NaN.
+NaN. With ``lengths`` of sequences (T, N, ...), or (N, T, ...) with ``batch_first``, losses and gradients past them are
+zero, and a mean does not count those elements.
 """
 
 from __future__ import annotations
@@ -13,15 +14,31 @@ import numpy as np
 from ._common import Array, quietly
 
 
-def _reduced(losses: Array, gradient: Array, dtype: Any, reduction: str) -> tuple[Any, Array]:
+def _reduced(
+    losses: Array, gradient: Array, dtype: Any, reduction: str, lengths: Array | None, batch_first: bool
+) -> tuple[Any, Array]:
+    count = losses.size
+    if lengths is not None:
+        N, T = losses.shape[:2] if batch_first else losses.shape[1::-1]
+        inside = np.arange(T) < np.asarray(lengths)[:, None]
+        spread = (inside if batch_first else inside.T).reshape(*losses.shape[:2], *(1,) * (losses.ndim - 2))
+        losses, gradient = np.where(spread, losses, 0), np.where(spread, gradient, 0)
+        count = int(inside.sum()) * (losses.size // max(N * T, 1))
     if reduction == "none":
         return np.asarray(losses, dtype), np.asarray(gradient, dtype)
-    count = losses.size if reduction == "mean" else 1
-    return float(np.divide(losses.sum(), count)), np.asarray(gradient / max(count, 1), dtype)
+    divisor = count if reduction == "mean" else 1
+    return float(np.divide(losses.sum(), divisor)), np.asarray(gradient / max(divisor, 1), dtype)
 
 
 @quietly
-def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
+def mse_loss(
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    lengths: Array | None = None,
+    batch_first: bool = False,
+) -> tuple[Any, Array]:
     """Squared error.
 
         loss = (prediction - target)**2                         dprediction = 2 (prediction - target)
@@ -30,6 +47,8 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tu
     ----------
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -37,11 +56,18 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tu
     dprediction : ndarray, shape of prediction
     """
     difference = prediction - target
-    return _reduced(np.square(difference), 2 * difference, prediction.dtype, reduction)
+    return _reduced(np.square(difference), 2 * difference, prediction.dtype, reduction, lengths, batch_first)
 
 
 @quietly
-def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
+def l1_loss(
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    lengths: Array | None = None,
+    batch_first: bool = False,
+) -> tuple[Any, Array]:
     """Absolute error.
 
         loss = abs(prediction - target)                         dprediction = sign(prediction - target), sign(0) = 0
@@ -50,6 +76,8 @@ def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tup
     ----------
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -57,11 +85,19 @@ def l1_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> tup
     dprediction : ndarray, shape of prediction
     """
     difference = prediction - target
-    return _reduced(np.abs(difference), np.sign(difference), prediction.dtype, reduction)
+    return _reduced(np.abs(difference), np.sign(difference), prediction.dtype, reduction, lengths, batch_first)
 
 
 @quietly
-def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", delta: float = 1.0) -> tuple[Any, Array]:
+def huber_loss(
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    lengths: Array | None = None,
+    batch_first: bool = False,
+) -> tuple[Any, Array]:
     """Squared error near zero, absolute error beyond.
 
         d = prediction - target
@@ -73,6 +109,8 @@ def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", del
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
     delta : float > 0
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -86,12 +124,18 @@ def huber_loss(prediction: Array, target: Array, *, reduction: str = "mean", del
     d = prediction - target
     size = np.abs(d)
     losses = np.where(size < delta, d * d / 2, delta * (size - delta / 2))
-    return _reduced(losses, np.clip(d, -delta, delta), prediction.dtype, reduction)
+    return _reduced(losses, np.clip(d, -delta, delta), prediction.dtype, reduction, lengths, batch_first)
 
 
 @quietly
 def smooth_l1_loss(
-    prediction: Array, target: Array, *, reduction: str = "mean", beta: float = 1.0
+    prediction: Array,
+    target: Array,
+    *,
+    reduction: str = "mean",
+    beta: float = 1.0,
+    lengths: Array | None = None,
+    batch_first: bool = False,
 ) -> tuple[Any, Array]:
     """`huber_loss` with delta = beta, divided by beta; `l1_loss` for beta = 0.
 
@@ -104,6 +148,8 @@ def smooth_l1_loss(
     prediction, target : ndarrays of one shape, float32 or float64
     reduction : "mean", "sum" or "none"
     beta : float >= 0
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -116,16 +162,22 @@ def smooth_l1_loss(
     """
     if beta == 0:
         difference = prediction - target
-        return _reduced(np.abs(difference), np.sign(difference), prediction.dtype, reduction)
+        return _reduced(np.abs(difference), np.sign(difference), prediction.dtype, reduction, lengths, batch_first)
     d = prediction - target
     size = np.abs(d)
     losses = np.where(size < beta, d * d / (2 * beta), size - beta / 2)
-    return _reduced(losses, np.clip(d / beta, -1, 1), prediction.dtype, reduction)
+    return _reduced(losses, np.clip(d / beta, -1, 1), prediction.dtype, reduction, lengths, batch_first)
 
 
 @quietly
 def binary_cross_entropy(
-    prediction: Array, target: Array, *, weight: Array | None = None, reduction: str = "mean"
+    prediction: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    reduction: str = "mean",
+    lengths: Array | None = None,
+    batch_first: bool = False,
 ) -> tuple[Any, Array]:
     """Cross entropy of probabilities against targets in [0, 1].
 
@@ -141,6 +193,8 @@ def binary_cross_entropy(
     target : ndarray, shape of prediction
     weight : ndarray that broadcasts to that shape, optional
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -152,7 +206,7 @@ def binary_cross_entropy(
     gradient = (p - t) / np.maximum(p * (1 - p), 1e-12)
     if weight is not None:
         losses, gradient = weight * losses, weight * gradient
-    return _reduced(losses, gradient, prediction.dtype, reduction)
+    return _reduced(losses, gradient, prediction.dtype, reduction, lengths, batch_first)
 
 
 @quietly
@@ -163,6 +217,8 @@ def binary_cross_entropy_with_logits(
     weight: Array | None = None,
     pos_weight: Array | None = None,
     reduction: str = "mean",
+    lengths: Array | None = None,
+    batch_first: bool = False,
 ) -> tuple[Any, Array]:
     """Cross entropy of sigmoid(logits) against targets in [0, 1].
 
@@ -179,6 +235,8 @@ def binary_cross_entropy_with_logits(
     weight : ndarray that broadcasts to that shape, optional
     pos_weight : ndarray that broadcasts to that shape, optional. Of positive targets.
     reduction : "mean", "sum" or "none"
+    lengths : int array (N,), optional. Of sequences: arrays are (T, N, ...), or (N, T, ...) with `batch_first`.
+    batch_first : bool
 
     Returns
     -------
@@ -191,4 +249,4 @@ def binary_cross_entropy_with_logits(
     gradient = negative / (1 + np.exp(-x)) - positive / (1 + np.exp(x))
     if weight is not None:
         losses, gradient = weight * losses, weight * gradient
-    return _reduced(losses, gradient, logits.dtype, reduction)
+    return _reduced(losses, gradient, logits.dtype, reduction, lengths, batch_first)

@@ -21,6 +21,23 @@ FR_INLINE void vstore_lanes(real *to, vec v, ptrdiff_t lanes) {
     else vstore_n(to, v, lanes);
 }
 
+// Large outputs are stored past the caches: else each line would be read before it is written, and others leave the cache for
+// it. `past` says so. The first lanes then go by themselves up to where vectors of `to` are aligned.
+FR_INLINE ptrdiff_t lanes_first(const real *to, ptrdiff_t n, const int past) {
+    const ptrdiff_t over = past ? (ptrdiff_t)((uintptr_t)to / sizeof(real) % FR_WIDTH) : 0;
+    return lanes_left(over != 0 && FR_WIDTH - over < n ? FR_WIDTH - over : n, 0);
+}
+
+FR_INLINE void vstore_past(real *to, vec v, ptrdiff_t lanes, const int past) {
+    if (past && lanes == FR_WIDTH) vstream(to, v);
+    else vstore_lanes(to, v, lanes);
+}
+
+// Asks for what will be read some thousand elements later; the second level has more buffers for it than the first.
+FR_INLINE void lanes_fetch(const real *from) {
+    __builtin_prefetch(from, 0, 2);
+}
+
 // Zeros the lanes past the valid ones in all four vectors at `gates`. An infinity times a padded weight is a NaN there, and as an
 // operand of the next product it would spread.
 FR_INLINE void clear_padding(real *gates, ptrdiff_t lanes) {

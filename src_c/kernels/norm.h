@@ -17,6 +17,7 @@
 #include "lanes.h"
 
 enum { NORM_BLOCK = 4096, NORM_GUESS = 256 };  // elements
+enum { NORM_FETCHED = 8192 };                  // elements of a row that is fetched ahead
 enum { NORM_ROWS = 64 };                       // rows of a column that are summed as reals
 enum { NORM_COLUMNS = 1024 };                  // columns whose factors stay in the first-level cache
 
@@ -103,21 +104,28 @@ static void FR_NAME(norm_moments)(const fr_norm *s) {
     *s->second = all.squares;
 }
 
-static void FR_NAME(norm_map)(const fr_norm *s) {
-    for (ptrdiff_t p = 0; p < s->pieces; ++p) {
-        const ptrdiff_t at = p * s->step;
-        const vec center = vbroadcast((const real *)s->center + at), rest = vbroadcast(s->rest);
-        const vec scale = vbroadcast((const real *)s->scale + at);
-        const vec weight = vbroadcast((const real *)s->weight + at), bias = vbroadcast((const real *)s->bias + at);
-        const real *x = (const real *)s->x + p * s->stride;
-        real *y = (real *)s->y + p * s->stride, *xhat = s->xhat ? (real *)s->xhat + p * s->stride : NULL;
-        for (ptrdiff_t i = 0; i < s->length; i += FR_WIDTH) {
-            const ptrdiff_t lanes = lanes_left(s->length - i, 0);
-            const vec h = vfma(vsub(vload_lanes(x + i, lanes), center), scale, rest);
-            vstore_lanes(y + i, vfma(h, weight, bias), lanes);
-            if (xhat) vstore_lanes(xhat + i, h, lanes);
-        }
+FR_INLINE void norm_one_map(const fr_norm *s, ptrdiff_t p, const int keep, const int past) {
+    const ptrdiff_t at = p * s->step, n = s->length;
+    const vec center = vbroadcast((const real *)s->center + at), rest = vbroadcast(s->rest);
+    const vec scale = vbroadcast((const real *)s->scale + at);
+    const vec weight = vbroadcast((const real *)s->weight + at), bias = vbroadcast((const real *)s->bias + at);
+    const real *x = (const real *)s->x + p * s->stride;
+    real *y = (real *)s->y + p * s->stride, *xhat = keep ? (real *)s->xhat + p * s->stride : NULL;
+    for (ptrdiff_t i = 0, lanes = lanes_first(y, n, past); i < n; i += past ? lanes : FR_WIDTH, lanes = lanes_left(n - i, 0)) {
+        const vec h = vfma(vsub(vload_lanes(x + i, lanes), center), scale, rest);
+        vstore_past(y + i, vfma(h, weight, bias), lanes, past);
+        if (keep) vstore_past(xhat + i, h, lanes, past);
     }
+}
+
+FR_INLINE void norm_maps(const fr_norm *s, const int keep, const int past) {
+    for (ptrdiff_t p = 0; p < s->pieces; ++p) norm_one_map(s, p, keep, past);
+    if (past) vstream_end();
+}
+
+static void FR_NAME(norm_map)(const fr_norm *s) {
+    if (s->xhat) s->past ? norm_maps(s, 1, 1) : norm_maps(s, 1, 0);
+    else s->past ? norm_maps(s, 0, 1) : norm_maps(s, 0, 0);
 }
 
 // The sums of g = w dy and of g xhat over one stretch, w NULL: 1.
@@ -167,27 +175,40 @@ static void FR_NAME(norm_map_pull)(const fr_norm *s) {
     }
 }
 
-static void FR_NAME(norm_rows)(const fr_norm *s) {
-    const real *w = s->weight, *b = s->bias;
-    for (ptrdiff_t r = 0; r < s->pieces; ++r) {
-        const real *x = (const real *)s->x + r * s->stride;
-        real *y = (real *)s->y + r * s->stride, *xhat = s->xhat ? (real *)s->xhat + r * s->stride : NULL;
-        const norm_moments all = norm_measure(x, 1, s->length, 0);
-        const real mean = (real)all.mean, factor = (real)(1 / sqrt(all.squares / all.count + s->eps));
-        const vec center = vset1(mean), scale = vset1(factor);
-        const vec rest = vset1((real)(((double)mean - all.mean) * (double)factor));
-        for (ptrdiff_t i = 0; i < s->length; i += FR_WIDTH) {
-            const ptrdiff_t lanes = lanes_left(s->length - i, 0);
-            const vec h = vfma(vsub(vload_lanes(x + i, lanes), center), scale, rest);
-            vstore_lanes(y + i, vfma(h, vload_lanes(w + i, lanes), vload_lanes(b + i, lanes)), lanes);
-            if (xhat) vstore_lanes(xhat + i, h, lanes);
-        }
-        if (xhat) ((real *)s->scale)[r] = factor;
+// How far ahead rows of large arrays are fetched while those before them are written, when memory is idle otherwise: so many rows, unless
+// these fill much of the second-level cache.
+FR_INLINE ptrdiff_t norm_ahead(const fr_norm *s, ptrdiff_t rows) { return s->length <= NORM_FETCHED ? rows * s->stride : 0; }
+
+FR_INLINE void norm_one_row(const fr_norm *s, ptrdiff_t r, const int keep, const int past) {
+    const real *w = s->weight, *b = s->bias, *x = (const real *)s->x + r * s->stride;
+    real *y = (real *)s->y + r * s->stride, *xhat = keep ? (real *)s->xhat + r * s->stride : NULL;
+    const ptrdiff_t n = s->length, ahead = norm_ahead(s, 2);
+    const norm_moments all = norm_measure(x, 1, n, 0);
+    const real mean = (real)all.mean, factor = (real)(1 / sqrt(all.squares / all.count + s->eps));
+    const vec center = vset1(mean), scale = vset1(factor);
+    const vec rest = vset1((real)(((double)mean - all.mean) * (double)factor));
+    for (ptrdiff_t i = 0, lanes = lanes_first(y, n, past); i < n; i += past ? lanes : FR_WIDTH, lanes = lanes_left(n - i, 0)) {
+        if (past) lanes_fetch(x + ahead + i);
+        const vec h = vfma(vsub(vload_lanes(x + i, lanes), center), scale, rest);
+        vstore_past(y + i, vfma(h, vload_lanes(w + i, lanes), vload_lanes(b + i, lanes)), lanes, past);
+        if (keep) vstore_past(xhat + i, h, lanes, past);
     }
+    if (keep) ((real *)s->scale)[r] = factor;
+}
+
+FR_INLINE void norm_all_rows(const fr_norm *s, const int keep, const int past) {
+    for (ptrdiff_t r = 0; r < s->pieces; ++r) norm_one_row(s, r, keep, past);
+    if (past) vstream_end();
+}
+
+static void FR_NAME(norm_rows)(const fr_norm *s) {
+    if (s->xhat) s->past ? norm_all_rows(s, 1, 1) : norm_all_rows(s, 1, 0);
+    else s->past ? norm_all_rows(s, 0, 1) : norm_all_rows(s, 0, 0);
 }
 
 // dx of some rows from `row` on, and their shares of the gradients of weight and bias, added in order of the rows.
-FR_INLINE void norm_pull_rows(const fr_norm *s, ptrdiff_t row, const int rows) {
+FR_INLINE void norm_pull_rows(const fr_norm *s, ptrdiff_t row, const int rows, const int past) {
+    const ptrdiff_t ahead = norm_ahead(s, rows);
     const real *dy = (const real *)s->dy + row * s->stride, *xhat = (const real *)s->x + row * s->stride;
     const real *w = s->weight;
     real *dx = (real *)s->y + row * s->stride, *dweight = s->dweight, *dbias = s->dbias;
@@ -206,6 +227,8 @@ FR_INLINE void norm_pull_rows(const fr_norm *s, ptrdiff_t row, const int rows) {
         vec dw = vload_lanes(dweight + i, lanes), db = vload_lanes(dbias + i, lanes);
         FR_UNROLL(4)
         for (int r = 0; r < rows; ++r) {
+            const ptrdiff_t next = ahead + r * s->stride + i;
+            if (past) lanes_fetch(dy + next), lanes_fetch(xhat + next);
             const vec g = vload_lanes(dy + r * s->stride + i, lanes), h = vload_lanes(xhat + r * s->stride + i, lanes);
             dw = vfma(g, h, dw);
             db = vadd(db, g);
@@ -216,10 +239,15 @@ FR_INLINE void norm_pull_rows(const fr_norm *s, ptrdiff_t row, const int rows) {
     }
 }
 
-static void FR_NAME(norm_rows_pull)(const fr_norm *s) {
+FR_INLINE void norm_pull_all_rows(const fr_norm *s, const int past) {
     ptrdiff_t row = 0;
-    for (; row + 4 <= s->pieces; row += 4) norm_pull_rows(s, row, 4);
-    for (; row < s->pieces; ++row) norm_pull_rows(s, row, 1);
+    for (; row + 4 <= s->pieces; row += 4) norm_pull_rows(s, row, 4, past);
+    for (; row < s->pieces; ++row) norm_pull_rows(s, row, 1, past);
+}
+
+static void FR_NAME(norm_rows_pull)(const fr_norm *s) {
+    if (s->past) norm_pull_all_rows(s, 1);
+    else norm_pull_all_rows(s, 0);
 }
 
 // Adds some rows, at most 4, to two sums of reals for each column. Forward: x - shift and its square. Backward: dy and dy xhat.

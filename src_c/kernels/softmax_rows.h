@@ -10,6 +10,9 @@
 #include "lanes.h"
 
 enum { SMR_SUMS = 4 };
+enum {
+    SMR_AHEAD = 1024
+};  // elements from an exponential to what is fetched meanwhile, at least; longer rows fetch the next one
 
 FR_INLINE real smr_max(const real *x, ptrdiff_t n) {
     const vec least = vset1(-(real)INFINITY);
@@ -34,9 +37,11 @@ FR_INLINE real smr_exp(const real *x, real *e, ptrdiff_t n, real shift) {
     const vec m = vset1(shift);
     vec sum[SMR_SUMS] = {vzero(), vzero(), vzero(), vzero()};
     ptrdiff_t i = 0;
+    const ptrdiff_t ahead = n < SMR_AHEAD ? SMR_AHEAD : n;
     for (; i + SMR_SUMS * FR_WIDTH <= n; i += SMR_SUMS * FR_WIDTH) {
         FR_UNROLL(4) for (int j = 0; j < SMR_SUMS; ++j) {
             const ptrdiff_t at = i + j * FR_WIDTH;
+            lanes_fetch(x + ahead + at);
             sum[j] = vadd(sum[j], smr_exp_step(x + at, e ? e + at : e, FR_WIDTH, m));
         }
     }
@@ -61,25 +66,50 @@ FR_INLINE void smr_subtract(const real *x, real *y, ptrdiff_t n, real first, rea
     }
 }
 
-static void FR_NAME(softmax)(const fr_softmax *s) {
+FR_INLINE void smr_row(const real *x, real *y, real *p, ptrdiff_t n, real shift, const int log_form) {
+    if (!log_form) {
+        real *e = p ? p : y;
+        const real sum = smr_exp(x, e, n, shift);
+        smr_scale(e, n, 1 / sum);
+        if (p) memcpy(y, p, (size_t)n * sizeof(real));  // a loop that writes both at once is a third slower
+    } else if (p) {
+        const real sum = smr_exp(x, p, n, shift);
+        smr_scale(p, n, 1 / sum);
+        smr_subtract(x, y, n, shift, (real)log((double)sum));
+    } else {
+        smr_subtract(x, y, n, shift, (real)log((double)smr_exp(x, NULL, n, shift)));
+    }
+}
+
+// The same bits, past the caches: what is stored there cannot be scaled later, but exponentials cost less than memory.
+FR_INLINE void smr_row_past(const real *x, real *y, real *p, ptrdiff_t n, real shift, const int log_form) {
+    const real sum = smr_exp(x, NULL, n, shift);
+    const vec m = vset1(shift), factor = vset1(1 / sum), less = vset1(log_form ? (real)log((double)sum) : 0);
+    for (ptrdiff_t i = 0, lanes = lanes_first(y, n, 1); i < n; i += lanes, lanes = lanes_left(n - i, 0)) {
+        const vec d = vsub(vload_lanes(x + i, lanes), m);
+        if (p || !log_form) {
+            const vec q = vmul(vexp(d), factor);
+            if (p) vstore_past(p + i, q, lanes, 1);
+            if (!log_form) vstore_past(y + i, q, lanes, 1);
+        }
+        if (log_form) vstore_past(y + i, vsub(d, less), lanes, 1);
+    }
+}
+
+FR_INLINE void smr_all(const fr_softmax *s, const int log_form, const int past) {
     const ptrdiff_t n = s->columns;
     for (ptrdiff_t r = 0; r < s->rows; ++r) {
-        const real *x = (const real *)s->x + r * n;
+        const real *x = (const real *)s->x + r * n, shift = smr_max(x, n);
         real *y = (real *)s->y + r * n, *p = s->p ? (real *)s->p + r * n : NULL;
-        const real shift = smr_max(x, n);
-        if (!s->log) {
-            real *e = p ? p : y;
-            const real sum = smr_exp(x, e, n, shift);
-            smr_scale(e, n, 1 / sum);
-            if (p) memcpy(y, p, (size_t)n * sizeof(real));  // a loop that writes both at once is a third slower
-        } else if (p) {
-            const real sum = smr_exp(x, p, n, shift);
-            smr_scale(p, n, 1 / sum);
-            smr_subtract(x, y, n, shift, (real)log((double)sum));
-        } else {
-            smr_subtract(x, y, n, shift, (real)log((double)smr_exp(x, NULL, n, shift)));
-        }
+        if (past) smr_row_past(x, y, p, n, shift, log_form);
+        else smr_row(x, y, p, n, shift, log_form);
     }
+    if (past) vstream_end();
+}
+
+static void FR_NAME(softmax)(const fr_softmax *s) {
+    if (s->past) s->log ? smr_all(s, 1, 1) : smr_all(s, 0, 1);
+    else s->log ? smr_all(s, 1, 0) : smr_all(s, 0, 0);
 }
 
 // The sum of dy, weighted by p unless the softmax was a logarithm.

@@ -22,6 +22,7 @@
 #include "embedding.h"
 #include "activation.h"
 #include "attention.h"
+#include "loss.h"
 #include "softmax_rows.h"
 #include "norm.h"
 
@@ -51,6 +52,7 @@ const fr_kernels FR_NAME(table) = {
     .adam = FR_NAME(adam),
     .sgd = FR_NAME(sgd),
     .cross_entropy = FR_NAME(cross_entropy),
+    .loss = FR_NAME(loss),
 
     .conv = FR_NAME(conv),
     .turn = FR_NAME(turn),

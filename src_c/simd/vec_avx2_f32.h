@@ -22,6 +22,8 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
+//   vstream               as vstore, past the caches, where p is aligned to a vector; vstream_end: such stores come before later ones
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -161,5 +163,15 @@ FR_INLINE vec vunzip_odd(vec a, vec b) {
     const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xDD));
     return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xD8));
 }
+
+// The biased exponent becomes the last bits of 2^23 + 127 + n.
+FR_INLINE vec vexponent(vec a) {
+    const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(a), 23);
+    const vec whole = _mm256_or_ps(_mm256_castsi256_ps(biased), vset1(8388608.0f));
+    return vsub(whole, vset1(8388735.0f));
+}
+
+FR_INLINE void vstream(real *p, vec v) { _mm256_stream_ps(p, v); }
+FR_INLINE void vstream_end(void) { _mm_sfence(); }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+x"(*v)); }

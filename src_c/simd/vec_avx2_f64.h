@@ -22,6 +22,8 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
+//   vstream               as vstore, past the caches, where p is aligned to a vector; vstream_end: such stores come before later ones
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -157,5 +159,15 @@ FR_INLINE vec vunzip_even(vec a, vec b) {
     return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8);
 }
 FR_INLINE vec vunzip_odd(vec a, vec b) { return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8); }
+
+// The biased exponent becomes the last bits of 2^52 + 1023 + n.
+FR_INLINE vec vexponent(vec a) {
+    const __m256i biased = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
+    const vec whole = _mm256_or_pd(_mm256_castsi256_pd(biased), vset1(4503599627370496.0));
+    return vsub(whole, vset1(4503599627371519.0));
+}
+
+FR_INLINE void vstream(real *p, vec v) { _mm256_stream_pd(p, v); }
+FR_INLINE void vstream_end(void) { _mm_sfence(); }
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+x"(*v)); }

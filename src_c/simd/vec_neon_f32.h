@@ -22,6 +22,8 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
+//   vstream, vstream_end   vstore, and nothing
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -149,5 +151,15 @@ FR_INLINE vec vmax_nan(vec a, vec b) { return vmaxq_f32(a, b); }
 
 FR_INLINE vec vunzip_even(vec a, vec b) { return vuzp1q_f32(a, b); }
 FR_INLINE vec vunzip_odd(vec a, vec b) { return vuzp2q_f32(a, b); }
+
+// The biased exponent becomes the last bits of 2^23 + 127 + n.
+FR_INLINE vec vexponent(vec a) {
+    const uint32x4_t biased = vshrq_n_u32(vreinterpretq_u32_f32(a), 23);
+    const vec whole = vreinterpretq_f32_u32(vorrq_u32(biased, vreinterpretq_u32_f32(vset1(8388608.0f))));
+    return vsub(whole, vset1(8388735.0f));
+}
+
+FR_INLINE void vstream(real *p, vec v) { vstore(p, v); }
+FR_INLINE void vstream_end(void) {}
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+w"(*v)); }

@@ -22,6 +22,8 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
+//   vstream, vstream_end   vstore, and nothing
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
 #pragma once
 
@@ -142,5 +144,15 @@ FR_INLINE vec vmax_nan(vec a, vec b) { return vmaxq_f64(a, b); }
 
 FR_INLINE vec vunzip_even(vec a, vec b) { return vuzp1q_f64(a, b); }
 FR_INLINE vec vunzip_odd(vec a, vec b) { return vuzp2q_f64(a, b); }
+
+// The biased exponent becomes the last bits of 2^52 + 1023 + n.
+FR_INLINE vec vexponent(vec a) {
+    const uint64x2_t biased = vshrq_n_u64(vreinterpretq_u64_f64(a), 52);
+    const vec whole = vreinterpretq_f64_u64(vorrq_u64(biased, vreinterpretq_u64_f64(vset1(4503599627370496.0))));
+    return vsub(whole, vset1(4503599627371519.0));
+}
+
+FR_INLINE void vstream(real *p, vec v) { vstore(p, v); }
+FR_INLINE void vstream_end(void) {}
 
 FR_INLINE void vpin(vec *v) { __asm__ volatile("" : "+w"(*v)); }

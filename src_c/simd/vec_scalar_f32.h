@@ -23,6 +23,8 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
+//   vstream, vstream_end   vstore, and nothing
 //   vpin                  does nothing: no baseline folds an unaligned load into its use
 #pragma once
 
@@ -162,5 +164,13 @@ FR_INLINE vec vmax_nan(vec a, vec b) { return vselect(vgt_nan(a, b), a, b); }
 
 FR_INLINE vec vunzip_even(vec a, vec b) { return (vec){a[0], a[2], b[0], b[2]}; }
 FR_INLINE vec vunzip_odd(vec a, vec b) { return (vec){a[1], a[3], b[1], b[3]}; }
+
+// The biased exponent becomes the last bits of 2^23 + 127 + n.
+FR_INLINE vec vexponent(vec a) {
+    return (vec)(((vbits)a >> 23) | (vbits)vset1(8388608.0f)) - vset1(8388735.0f);
+}
+
+FR_INLINE void vstream(real *p, vec v) { vstore(p, v); }
+FR_INLINE void vstream_end(void) {}
 
 FR_INLINE void vpin(vec *v) { (void)v; }

@@ -23,6 +23,8 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
+//   vstream, vstream_end   vstore, and nothing
 //   vpin                  does nothing: no baseline folds an unaligned load into its use
 #pragma once
 
@@ -153,5 +155,13 @@ FR_INLINE vec vmax_nan(vec a, vec b) { return vselect(vgt_nan(a, b), a, b); }
 
 FR_INLINE vec vunzip_even(vec a, vec b) { return (vec){a[0], b[0]}; }
 FR_INLINE vec vunzip_odd(vec a, vec b) { return (vec){a[1], b[1]}; }
+
+// The biased exponent becomes the last bits of 2^52 + 1023 + n.
+FR_INLINE vec vexponent(vec a) {
+    return (vec)(((vbits)a >> 52) | (vbits)vset1(4503599627370496.0)) - vset1(4503599627371519.0);
+}
+
+FR_INLINE void vstream(real *p, vec v) { vstore(p, v); }
+FR_INLINE void vstream_end(void) {}
 
 FR_INLINE void vpin(vec *v) { (void)v; }

@@ -70,11 +70,11 @@ static void check_activations(ptrdiff_t n) {
 
 static void check_softmax(ptrdiff_t count, ptrdiff_t columns) {
     const ptrdiff_t n = count * columns;
-    void *x = filled(n), *dy = filled(n), *y = filled(n), *p = filled(n), *dx = filled(n);
+    void *x = filled(n), *dy = filled(n), *y = lined(n), *p = lined(n), *dx = filled(n);
     for (int log_form = 0; log_form <= 1; ++log_form) {
         for (int keep = 0; keep <= 1; ++keep) {
             fr_softmax s = {.rows = count, .columns = columns, .log = log_form, .x = x, .y = y, .p = keep ? p : NULL};
-            K->softmax(&s);
+            for (s.past = 0; s.past <= 1; ++s.past) K->softmax(&s);
             s.x = dy, s.y = dx, s.p = p;
             if (keep) K->softmax_backward(&s);
             for (ptrdiff_t r = 0; r < count; ++r) {

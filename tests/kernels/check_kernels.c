@@ -1,5 +1,7 @@
 // Checks every kernel of the tables this CPU can run against plain loops in double, with exact-size heap buffers, so that a
 // sanitizer sees any access past the end. Also built for other architectures and run under an emulator. Prints one line a table.
+#define _POSIX_C_SOURCE 200112L  // posix_memalign
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,14 @@ static void put(void *a, ptrdiff_t i, double value) {
 
 static void *filled(ptrdiff_t n) {
     void *a = malloc(n ? n * size : 1);
+    for (ptrdiff_t i = 0; i < n; ++i) put(a, i, uniform());
+    return a;
+}
+
+// On a line of the cache: outputs that are stored past the caches are aligned alike.
+static void *lined(ptrdiff_t n) {
+    void *a = NULL;
+    if (posix_memalign(&a, 64, n ? n * size : 1)) abort();
     for (ptrdiff_t i = 0; i < n; ++i) put(a, i, uniform());
     return a;
 }
@@ -428,6 +438,8 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
 #include "check_conv.h"
 #include "check_norm.h"
 
+#include "check_loss.h"
+
 // Windows of a map of `maps` planes (channels first) or samples, against plain loops; vectors meet both borders.
 static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t stride, int mode, ptrdiff_t channels) {
     enum { MAPS = 2 };
@@ -633,14 +645,14 @@ static void check_table(void) {
                 check_gemm(r, c, 7 + r, slots, (r + c) & 1, (int)(r & 1));
     for (ptrdiff_t c = 1; c <= 2 * width + 1; ++c) {
         check_activations(c), check_softmax(5, c), check_attention(6, c + 2, c), check_maps(c), check_optimisers(c);
-        check_clipping(c), check_bags(c), check_cross_entropy(5, c), check_packing(21, c);
+        check_clipping(c), check_bags(c), check_cross_entropy(5, c), check_packing(21, c), check_losses(c);
         for (rows = 1; rows <= 3; ++rows) {
             units = c, panels = (units + width - 1) / width;
             check_lstm(), check_gru(1), check_gru(0), check_rnn(0), check_rnn(1);
         }
     }
     check_pools();
-    check_clipping(1024 + 4 * width - 1), check_bags(4 * width), check_bags(9 * width + 1);
+    check_clipping(1024 + 4 * width - 1), check_losses(1024 + 300), check_bags(4 * width), check_bags(9 * width + 1);
     for (ptrdiff_t length = 1; length <= 5 * width; length += length < 2 * width ? 1 : width - 1) check_norm(5, length);
     check_norm(150, 3), check_norm(2, 4500);
     for (rows = 2, units = 5 * width - 1, panels = 5; units <= 5 * width; ++units) check_rnn(0), check_rnn(1);

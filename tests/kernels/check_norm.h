@@ -110,7 +110,7 @@ static void check_norm_columns(fr_norm s) {
 
 static void check_norm(ptrdiff_t pieces, ptrdiff_t length) {
     const ptrdiff_t stride = length + 2, all = (pieces - 1) * stride + length;
-    void *x = filled(all), *dy = filled(all), *y = filled(all), *xhat = filled(all);
+    void *x = filled(all), *dy = filled(all), *y = lined(all), *xhat = lined(all);
     void *weight = filled(length), *bias = filled(length), *dweight = filled(length), *dbias = filled(length);
     const fr_norm s = {.pieces = pieces,
                        .length = length,
@@ -123,6 +123,8 @@ static void check_norm(ptrdiff_t pieces, ptrdiff_t length) {
                        .bias = bias,
                        .dweight = dweight,
                        .dbias = dbias};
-    check_norm_map(s), check_norm_rows(s), check_norm_columns(s);
+    fr_norm past = s;
+    past.past = 1;
+    check_norm_map(s), check_norm_rows(s), check_norm_map(past), check_norm_rows(past), check_norm_columns(s);
     free(x), free(dy), free(y), free(xhat), free(weight), free(bias), free(dweight), free(dbias);
 }

@@ -283,11 +283,14 @@ ELEMENTWISE = (
     *_activations(),
     Case("softmax_axis", _pool(fr.Softmax, 1), x_shape=(3, 5, 2, 2)),
     Case("log_softmax_axis", _pool(fr.LogSoftmax, 0)),
+    Case("softmax_times", _pool(fr.Softmax, 0, 1), options={"lengths": LENGTHS}),
+    Case("log_softmax_times", _pool(fr.LogSoftmax, -1, 0), x_shape=(N, C, 5), options={"lengths": LENGTHS}),
     Case("dropout_of_nothing", _pool(fr.Dropout, 0.0)),
     Case("dropout_2d_of_nothing", _pool(fr.Dropout2d, 0, layout="NHWC"), x_shape=MAPS),
     Case("locked_dropout_of_nothing", _pool(fr.LockedDropout, 0.0, batch_first=True)),
 )
 SHAPES = (
+    Case("identity", _pool(fr.Identity), x_shape=MAPS),
     Case("flatten", _pool(fr.Flatten), x_shape=MAPS),
     Case("flatten_some", _pool(fr.Flatten, 0, -2), x_shape=MAPS),
     Case("unflatten", _pool(fr.Unflatten, -1, (2, -1))),
@@ -298,6 +301,13 @@ SHAPES = (
 NORMS = (
     Case("batch_norm_1d", _norm(fr.BatchNorm1d, C), x_shape=(5, C), trains_apart=True),
     Case("batch_norm_1d_signals", _norm(fr.BatchNorm1d, C, momentum=None), x_shape=(N, C, 5), trains_apart=True),
+    Case(
+        "batch_norm_1d_lengths",
+        _norm(fr.BatchNorm1d, C),
+        x_shape=(N, C, 5),
+        trains_apart=True,
+        options={"lengths": LENGTHS},
+    ),
     Case("batch_norm_2d", _norm(fr.BatchNorm2d, C, eps=1e-3), x_shape=(2, C, 3, 4), trains_apart=True),
     Case("batch_norm_2d_last", _norm(fr.BatchNorm2d, C, layout="NHWC"), x_shape=(2, 3, 4, C), trains_apart=True),
     Case("batch_norm_2d_untracked", _norm(fr.BatchNorm2d, C, track_running_stats=False), x_shape=(2, C, 3, 4)),
@@ -307,6 +317,7 @@ NORMS = (
     Case("layer_norm_two_axes", _norm(fr.LayerNorm, (N, C), bias=False)),
     Case("layer_norm_plain", _norm(fr.LayerNorm, C, elementwise_affine=False)),
     Case("group_norm", _norm(fr.GroupNorm, 2, C), x_shape=(2, C, 3, 4)),
+    Case("group_norm_lengths", _norm(fr.GroupNorm, 2, C), x_shape=(N, C, 5), options={"lengths": LENGTHS}),
     Case("group_norm_last", _norm(fr.GroupNorm, 2, C, layout="NLC"), x_shape=(2, 5, C)),
     Case("local_response_norm", _pool(fr.LocalResponseNorm, 3, alpha=0.3, k=2), x_shape=MAPS),
     Case("local_contrast_norm", _pool(fr.LocalContrastNorm, 3), x_shape=MAPS),

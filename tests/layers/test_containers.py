@@ -305,3 +305,13 @@ def test_bad_bidirectionals() -> None:
     stack = fr.Bidirectional(fr.Sequential(fr.GRU(C, 2)), fr.Sequential(fr.GRU(C, 2)))
     with pytest.raises(ArgumentError, match="Bidirectional: 'state' must be None, as the layers have none"):
         stack(np.zeros((T, N, C), "f4"), (None, None))
+
+
+def test_identity_is_a_branch(rng: np.random.Generator) -> None:
+    dense = fr.Linear(4, 4, dtype=np.float64, rng=0)
+    around = fr.Parallel(dense, fr.Identity(), merge="sum")
+    x, dy = rng.standard_normal((2, 3, 4))
+    y, backward = around.forward(x)
+    assert_allclose(y, dense(x) + x, rtol=1e-15)
+    assert_allclose(backward(dy), dy @ dense.weight + dy, rtol=1e-14)
+    assert repr(fr.Identity()) == "Identity()"

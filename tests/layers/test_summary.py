@@ -121,3 +121,10 @@ def test_bad_input() -> None:
         model.summary((0.5, 3))
     with pytest.raises(DTypeError, match="Linear: 'x' must have dtype float32, got float64"):
         model.summary(np.zeros((1, 3)))
+
+
+def test_lengths_add_no_rows() -> None:
+    model = fr.Sequential(fr.Conv1d(4, 6, 3, padding=1), fr.BatchNorm1d(6), fr.GroupNorm(2, 6), fr.MaxPool1d(2))
+    plain, within = model.summary((3, 4, 8)), model.summary((3, 4, 8), lengths=np.array([8, 2, 5]))
+    assert within == plain
+    assert within.multiply_adds == 3 * 8 * 6 * 4 * 3

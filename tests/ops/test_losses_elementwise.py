@@ -10,9 +10,11 @@ from numeric import layouts
 from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops, reference
-from fastrnn.errors import ArgumentError, DTypeError, ShapeError
+from fastrnn.errors import ArgumentError, DTypeError, LengthsError, ShapeError
 
 NAN, INF = np.nan, np.inf
+#: ULP, as stated in src_c/kernels/loss.h.
+BOUND_OF_LOGARITHM = 2.6
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "mse": ("mse_loss", {}),
     "l1": ("l1_loss", {}),
@@ -22,6 +24,7 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "binary": ("binary_cross_entropy", {"weight": 0.5}),
     "logits": ("binary_cross_entropy_with_logits", {"weight": 0.5, "pos_weight": 3.0}),
 }
+pytestmark = pytest.mark.usefixtures("isa")
 each = pytest.mark.parametrize(("name", "options"), LOSSES.values(), ids=LOSSES)
 
 
@@ -37,7 +40,9 @@ def arguments(name: str, options: dict[str, Any], shape: tuple[int, ...], dtype:
 
 @each
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("shape", [(), (1,), (17,), (3, 4, 5), (0,), (2, 0)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (17,), (3, 4, 5), (0,), (2, 0), (255,), (257,), (1024,), (3, 1201)], ids=str
+)
 def test_equals_reference(
     name: str, options: dict[str, Any], reduction: str, shape: tuple[int, ...], dtype: type, rng: np.random.Generator
 ) -> None:
@@ -72,6 +77,64 @@ def test_special_values_like_torch(name: str, options: dict[str, Any], dtype: ty
     finite = np.isfinite(prediction) & np.isfinite(target)  # PyTorch's gradients by graph have NaN of 0 * inf
     # PyTorch's smallest denominator is 1e-12 rounded to float32.
     assert_close("losses", gradient[finite], x.grad.numpy()[finite], dtype=np.float32)
+
+
+@each
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_lengths_leave_out_what_lies_past_them(
+    name: str, options: dict[str, Any], reduction: str, batch_first: bool, dtype: type, rng: np.random.Generator
+) -> None:
+    lengths, T = np.array([3, 7, 1]), 7
+    shape = (3, T, 5) if batch_first else (T, 3, 5)
+    prediction, target, drawn = arguments(name, options, shape, dtype, rng)
+    common = {"reduction": reduction, "lengths": lengths, "batch_first": batch_first, **drawn}
+    wanted = getattr(reference, name)(prediction.astype(np.float64), target.astype(np.float64), **common)
+    for n, length in enumerate(lengths):
+        for array in (prediction, target):
+            (array[n] if batch_first else array[:, n])[length:] = NAN
+    loss, gradient = getattr(ops, name)(prediction, target, **common)
+    assert_close("losses", loss, wanted[0], dtype=dtype)
+    assert_close("losses", gradient, wanted[1])
+    assert np.count_nonzero(np.abs(gradient).sum(-1)) == lengths.sum()
+
+
+@each
+def test_bad_lengths(name: str, options: dict[str, Any], rng: np.random.Generator) -> None:
+    prediction, target, drawn = arguments(name, options, (4, 2), np.float64, rng)
+    with pytest.raises(LengthsError, match=rf"^{name}: 'lengths' must be in 1..T=4, got 5"):
+        getattr(ops, name)(prediction, target, lengths=[5, 1], **drawn)
+    with pytest.raises(LengthsError, match=rf"^{name}: 'lengths' must be None without sequences, got .* \(4,\)"):
+        getattr(ops, name)(prediction[:, 0], target[:, 0], lengths=[4], **drawn)
+
+
+def test_logarithms_are_within_their_bound(dtype: type) -> None:
+    least = float(np.finfo(dtype).smallest_subnormal)
+    p = np.concatenate(
+        [np.exp(np.linspace(np.log(max(least, 1e-43)), 0, 20001)), 1 - np.exp(np.linspace(-36, 0, 20001))]
+    )
+    p = np.unique(np.clip(p, 0, 1).astype(dtype))
+    p = p[(p > 0) & (p < 1)]
+    ones = np.ones_like(p)
+    for target, exact in ((ones, -np.log(p.astype(np.longdouble))), (0 * ones, -np.log1p(-p.astype(np.longdouble)))):
+        found = ops.binary_cross_entropy(p, target, reduction="none")[0]
+        wanted = np.minimum(exact, 100)
+        normal = wanted > np.finfo(dtype).tiny
+        ulp = np.abs(found - wanted)[normal] / np.spacing(wanted[normal].astype(dtype))
+        assert ulp.max() < BOUND_OF_LOGARITHM
+
+
+@each
+def test_same_bits_for_any_number_of_threads(name: str, options: dict[str, Any], rng: np.random.Generator) -> None:
+    prediction, target, drawn = arguments(name, options, (50, 1201), np.float32, rng)
+    before = ops.get_num_threads()
+    try:
+        ops.set_num_threads(1)
+        alone = getattr(ops, name)(prediction, target, **drawn)
+        ops.set_num_threads(3)
+        assert_same_bits(getattr(ops, name)(prediction, target, **drawn), alone)
+    finally:
+        ops.set_num_threads(before)
 
 
 @each

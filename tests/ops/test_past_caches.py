@@ -1,0 +1,50 @@
+"""Arrays so large that results are stored past the caches give the bits that their parts give, in odd places of memory too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numeric import Array
+from tolerances import assert_same_bits
+
+from fastrnn import ops
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+LIMIT = 8 << 20  # FR_PAST_BYTES
+ROWS, MAPS = (2100, 1001), (5, 6, 70001)  # rows that begin anywhere between two aligned vectors
+
+
+def numbers(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    x = rng.standard_normal(shape, np.float32)
+    assert x.nbytes > LIMIT
+    return x
+
+
+def both(result: Any, dy: Array) -> tuple[Array, Array]:
+    """Return y and dx from what a `*_vjp` returned."""
+    y, pullback = result
+    dx = pullback(dy)
+    return y, dx[0] if isinstance(dx, tuple) else dx
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "layer_norm"])
+def test_rows(name: str, rng: np.random.Generator) -> None:
+    x, dy = numbers(ROWS, rng), numbers(ROWS, rng)
+    arguments = (ROWS[1],) if name == "layer_norm" else ()
+    forward, vjp = getattr(ops, f"{name}_forward"), getattr(ops, f"{name}_vjp")
+    halves = slice(0, 1001), slice(1001, None)
+    assert_same_bits(forward(x, *arguments), np.concatenate([forward(x[part], *arguments) for part in halves]))
+    parts = [both(vjp(x[part], *arguments), dy[part]) for part in halves]
+    assert_same_bits(both(vjp(x, *arguments), dy), tuple(map(np.concatenate, zip(*parts, strict=True))))
+
+
+def test_maps(rng: np.random.Generator) -> None:
+    x, dy = numbers(MAPS, rng), numbers(MAPS, rng)
+    mean, var = np.arange(6, dtype=np.float32), np.arange(1, 7, dtype=np.float32)
+    parts = [ops.batch_norm_forward(one[None], mean, var) for one in x]
+    assert_same_bits(ops.batch_norm_forward(x, mean, var), np.concatenate(parts))
+    pairs = [both(ops.group_norm_vjp(one[None], 2), d[None]) for one, d in zip(x, dy, strict=True)]
+    assert_same_bits(both(ops.group_norm_vjp(x, 2), dy), tuple(map(np.concatenate, zip(*pairs, strict=True))))
