@@ -284,6 +284,9 @@ cdef class Kernels:
 
     cdef void pack(self, const char *weight, const Axis *axis, bint turned, ptrdiff_t *place) noexcept nogil:
         """Vector by vector of maps: their weights lie `src_stride` apart, and turn into columns."""
+        if turned and taps_of(axis) == 1:
+            self.pack_plain(weight)
+            return
         cdef ptrdiff_t width = self.kernels.width, vectors = self.columns // width, group, v, units, c
         cdef ptrdiff_t panel_vectors, taps = taps_of(axis), k = taps * self.inputs
         cdef const char *source
@@ -302,6 +305,21 @@ cdef class Kernels:
                 for c in range(self.inputs):
                     source = weight + ((group * self.inputs + c) * self.outputs + v * width) * taps * self.itemsize
                     self.kernels.pack_taps(units, taps, source, taps, to + c * panel_vectors * width * self.itemsize, place)
+
+    cdef void pack_plain(self, const char *weight) noexcept nogil:
+        """The weights of one tap for a transposed correlation: the rows of each panel as they lie."""
+        cdef ptrdiff_t wide = FR_SLOTS * self.kernels.width, group, column, panel
+        cdef fr_turn rows
+        memset(&rows, 0, sizeof(rows))
+        memset(self.packed.data, 0, self.groups * self.inputs * self.columns * self.itemsize)
+        rows.rows, rows.src_stride = self.inputs, self.outputs
+        for group in range(self.groups):
+            for panel in range(ceil_div(self.columns, wide)):
+                column = panel * wide
+                rows.src = weight + (group * self.inputs * self.outputs + column) * self.itemsize
+                rows.dst = self.packed.data + (group * self.columns + column) * self.inputs * self.itemsize
+                rows.columns, rows.dst_stride = min(wide, self.outputs - column), min(wide, self.columns - column)
+                self.kernels.keep(&rows)
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
             bint scaled):
