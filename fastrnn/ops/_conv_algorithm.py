@@ -106,12 +106,11 @@ def prefers_planes(geometry: Geometry, C: int, K: int, counts: Three, lanes: int
 
 def _far_lines(geometry: Geometry, inputs: int, *, backward: bool) -> float:
     """Return how many lines of the second-level cache a tile of planes reads for each tap and channel."""
-    _, rows, columns = (
-        k if not backward else -(-k // s) for k, s in zip(geometry.kernel, geometry.stride, strict=True)
-    )
+    stride = geometry.stride if backward else (1, 1, 1)
+    depth, rows, columns = (-(-k // s) for k, s in zip(geometry.kernel, stride, strict=True))
     parts = 1 if backward else min(columns, geometry.stride[2])
     row = inputs * parts * TAP_BYTES
-    return 0.0 if row * rows <= NEAR_BYTES else 5 * parts / columns if row <= NEAR_BYTES else 5.0
+    return 0.0 if row * rows * depth <= NEAR_BYTES else 5 * parts / columns if row <= NEAR_BYTES else 5.0
 
 
 def _up(n: int, unit: int) -> int:
