@@ -46,13 +46,13 @@ static void check_conv(ptrdiff_t count, int vectors, ptrdiff_t length, int resum
 static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
     enum { TAPS = 4, MOST = 8 };
     const ptrdiff_t tiles = (units + K->tile_rows - 1) / K->tile_rows, height = units / tiles, taller = units % tiles;
-    const ptrdiff_t offset[TAPS] = {0, 5, 1, 3}, size = vectors * K->width, half = lanes / 2;
+    const ptrdiff_t offset[TAPS] = {0, 5, 1, 3}, size = vectors * K->width, half = (lanes + 1) / 2;
     ptrdiff_t from[MOST], stretches[MOST + 1] = {0};
     fr_stretch stretch[2 * MOST];
     for (ptrdiff_t v = 0; v < vectors; ++v) {
         from[v] = v * K->width - (v == vectors - 1 && v > 0), stretches[v + 1] = 2 * (v + 1);
         stretch[2 * v] = (fr_stretch){from[v], 0, half};
-        stretch[2 * v + 1] = (fr_stretch){from[v] - 1, half + (lanes > 1), lanes};
+        stretch[2 * v + 1] = (fr_stretch){from[v] - 1, half < lanes ? half + 1 : lanes, lanes};
     }
     void *x = filled(size + 5), *weight = filled(units * TAPS), *bias = filled(units), *gain = filled(units),
          *y = filled((units - 1) * (size + 1) + from[vectors - 1] + lanes),
