@@ -160,16 +160,24 @@ typedef struct fr_conv {
     const ptrdiff_t *c_row;
 } fr_conv;
 
+// Lanes first..end-1 of a vector go to y[to + lane].
+typedef struct fr_stretch {
+    ptrdiff_t to, first, end;
+} fr_stretch;
+
 // With the pixels in the lanes, for vectors v of pixels and maps u of tiles first_tile..end_tile-1:
-//   y[u*y_stride + to[v] + lane] = gain[u] * act(bias[u] + sum over k, in order, of weight(u, k) * x[offset[k] + from[v] + lane])
-// Maps are spread evenly over tiles of at most `tile_rows`, larger ones first; weights lie [tile][k][map of the tile]. `lanes` of
-// each vector are pixels: x is read in all lanes, y written in those. Vectors may overlap.
+//   sum(u, v)  = gain[u] * act(bias[u] + sum over k, in order, of weight(u, k) * x[offset[k] + from[v] + lane])
+//   y[u*y_stride + ...] takes the stretches stretches[v]..stretches[v+1]-1 of it
+// Maps are spread evenly over tiles of at most `tile_rows`, larger ones first; weights lie [tile][k][map of the tile]. x is read in
+// all lanes, nothing but stretches of y is touched. Vectors may overlap.
 typedef struct fr_plane_conv {
     ptrdiff_t units, first_tile, end_tile;
-    ptrdiff_t taps, vectors, lanes;
+    ptrdiff_t taps, vectors;
     const void *x;
     const ptrdiff_t *offset;     // [taps]
-    const ptrdiff_t *from, *to;  // [vectors]
+    const ptrdiff_t *from;       // [vectors]
+    const ptrdiff_t *stretches;  // [vectors + 1]
+    const fr_stretch *stretch;
     const void *weight;
     const void *bias;  // [units], NULL: zeros
     const void *gain;  // [units], NULL: none
@@ -177,6 +185,16 @@ typedef struct fr_plane_conv {
     void *y;
     ptrdiff_t y_stride;
 } fr_plane_conv;
+
+// A map with room around it: `above` rows of zeros, `rows` rows, and `below` rows of zeros, all `width` places long, of which number
+// before + i is src[r*src_stride + i*step], i < columns, and the others are zeros. Up to W-1 reals past the last row are written.
+typedef struct fr_pad {
+    ptrdiff_t above, rows, below, width;
+    ptrdiff_t before, columns, step;
+    const void *src;
+    ptrdiff_t src_stride;
+    void *dst;
+} fr_pad;
 
 // A matrix on its way to another place, past an activation and a factor for each column; gain NULL: none.
 typedef struct fr_turn {
@@ -500,4 +518,8 @@ typedef struct fr_kernels {
     fr_norm_fn norm_moments, norm_map, norm_map_sums, norm_map_pull;
     fr_norm_fn norm_rows, norm_rows_pull;
     fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull;
+    void (*pad_plane)(const fr_pad *);
+    // dst[r*dst_stride + j] = src[r*src_stride + j%phases*part + j/phases] for j < columns.
+    void (*weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride,
+                  ptrdiff_t part, void *dst, ptrdiff_t dst_stride);
 } fr_kernels;

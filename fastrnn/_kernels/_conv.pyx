@@ -5,7 +5,8 @@ each panel of maps is one product: a row of A is an output pixel, its k run over
 together in the band for each row of the kernel. The tiles of C are turned to where the output lies on their way out.
 
 Workspace of a thread: a band of at most BAND_BYTES (or what a single output reads, if that is more), sums of one panel for
-MOST_PIXELS pixels, and tables of offsets, 16 bytes a pixel and 8 a tap. Nothing grows with the batch or with the maps.
+MOST_PIXELS pixels (volumes: MOST_OF_VOLUMES), and tables of offsets, 16 bytes a pixel and 8 a tap. Nothing grows with the batch or
+with the maps.
 """
 
 cimport cython
@@ -26,6 +27,7 @@ ACTIVATIONS = (None, "relu", "tanh", "sigmoid")  # in the order of FR_NONE, FR_R
 
 cdef ptrdiff_t BAND_BYTES = 1 << 20
 cdef ptrdiff_t MOST_PIXELS = 512
+cdef ptrdiff_t MOST_OF_VOLUMES = 2048  # boxes of several planes read those between them once
 # Bytes of a panel that are multiplied with all pixels of a box before the next: it stays in the second-level cache that long.
 cdef ptrdiff_t PIECE_BYTES = 512 << 10
 
@@ -284,6 +286,9 @@ cdef class Kernels:
 
     cdef void pack(self, const char *weight, const Axis *axis, bint turned, ptrdiff_t *place) noexcept nogil:
         """Vector by vector of maps: their weights lie `src_stride` apart, and turn into columns."""
+        if turned and taps_of(axis) == 1:
+            self.pack_plain(weight)
+            return
         cdef ptrdiff_t width = self.kernels.width, vectors = self.columns // width, group, v, units, c
         cdef ptrdiff_t panel_vectors, taps = taps_of(axis), k = taps * self.inputs
         cdef const char *source
@@ -302,6 +307,21 @@ cdef class Kernels:
                 for c in range(self.inputs):
                     source = weight + ((group * self.inputs + c) * self.outputs + v * width) * taps * self.itemsize
                     self.kernels.pack_taps(units, taps, source, taps, to + c * panel_vectors * width * self.itemsize, place)
+
+    cdef void pack_plain(self, const char *weight) noexcept nogil:
+        """The weights of one tap for a transposed correlation: the rows of each panel as they lie."""
+        cdef ptrdiff_t wide = FR_SLOTS * self.kernels.width, group, column, panel
+        cdef fr_turn rows
+        memset(&rows, 0, sizeof(rows))
+        memset(self.packed.data, 0, self.groups * self.inputs * self.columns * self.itemsize)
+        rows.rows, rows.src_stride = self.inputs, self.outputs
+        for group in range(self.groups):
+            for panel in range(ceil_div(self.columns, wide)):
+                column = panel * wide
+                rows.src = weight + (group * self.inputs * self.outputs + column) * self.itemsize
+                rows.dst = self.packed.data + (group * self.columns + column) * self.inputs * self.itemsize
+                rows.columns, rows.dst_stride = min(wide, self.outputs - column), min(wide, self.columns - column)
+                self.kernels.keep(&rows)
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
             bint scaled):
@@ -328,7 +348,8 @@ cdef class Kernels:
         s.borrowed = channels_last and stays_inside(&axis[0]) and stays_inside(&axis[1]) and stays_inside(&axis[2])
         work = product_time(outputs * self.groups, <double> self.inputs * taps_of(axis) / phases_of(axis), self.outputs)
         size = team_size(work, 1, outputs * self.groups * panels)
-        cut(axis, N, self.inputs, MOST_PIXELS, BAND_BYTES // self.itemsize, size, &s.blocks)
+        cut(axis, N, self.inputs, MOST_PIXELS if axis[0].kernel == 1 else MOST_OF_VOLUMES, BAND_BYTES // self.itemsize, size,
+            &s.blocks)
         s.parts = 1 if s.blocks.total * s.groups >= size else min(panels, <ptrdiff_t> size)
         s.pixels = s.blocks.most[0] * s.blocks.most[1] * s.blocks.most[2] * s.blocks.most[3]
         s.band_bytes = 64 if s.borrowed else ceil_div(largest_band(axis, &s.blocks) * self.inputs * self.itemsize, 64) * 64

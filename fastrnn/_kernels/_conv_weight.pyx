@@ -7,7 +7,7 @@ so that a sum runs over all of them. Threads share channels, or maps, never pixe
 """
 
 cimport numpy as cnp
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastrnn._kernels._band cimport Band, Maps, fill_band
 from fastrnn._kernels._conv cimport describe_maps
@@ -16,6 +16,8 @@ from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
 from fastrnn._kernels._windows cimport Axis, Blocks, Range, Windows, box_of, cut, largest_band, taps_of
+
+from fastrnn._kernels._memory import empty
 
 cnp.import_array()
 
@@ -129,8 +131,9 @@ cdef inline char *dy_at(const Gradient *g, const Range *box, const Part *part, p
 
 
 cdef void add_panels(const Gradient *g, const Range *box, const Band *band, const Part *part, char *rows) noexcept nogil:
-    """The same for a box of several planes: panel by panel, which is gathered first."""
+    """The same for a box of several planes: panel by panel of the taps that lie side by side, which is gathered first."""
     cdef ptrdiff_t n, d, h, w, pixel = 0, tap, tap_d, tap_h, tap_w, column, zero = 0, tail, panel = FR_SLOTS * g.kernels.width
+    cdef ptrdiff_t tap_row, together = g.axis[2].kernel if g.axis[2].taps[0].pace == 1 else 1
     cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, columns = channels * g.taps
     cdef ptrdiff_t depth = box[1].end - box[1].first, height = box[2].end - box[2].first, width = box[3].end - box[3].first
     cdef ptrdiff_t *row = <ptrdiff_t *> (rows + g.rows_bytes)
@@ -149,12 +152,13 @@ cdef void add_panels(const Gradient *g, const Range *box, const Band *band, cons
     product.run[0].a, product.run[0].b, product.run[0].b_stride = dy_at(g, box, part, 0, 0), rows, panel
     product.run[0].segments, product.run[0].length = box[0].end - box[0].first, depth * height * width
     product.run[0].segment_stride = g.dy.batch_stride
-    for tap in range(g.taps):
+    for tap_row in range(g.taps // together):
+        tap = tap_row * together
         tap_w, tap_h = tap % g.axis[2].kernel, tap // g.axis[2].kernel % g.axis[1].kernel
         tap_d = tap // g.axis[2].kernel // g.axis[1].kernel
         column = 0
-        while column < channels:
-            tail = min(panel, channels - column)
+        while column < channels * together:
+            tail = min(panel, channels * together - column)
             g.kernels.gather(pixel, 1, tail,
                              band.data + (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
                                           + tap_h * g.axis[1].taps[0].pace * band.place_stride[1]
@@ -334,3 +338,26 @@ def activation_gradient(cnp.ndarray h not None, cnp.ndarray dh not None, cnp.nda
     cdef int size = team_size(0.5 * e.n, 1, e.n)
     with nogil:
         run_team(share_of_elements, &e, size)
+
+
+cdef struct Copy:
+    const char *src
+    char *dst
+    ptrdiff_t nbytes
+
+
+cdef void share_of_copy(void *work, Team *team, int member) noexcept nogil:
+    cdef Copy *c = <Copy *> work
+    cdef ptrdiff_t first = first_of(c.nbytes, member, team.size), end = first_of(c.nbytes, member + 1, team.size)
+    memcpy(c.dst + first, c.src + first, end - first)
+
+
+def copied(cnp.ndarray x not None):
+    """A copy of a C-contiguous array, in memory that is used again: fresh pages would cost more than the copy."""
+    cdef Copy c
+    cdef cnp.ndarray y = empty((<object> x).shape, x.dtype)
+    c.src, c.dst, c.nbytes = <const char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(y), cnp.PyArray_NBYTES(x)
+    cdef int size = team_size(0.1 * c.nbytes, 1, c.nbytes)
+    with nogil:
+        run_team(share_of_copy, &c, size)
+    return y

@@ -197,13 +197,24 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t point_stride
         void *scratch
 
+    ctypedef struct fr_stretch:
+        ptrdiff_t to, first, end
+
+    ctypedef struct fr_pad:
+        ptrdiff_t above, rows, below, width
+        ptrdiff_t before, columns, step
+        const void *src
+        ptrdiff_t src_stride
+        void *dst
+
     ctypedef struct fr_plane_conv:
         ptrdiff_t units, first_tile, end_tile
-        ptrdiff_t taps, vectors, lanes
+        ptrdiff_t taps, vectors
         const void *x
         const ptrdiff_t *offset
         const ptrdiff_t *from_ "from"
-        const ptrdiff_t *to
+        const ptrdiff_t *stretches
+        const fr_stretch *stretch
         const void *weight
         const void *bias
         const void *gain
@@ -341,6 +352,9 @@ cdef extern from "fr_kernels.h" nogil:
         void (*winograd_weights)(const fr_winograd_weights *) noexcept nogil
         void (*winograd_weight_gradient)(const fr_winograd_weights *) noexcept nogil
         void (*plane_conv)(const fr_plane_conv *) noexcept nogil
+        void (*pad_plane)(const fr_pad *) noexcept nogil
+        void (*weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride, ptrdiff_t part,
+                      void *dst, ptrdiff_t dst_stride) noexcept nogil
 
         fr_optim_fn rmsprop, adagrad, adadelta
         void (*sum_squares)(ptrdiff_t n, const void *x, double *sums) noexcept nogil

@@ -1,238 +1,347 @@
 """Convolution with the channels first and the pixels in the lanes: no transposition of what goes in or comes out.
 
-For a few rows of outputs, what they read of all channels is copied to a band [row][channel][place], padded, with places a stride
-apart side by side; where nothing is outside and nothing skipped, the maps themselves serve. Then tiles of a few maps by four
-vectors of pixels are summed in the order (tap, channel) of `_conv`, so that both give the same bits. It serves windows whose
-outputs do not lie apart along a row: every forward pass, and gradients of the input of stride 1.
+For a few rows of outputs, what they read of all channels is copied to a band, padded, in which the rows are one long row
+(`_plane_band`); where nothing is outside and nothing skipped, the maps themselves serve. Then tiles of a few maps by four vectors
+of pixels are summed in the order (tap, channel) of `_conv`, so that both give the same bits. Where outputs a stride apart see other
+taps, as in gradients of strided convolutions, each phase has a plane of its own; the phases are woven to rows at the end.
 
-Workspace of a thread: a band of at most BAND_BYTES, or what one output row reads if that is more, and tables of 8 bytes a product
-of one output and 16 a vector.
+Workspace of a thread: a band and planes of phases, together at most BAND_BYTES, or what one vector of outputs needs if that is
+more; tables of 8 bytes a product of one output and 32 a vector.
 """
 
 cimport cython
 cimport numpy as cnp
 from libc.string cimport memset
 
-import numpy as np
-
 from fastrnn._kernels._band cimport Maps
 from fastrnn._kernels._conv cimport describe_maps
-from fastrnn._kernels._dispatch cimport fr_kernels, fr_plane_conv, kernels_for
+from fastrnn._kernels._dispatch cimport fr_kernels, fr_plane_conv, fr_stretch, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
-from fastrnn._kernels._padding cimport pad_row
+from fastrnn._kernels._plane_band cimport PlaneBand, describe_band, fill_planes, size_of_band, tap_offset
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
-from fastrnn._kernels._windows cimport Axis, Range, Taps, Windows, place_of, stays_inside, taps_of
+from fastrnn._kernels._windows cimport Axis, Range, Taps, Windows, phases_of, stays_inside, taps_of
 
 cnp.import_array()
 
+ctypedef fused real:
+    float
+    double
+
 cdef ptrdiff_t BAND_BYTES = 512 << 10
-cdef ptrdiff_t MOST_VECTORS = 256  # of one item of work
+cdef ptrdiff_t MOST_VECTORS = 256  # of one table
+cdef ptrdiff_t ALIASED = 256       # maps so many bytes apart, or twice as many, fall into a quarter of the cache's sets, or fewer
 
 
 cdef struct Planes:
-    # One call. An item of work is a few rows of outputs of one image and depth, and perhaps a part of the tiles of maps.
+    # One call. An item of work is a block of outputs, a few rows of one image and depth, and perhaps a part of the tiles of maps.
+    # Outputs are counted in steps of the phases.
     const fr_kernels *kernels
     int itemsize
     const Axis *axis
     Maps x, y
-    ptrdiff_t groups, inputs, units, tiles, k
+    ptrdiff_t groups, inputs, units, tiles
     char *weight
     char *bias
     char *gain
     int activation
     bint borrowed               # the maps are the band; rows are joined to one
+    PlaneBand band
     ptrdiff_t rows, columns     # of outputs
-    ptrdiff_t blocks, row_blocks, parts
-    ptrdiff_t part, places, row_step, depth_step  # of a band: elements
+    ptrdiff_t depths, row_blocks, column_blocks, blocks, parts
+    ptrdiff_t phases            # of rows and columns
+    ptrdiff_t plane             # elements of a phase in a block
     char *scratch
-    ptrdiff_t scratch_bytes, band_bytes
+    ptrdiff_t scratch_bytes, taps_bytes, table_bytes, band_bytes
 
 
-cdef void fill_offsets(const Planes *s, ptrdiff_t *offset) noexcept nogil:
-    """Where tap and channel k of a window lies from the place of its first."""
-    cdef const Taps *d = s.axis[0].taps
-    cdef const Taps *h = s.axis[1].taps
-    cdef const Taps *w = s.axis[2].taps
-    cdef ptrdiff_t i, j, t, c, place, count = 0
-    for i in range(d.count):
-        for j in range(h.count):
-            for t in range(w.count):
-                place = t * w.pace
+cdef struct Item:
+    # A block of outputs.
+    ptrdiff_t n, depth
+    Range rows, columns
+
+
+cdef struct Tables:
+    ptrdiff_t *offset
+    ptrdiff_t *from_
+    ptrdiff_t *stretches
+    fr_stretch *stretch
+    char *band
+    char *planes
+
+
+cdef ptrdiff_t fill_offsets(const Planes *s, const Taps **taps, ptrdiff_t *offset) noexcept nogil:
+    """Where each tap and channel of a phase lies from the number of the output; return how many there are."""
+    cdef ptrdiff_t d, h, w, c, at, count = 0, stride = s.x.channel_stride if s.borrowed else s.band.channel
+    for d in range(taps[0].count):
+        for h in range(taps[1].count):
+            for w in range(taps[2].count):
+                at = 0 if s.borrowed else tap_offset(&s.band, d, h, w, taps)
                 for c in range(s.inputs):
-                    if s.borrowed:
-                        offset[count] = c * s.x.channel_stride
-                    else:
-                        offset[count] = (i * s.depth_step + j * h.pace * s.row_step + c * s.places
-                                         + place % s.axis[2].step * s.part + place // s.axis[2].step)
+                    offset[count] = at + c * stride
                     count += 1
+    return count
 
 
-cdef void fill_rows(const Planes *s, ptrdiff_t n, ptrdiff_t depth, Range rows, char *band) noexcept nogil:
-    """The band of some rows of outputs: all channels of each row of the input, for each tap of the depth."""
-    cdef const Axis *axis = s.axis
-    cdef const Taps *h_taps = axis[1].taps
-    cdef const Taps *w_taps = axis[2].taps
-    cdef ptrdiff_t d, h, c, from_d, from_h, count, size = s.places * s.itemsize, channels = s.groups * s.inputs
-    cdef Range places
-    cdef const char *row
-    cdef char *to
-    places.first = w_taps.offset
-    places.end = places.first + (s.columns - 1) * axis[2].step + (w_taps.count - 1) * w_taps.pace + 1
-    count = (rows.end - rows.first - 1) * axis[1].step + (h_taps.count - 1) * h_taps.pace + 1
-    for d in range(axis[0].taps.count):
-        from_d = place_of(&axis[0], depth * axis[0].step + axis[0].taps.offset + d * axis[0].taps.pace)
-        for h in range(count):
-            if h_taps.count == 1 and h % axis[1].step:
-                continue
-            from_h = place_of(&axis[1], rows.first * axis[1].step + h_taps.offset + h)
-            to = band + (d * s.depth_step + h * s.row_step) * s.itemsize
-            if from_d < 0 or from_h < 0:
-                memset(to, 0, channels * size)
-                continue
-            row = s.x.data + (n * s.x.batch_stride + from_d * s.x.place_stride[0] + from_h * s.x.place_stride[1]) * s.itemsize
-            for c in range(channels):
-                pad_row(&axis[2], s.itemsize, row + c * s.x.channel_stride * s.itemsize, places, s.part, to + c * size)
-
-
-cdef void fill_vectors(const Planes *s, ptrdiff_t row, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *from_,
-                       ptrdiff_t *to) noexcept nogil:
-    """Where vectors first..end-1 of the rows from number `row` on start in the band and in the maps of y; the last of a row may
-    overlap the one before."""
-    cdef ptrdiff_t width = s.kernels.width, across = ceil_div(s.columns, width), last = max(<ptrdiff_t> 0, s.columns - width), v, at
+cdef ptrdiff_t fill_vectors(const Planes *s, const Item *item, ptrdiff_t first, ptrdiff_t end, Tables *t) noexcept nogil:
+    """Where vectors first..end-1 of the block's long row start, and which of their lanes go where; the last one may overlap."""
+    cdef ptrdiff_t W = s.kernels.width, width = s.columns if s.borrowed else s.band.width, v, at, row, low, count = 0
+    cdef ptrdiff_t rows = item.rows.end - item.rows.first, columns = item.columns.end - item.columns.first
+    cdef ptrdiff_t last = max(<ptrdiff_t> 0, (rows - 1) * width + columns - W)
+    cdef ptrdiff_t place = 0 if s.phases > 1 else item.rows.first * s.columns + item.columns.first
+    cdef ptrdiff_t distance = columns if s.phases > 1 else s.columns
     for v in range(first, end):
-        at = min(v % across * width, last)
-        from_[v - first] = at if s.borrowed else v // across * s.axis[1].step * s.row_step + at
-        to[v - first] = (row + v // across) * s.columns + at
+        at = min(v * W, last)
+        t.from_[v - first], t.stretches[v - first] = at, count
+        for row in range(at // width, min(rows, (at + W - 1) // width + 1)):
+            low = row * width - at
+            if low + columns > 0:
+                t.stretch[count] = fr_stretch(place + row * distance - low, max(<ptrdiff_t> 0, low), min(W, low + columns))
+                count += 1
+    t.stretches[end - first] = count
+    return end - first
 
 
-cdef void multiply_rows(const Planes *s, ptrdiff_t n, ptrdiff_t depth, Range rows, const char *band, fr_plane_conv *g,
-                        ptrdiff_t *from_, ptrdiff_t *to) noexcept nogil:
-    """All groups of the tiles in `g`, a table of vectors at a time."""
-    cdef ptrdiff_t vectors = (rows.end - rows.first) * ceil_div(s.columns, s.kernels.width), first = 0, group, unit
+cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t group, ptrdiff_t phase, const Taps **taps, fr_plane_conv *g,
+                         Tables *t) noexcept nogil:
+    """One phase of a block, for the tiles in `g` of one group, a table of vectors at a time."""
+    cdef ptrdiff_t unit = group * s.units, first = 0, rows = item.rows.end - item.rows.first
+    cdef ptrdiff_t width = s.columns if s.borrowed else s.band.width
+    cdef ptrdiff_t vectors = ceil_div((rows - 1) * width + item.columns.end - item.columns.first, s.kernels.width)
+    g.bias = NULL if s.bias == NULL else s.bias + unit * s.itemsize
+    g.gain = NULL if s.gain == NULL else s.gain + unit * s.itemsize
+    if s.borrowed:
+        g.x = s.x.data + (item.n * s.x.batch_stride + group * s.inputs * s.x.channel_stride) * s.itemsize
+    else:
+        g.x = t.band + group * s.inputs * s.band.channel * s.itemsize
+    if s.phases > 1:
+        g.y, g.y_stride = t.planes + phase * s.plane * s.itemsize, s.phases * s.plane
+    else:
+        g.y = s.y.data + (item.n * s.y.batch_stride + unit * s.y.channel_stride + item.depth * s.y.place_stride[0]) * s.itemsize
+        g.y_stride = s.y.channel_stride
     while first < vectors:
-        g.vectors = min(MOST_VECTORS, vectors - first)
-        fill_vectors(s, rows.first, first, first + g.vectors, from_, to)
-        for group in range(s.groups):
-            if s.borrowed:
-                g.x = s.x.data + (n * s.x.batch_stride + group * s.inputs * s.x.channel_stride) * s.itemsize
-            else:
-                g.x = band + group * s.inputs * s.places * s.itemsize
-            unit = group * s.units
-            g.weight = s.weight + unit * s.k * s.itemsize
-            g.bias = NULL if s.bias == NULL else s.bias + unit * s.itemsize
-            g.gain = NULL if s.gain == NULL else s.gain + unit * s.itemsize
-            g.y = s.y.data + (n * s.y.batch_stride + unit * s.y.channel_stride + depth * s.y.place_stride[0]) * s.itemsize
-            s.kernels.plane_conv(g)
+        g.vectors = fill_vectors(s, item, first, min(vectors, first + MOST_VECTORS), t)
+        s.kernels.plane_conv(g)
         first += g.vectors
 
 
+cdef void weave_phases(const Planes *s, const Item *item, ptrdiff_t group, Range units, const Tables *t) noexcept nogil:
+    """Bring the planes of all phases to rows of the output."""
+    cdef ptrdiff_t down = s.axis[1].spread, along = s.axis[2].spread, unit, phase, first = item.rows.first, rows
+    cdef ptrdiff_t columns = min(s.axis[2].count, item.columns.end * along) - item.columns.first * along
+    cdef ptrdiff_t distance = item.columns.end - item.columns.first
+    cdef char *y = s.y.data + (item.n * s.y.batch_stride + group * s.units * s.y.channel_stride
+                               + item.depth * s.y.place_stride[0] + item.columns.first * along) * s.itemsize
+    for unit in range(units.first, units.end):
+        for phase in range(down):
+            rows = min(item.rows.end, ceil_div(s.axis[1].count - phase, down)) - first
+            s.kernels.weave(rows, columns, along, t.planes + (unit * s.phases + phase * along) * s.plane * s.itemsize, distance,
+                            s.plane, y + (unit * s.y.channel_stride + (first * down + phase) * s.y.place_stride[1]) * s.itemsize,
+                            down * s.y.place_stride[1])
+
+
+cdef Range units_of(const Planes *s, ptrdiff_t first_tile, ptrdiff_t end_tile) noexcept nogil:
+    cdef ptrdiff_t height = s.units // s.tiles, taller = s.units % s.tiles
+    cdef Range units
+    units.first = first_tile * height + min(first_tile, taller)
+    units.end = end_tile * height + min(end_tile, taller)
+    return units
+
+
+cdef void multiply_block(const Planes *s, const Item *item, fr_plane_conv *g, Tables *t) noexcept nogil:
+    """All groups and phases of a block, for the tiles in `g`."""
+    cdef const Taps *taps[3]
+    cdef ptrdiff_t group, h, w, before, depth_phase = item.depth % s.axis[0].spread, phase, done
+    cdef ptrdiff_t per_depth = s.axis[1].kernel * s.axis[2].kernel
+    before = 0
+    for phase in range(depth_phase):
+        before += s.axis[0].taps[phase].count * per_depth
+    taps[0] = &s.axis[0].taps[depth_phase]
+    for group in range(s.groups):
+        done = before
+        for h in range(s.axis[1].spread):
+            for w in range(s.axis[2].spread):
+                taps[1], taps[2] = &s.axis[1].taps[h], &s.axis[2].taps[w]
+                g.taps, g.offset = fill_offsets(s, taps, t.offset), t.offset
+                g.weight = s.weight + (done * s.groups * s.units * s.inputs + group * s.units * g.taps) * s.itemsize
+                done += taps[0].count * taps[1].count * taps[2].count
+                multiply_phase(s, item, group, h * s.axis[2].spread + w, taps, g, t)
+        if s.phases > 1:
+            weave_phases(s, item, group, units_of(s, g.first_tile, g.end_tile), t)
+
+
+cdef Item item_of(const Planes *s, ptrdiff_t block) noexcept nogil:
+    cdef Item item
+    cdef int row_block, column_block
+    column_block = <int> (block % s.column_blocks)
+    block //= s.column_blocks
+    row_block = <int> (block % s.row_blocks)
+    block //= s.row_blocks
+    item.n, item.depth = block // s.depths, block % s.depths
+    item.rows.first = first_of(s.rows, row_block, <int> s.row_blocks)
+    item.rows.end = first_of(s.rows, row_block + 1, <int> s.row_blocks)
+    item.columns.first = first_of(s.columns, column_block, <int> s.column_blocks)
+    item.columns.end = first_of(s.columns, column_block + 1, <int> s.column_blocks)
+    return item
+
+
 cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
-    """Items (image, depth, rows, part of the tiles), in this order; a band serves the parts that follow each other."""
+    """Items (image, depth, rows, columns, part of the tiles), in this order; a band serves the parts that follow each other."""
     cdef Planes *s = <Planes *> work
-    cdef ptrdiff_t *offset = <ptrdiff_t *> (s.scratch + member * s.scratch_bytes)
-    cdef ptrdiff_t *from_ = offset + s.k
-    cdef ptrdiff_t *to = from_ + MOST_VECTORS
-    cdef char *band = <char *> (to + MOST_VECTORS)
-    cdef ptrdiff_t items = s.blocks * s.parts, depths = 1 if s.borrowed else s.axis[0].count, item, block, n, depth, filled = -1
+    cdef ptrdiff_t items = s.blocks * s.parts, number, filled = -1
     cdef int part
-    cdef Range rows
+    cdef char *memory = s.scratch + member * s.scratch_bytes
+    cdef Tables t
+    cdef Item item
     cdef fr_plane_conv g
-    fill_offsets(s, offset)
-    if s.columns < s.kernels.width:  # lanes past a row are computed too; what memory holds might be slow to compute with
-        memset(band, 0, s.band_bytes)
-    g.units, g.taps, g.lanes = s.units, s.k, min(s.columns, <ptrdiff_t> s.kernels.width)
-    g.offset, g.from_, g.to, g.activation, g.y_stride = offset, from_, to, s.activation, s.y.channel_stride
-    for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
-        block, part = item // s.parts, <int> (item % s.parts)
-        n, depth = block // s.row_blocks // depths, block // s.row_blocks % depths
-        rows.first = first_of(s.rows, <int> (block % s.row_blocks), <int> s.row_blocks)
-        rows.end = first_of(s.rows, <int> (block % s.row_blocks) + 1, <int> s.row_blocks)
-        if block != filled and not s.borrowed:
-            fill_rows(s, n, depth, rows, band)
-        filled = block
+    t.offset = <ptrdiff_t *> memory
+    t.from_ = <ptrdiff_t *> (memory + s.taps_bytes)
+    t.stretches = t.from_ + MOST_VECTORS
+    t.stretch = <fr_stretch *> (t.stretches + MOST_VECTORS + 1)
+    t.band = memory + s.taps_bytes + s.table_bytes
+    t.planes = t.band + s.band_bytes
+    if s.band.width < s.kernels.width:  # lanes past a row are computed too; what memory holds might be slow to compute with
+        memset(t.band, 0, s.band_bytes)
+    g.units, g.from_, g.stretches, g.stretch, g.activation = s.units, t.from_, t.stretches, t.stretch, s.activation
+    for number in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
+        part = <int> (number % s.parts)
+        item = item_of(s, number // s.parts)
+        if number // s.parts != filled and not s.borrowed:
+            fill_planes(s.kernels, s.itemsize, s.axis, &s.x, &s.band, item.n, item.depth, item.rows, item.columns, t.band)
+        filled = number // s.parts
         g.first_tile, g.end_tile = first_of(s.tiles, part, <int> s.parts), first_of(s.tiles, part + 1, <int> s.parts)
-        multiply_rows(s, n, depth, rows, band, &g, from_, to)
+        multiply_block(s, &item, &g, &t)
+
+
+cdef void cut_rows(Planes *s, ptrdiff_t outer, int size) noexcept nogil:
+    """Blocks of rows, or of columns where even one row is too long, whose band stays in the second-level cache."""
+    cdef ptrdiff_t values, most = BAND_BYTES // s.itemsize, channels = s.groups * s.inputs, rows = s.rows, columns = s.columns
+    s.column_blocks = s.row_blocks = 1
+    while not s.borrowed:
+        columns, rows = ceil_div(s.columns, s.column_blocks), ceil_div(s.rows, s.row_blocks)
+        describe_band(s.axis, s.itemsize, channels, rows, columns, &s.band)
+        s.plane = rows * columns if s.phases > 1 else 0
+        values = size_of_band(&s.band) + s.phases * s.plane * s.units
+        if rows > 1 and (values > most or (outer * s.row_blocks < 8 * size and outer * s.row_blocks % size)):
+            s.row_blocks += 1 if values < 2 * most else s.row_blocks
+        elif rows == 1 and columns > 8 * s.kernels.width and (values > most or outer * s.row_blocks * s.column_blocks < size):
+            s.column_blocks += 1 if values < 2 * most else s.column_blocks
+        else:
+            break
+        s.row_blocks = min(s.row_blocks, s.rows)
+    s.blocks = outer * s.row_blocks * s.column_blocks
 
 
 def lanes(ptrdiff_t itemsize):
-    """How many pixels of a row are summed together."""
+    """How many pixels are summed together."""
     return kernels_for(<int> itemsize).width
+
+
+cdef void pack_planes(const real *weight, real *packed, const Axis *axis, ptrdiff_t groups, ptrdiff_t units, ptrdiff_t inputs,
+                      bint turned, ptrdiff_t tile_rows) noexcept nogil:
+    """Phase by phase [group][tile][tap, channel][map of the tile]."""
+    cdef const Taps *d
+    cdef const Taps *h
+    cdef const Taps *w
+    cdef ptrdiff_t p, i, j, m, c, group, tile, tiles = ceil_div(units, tile_rows), first, mr, unit, t, taps = taps_of(axis), at
+    cdef ptrdiff_t channel_stride = units * taps if turned else taps
+    for p in range(phases_of(axis)):
+        d = &axis[0].taps[p // (axis[1].spread * axis[2].spread)]
+        h, w = &axis[1].taps[p // axis[2].spread % axis[1].spread], &axis[2].taps[p % axis[2].spread]
+        for group in range(groups):
+            first = 0
+            for tile in range(tiles):
+                mr = units // tiles + (tile < units % tiles)
+                for unit in range(first, first + mr):
+                    at = unit - first
+                    for i in range(d.count):
+                        for j in range(h.count):
+                            for m in range(w.count):
+                                t = (((d.first + i * d.stride) * axis[1].kernel + h.first + j * h.stride) * axis[2].kernel
+                                     + w.first + m * w.stride)
+                                t += (group * inputs * units + unit if turned else (group * units + unit) * inputs) * taps
+                                for c in range(inputs):
+                                    packed[at + c * mr] = weight[t + c * channel_stride]
+                                at += inputs * mr
+                packed += mr * d.count * h.count * w.count * inputs
+                first += mr
 
 
 @cython.final
 cdef class PlaneKernels:
-    """Weights of a convolution, for `run` over maps with the channels first: an immutable snapshot, for one instruction set.
+    """Weights of a correlation or a transposed one, for `run` over maps with the channels first: an immutable snapshot, for one
+    instruction set.
 
     Parameters
     ----------
-    weight : (groups * outputs, inputs, ...) or, if `turned`, (groups * inputs, outputs, ...), of five axes
+    weight : (groups * outputs, inputs, ...) or, if `turned`, (groups * inputs, outputs, ...), C-contiguous, of five axes
     bias, gain : of all maps, or None
-    windows : whose outputs of a row are neighbours; over maps of any size
+    windows : over maps of any size
     """
 
     cdef const fr_kernels *kernels
     cdef int itemsize
     cdef readonly object dtype
     cdef ptrdiff_t groups, inputs, units
-    cdef cnp.ndarray weight, bias, gain
+    cdef Block weight
+    cdef cnp.ndarray bias, gain
 
     def __init__(self, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray gain, ptrdiff_t groups, bint turned,
                  Windows windows not None):
         self.itemsize, self.dtype, self.groups, self.bias, self.gain = weight.itemsize, weight.dtype, groups, bias, gain
         self.kernels = kernels_for(self.itemsize)
-        taps = [np.arange(windows.axis[a].taps.count) * windows.axis[a].taps.stride + windows.axis[a].taps.first for a in range(3)]
-        rows = weight.reshape(groups, weight.shape[0] // groups, *(<object> weight).shape[1:])
-        rows = np.moveaxis(rows, 1, 2) if turned else rows  # (groups, units, inputs, *kernel)
-        self.units, self.inputs = rows.shape[1], rows.shape[2]
-        ordered = rows[:, :, :, taps[0][:, None, None], taps[1][:, None], taps[2]]
-        ordered = np.moveaxis(ordered, 2, -1).reshape(groups, self.units, -1)  # (groups, units, k)
-        tiles = ceil_div(self.units, self.kernels.tile_rows)
-        height, taller = divmod(self.units, tiles)
-        split = taller * (height + 1)
-        self.weight = np.empty((groups, self.units * ordered.shape[2]), self.dtype)
-        for first, end, rows_of in ((0, split, height + 1), (split, self.units, height)):
-            part = ordered[:, first:end].reshape(groups, -1, rows_of, ordered.shape[2]).swapaxes(2, 3)
-            self.weight[:, first * ordered.shape[2]:end * ordered.shape[2]] = part.reshape(groups, -1)
+        self.units = weight.shape[1] if turned else weight.shape[0] // groups
+        self.inputs = weight.shape[0] // groups if turned else weight.shape[1]
+        self.weight = new_block(cnp.PyArray_NBYTES(weight))
+        cdef const void *data = cnp.PyArray_DATA(weight)
+        cdef ptrdiff_t tile_rows = self.kernels.tile_rows
+        with nogil:
+            if self.itemsize == 4:
+                pack_planes(<const float *> data, <float *> self.weight.data, windows.axis, groups, self.units, self.inputs,
+                            turned, tile_rows)
+            else:
+                pack_planes(<const double *> data, <double *> self.weight.data, windows.axis, groups, self.units, self.inputs,
+                            turned, tile_rows)
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
             bint scaled):
         """y = gain * act(bias + the sums), both C-contiguous and of five axes, channels first; the gain only if `scaled`."""
         cdef Planes s
         cdef Axis *axis = windows.axis
-        cdef ptrdiff_t width = self.kernels.width, N = x.shape[0], most, reach, row_bytes
+        cdef ptrdiff_t N = x.shape[0], outputs, taps = taps_of(axis)
         if cnp.PyArray_SIZE(y) == 0:
             return
         assert not channels_last
         s.kernels, s.itemsize, s.axis = self.kernels, self.itemsize, axis
         describe_maps(x, False, &s.x)
         describe_maps(y, False, &s.y)
-        s.groups, s.inputs, s.units = self.groups, self.inputs, self.units
-        s.tiles, s.k = ceil_div(self.units, self.kernels.tile_rows), self.inputs * taps_of(axis)
-        s.weight = <char *> cnp.PyArray_DATA(self.weight)
+        s.groups, s.inputs, s.units, s.tiles = self.groups, self.inputs, self.units, ceil_div(self.units, self.kernels.tile_rows)
+        s.weight, s.activation = self.weight.data, activation
         s.bias = NULL if self.bias is None else <char *> cnp.PyArray_DATA(self.bias)
         s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
-        s.activation = activation
-        s.rows, s.columns = axis[1].count, axis[2].count
-        s.borrowed = serves_as_band(axis) and s.y.channel_stride >= width
+        s.phases = axis[1].spread * axis[2].spread
+        s.depths, s.rows = axis[0].count, ceil_div(axis[1].count, axis[1].spread)
+        s.columns = ceil_div(axis[2].count, axis[2].spread)
+        s.borrowed = (serves_as_band(axis) and s.y.channel_stride >= s.kernels.width
+                      and s.x.channel_stride * s.itemsize % ALIASED)
         if s.borrowed:
-            s.rows, s.columns = 1, s.y.channel_stride
-        cdef ptrdiff_t outer = N * (1 if s.borrowed else axis[0].count)
-        s.part = max(s.columns, width) + (axis[2].taps.count - 1) * axis[2].taps.pace // axis[2].step
-        s.places = s.part * axis[2].step
-        s.row_step = s.places * s.groups * s.inputs
-        reach = (axis[1].taps.count - 1) * axis[1].taps.pace + 1
-        row_bytes = axis[0].taps.count * s.row_step * s.itemsize
-        most = max(<ptrdiff_t> 1, (BAND_BYTES // row_bytes - reach) // axis[1].step + 1)
-        most = min(most, max(<ptrdiff_t> 1, MOST_VECTORS // ceil_div(s.columns, width)), s.rows)
-        s.row_blocks = ceil_div(s.rows, most)
-        s.depth_step = ((ceil_div(s.rows, s.row_blocks) - 1) * axis[1].step + reach) * s.row_step
-        s.blocks = outer * s.row_blocks
-        s.band_bytes = 0 if s.borrowed else ceil_div(axis[0].taps.count * s.depth_step * s.itemsize, 64) * 64
-        cdef double work = product_time(<double> outer * s.rows * s.columns * s.groups, s.k, s.units)
-        cdef int size = team_size(work, 1, s.blocks * s.tiles)
+            s.depths, s.rows, s.columns = 1, 1, s.y.channel_stride
+        outputs = N * axis[0].count * axis[1].count * axis[2].count
+        cdef double work = product_time(<double> outputs * s.groups, <double> s.inputs * taps / phases_of(axis), s.units)
+        cdef int size = team_size(work, 1, outputs)
+        s.band.width = s.columns
+        s.plane = 0
+        cut_rows(&s, N * s.depths, size)
         s.parts = 1 if s.blocks >= size else min(s.tiles, <ptrdiff_t> size)
-        s.scratch_bytes = ceil_div((s.k + 2 * MOST_VECTORS) * sizeof(ptrdiff_t) + s.band_bytes + 64, 4096) * 4096 + 64
+        s.band_bytes = 0
+        if not s.borrowed:  # whole vectors are written past the last row, and read past a short one
+            s.band_bytes = ceil_div((size_of_band(&s.band) + s.kernels.width) * s.itemsize, 64) * 64
+        s.taps_bytes = ceil_div(s.inputs * taps * <ptrdiff_t> sizeof(ptrdiff_t), 64) * 64
+        s.table_bytes = (2 * MOST_VECTORS + 1) * sizeof(ptrdiff_t)
+        s.table_bytes += MOST_VECTORS * (s.kernels.width // s.band.width + 2) * sizeof(fr_stretch)
+        s.table_bytes = ceil_div(s.table_bytes, 64) * 64
+        s.scratch_bytes = s.taps_bytes + s.table_bytes + s.band_bytes + s.phases * s.plane * s.units * s.itemsize
+        s.scratch_bytes = ceil_div(s.scratch_bytes, 4096) * 4096 + 64
         cdef Block scratch = new_block(size * s.scratch_bytes)
         s.scratch = scratch.data
         with nogil:
@@ -243,6 +352,8 @@ cdef bint serves_as_band(const Axis *axis) noexcept nogil:
     """Whether each output is a sum over the channels of the one place that lies where it does."""
     cdef int a
     for a in range(3):
-        if axis[a].taps.count != 1 or axis[a].step != 1 or axis[a].count != axis[a].source or not stays_inside(&axis[a]):
+        if axis[a].spread != 1 or axis[a].taps.count != 1 or axis[a].step != 1 or axis[a].count != axis[a].source:
+            return False
+        if not stays_inside(&axis[a]):
             return False
     return True

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import ops
 from fastrnn._checks import FloatArray, as_fitting, as_numbers, choice
 from fastrnn.errors import ArgumentError, DTypeError
 from fastrnn.layers.containers import (
@@ -25,6 +24,7 @@ from fastrnn.layers.containers import (
 from fastrnn.layers.layer import Layer, layer_from_config, registered
 from fastrnn.layers.pullback import Once
 from fastrnn.layers.sequential import Sequential
+from fastrnn.ops.activation import as_activation
 
 __all__ = ["Residual"]
 
@@ -110,13 +110,16 @@ class Residual(Layer):
             around = self._as_is(x, inner)
         else:
             around, pull_around = forward_one(self.shortcut, x, lengths)
-        y = self._activate(merge_parts(name, (inner, around), "sum", 0))
-        shape, dtype, saved = y.shape, y.dtype, self._saved(y)
-        once = Once(name, saved)
+        y = merge_parts(name, (inner, around), "sum", 0)
+        function = None if self.activation is None else as_activation(name, self.activation, {})
+        once = Once(name, None if function is None else function.apply_keeping(y, y))
+        shape, dtype = y.shape, y.dtype
 
         def backward(dy: FloatArray) -> Any:
             once.require()
-            gradient = self._slope(as_fitting(name, "dy", dy, shape, dtype), once.take())
+            gradient, saved = as_fitting(name, "dy", dy, shape, dtype), once.take()
+            if function is not None and saved is not None:
+                gradient = function.pull(saved, np.ascontiguousarray(gradient))
             return input_gradient([pull_body(gradient), gradient if pull_around is None else pull_around(gradient)])
 
         return y, backward
@@ -138,26 +141,10 @@ class Residual(Layer):
         return array.astype(like.dtype, copy=False)
 
     def _activate(self, y: FloatArray) -> FloatArray:
-        """Apply the activation to a new array, in place where it can be."""
-        if self.activation is None:
-            return y
-        if self.activation == "relu":
-            return np.maximum(y, 0, out=y)
-        return ops.tanh(y) if self.activation == "tanh" else ops.sigmoid(y)
-
-    def _saved(self, y: FloatArray) -> Any:
-        """Return what `_slope` needs to know of y, as a copy."""
-        if self.activation is None:
-            return None
-        return ~(y <= 0) if self.activation == "relu" else y.copy()  # a NaN lets its gradient pass
-
-    def _slope(self, dy: FloatArray, saved: Any) -> Any:
-        """Return the gradient of the sum."""
-        if self.activation is None:
-            return dy
-        if self.activation == "relu":
-            return np.multiply(dy, saved, out=ops.empty(dy.shape, dy.dtype))
-        return dy * (1 - saved * saved) if self.activation == "tanh" else dy * (saved * (1 - saved))
+        """Apply the activation to a new array, in place."""
+        if self.activation is not None:
+            as_activation(self._name, self.activation, {}).apply(y, y)
+        return y
 
     def config(self) -> dict[str, Any]:
         """Return the configs of all layers, and the activation."""

@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from fastrnn._checks import choice
 from fastrnn.errors import ArgumentError
@@ -66,28 +67,50 @@ def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:
     return algorithm != "winograd" and plain and sizes == geometry.kernel and geometry.dilation == (1, 1, 1)
 
 
-#: A value turned costs as much as so many products; what a tile reads of more than 16 KB of x, or 32 KB, slows its products.
-TURN_COST, FAR_COST, FARTHER_COST = 20, 1.1, 1.25
+#: What a value turned, copied to a band of planes (without and with a stride), or woven from phases costs, in products.
+TURN_COST, COPY_COST, SPLIT_COST, WEAVE_COST = 16, 15, 25, 20
+#: Products of turned maps for one vector of units; of planes for one map more than a quarter of them, for each line of five that a
+#: tap reads of a channel and that does not stay in NEAR_BYTES of the first-level cache.
+NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.12, 40 << 10, 320
 
 
+@lru_cache(maxsize=256)
 def prefers_planes(geometry: Geometry, C: int, K: int, counts: Three, lanes: int, *, backward: bool = False) -> bool:
-    """Return whether the pixels should lie in the lanes where C maps go to K of these sizes, or back: then `counts` are those of x.
-
-    The gradient of x is a convolution of the same kernel, from K maps to C, where the stride is 1.
-    """
+    """Return whether the pixels should lie in the lanes where C maps go to K, or back; `counts` are those of what is made."""
     inputs, units = C // geometry.groups, K // geometry.groups
-    if geometry.channels_last or (backward and geometry.stride != (1, 1, 1)) or (inputs == 1 and geometry.groups > 1):
+    if geometry.channels_last or (inputs == 1 and geometry.groups > 1):
         return False  # one channel a group has kernels of its own
     if backward:
         inputs, units = units, inputs
-    outputs, columns = math.prod(counts), counts[2]
-    if math.prod(geometry.kernel) == 1 and geometry.stride == (1, 1, 1) and not any(map(any, geometry.pads)):
-        columns = outputs
-    taps = inputs * math.prod(geometry.kernel)
-    turned = outputs * (taps * _up(units, lanes) + TURN_COST * (units + inputs * math.prod(geometry.stride)))
-    bytes_read = inputs * geometry.kernel[0] * geometry.kernel[1] * 256
-    slower = 1.0 if bytes_read <= 16 << 10 else FAR_COST if bytes_read <= 32 << 10 else FARTHER_COST
-    return outputs // max(columns, 1) * _up(columns, lanes) * taps * units * slower < turned
+    stride = geometry.stride
+    steps, outputs = math.prod(stride), math.prod(counts)
+    phases, read = (steps, 1 / steps) if backward else (1, steps if geometry.kernel[1] > 1 else steps / stride[1])
+    taps = inputs * math.prod(geometry.kernel) / phases
+    turned = taps * _up(units, lanes) * (NARROW_COST if units <= lanes else 1) + TURN_COST * (units + inputs * read)
+    if math.prod(geometry.kernel) == 1 and steps == 1 and not any(map(any, geometry.pads)):
+        long_rows = _up(outputs, lanes)
+        mixed_up = outputs % (4 * lanes) == 0  # by the sets of the caches: such maps are copied
+        moved = 2.0 * COPY_COST * inputs if mixed_up else 0.0
+    else:
+        depth, rows, columns = (-(-n // (s if backward else 1)) for n, s in zip(counts, stride, strict=True))
+        width = columns + (geometry.span(2) - 1) // stride[2]
+        long_rows = depth * phases * _up((rows - 1) * width + columns, lanes)
+        if backward:
+            moved = COPY_COST * inputs * read * geometry.kernel[0] + (WEAVE_COST * units if phases > 1 else 0)
+        else:
+            parts = math.prod(min(k, s) for k, s in zip(geometry.kernel[1:], stride[1:], strict=True))
+            moved = (COPY_COST if stride[2] == 1 else SPLIT_COST) * inputs * parts * geometry.kernel[0]
+    slower = 1 + FAR_COST * _far_lines(geometry, inputs, backward=backward)
+    return long_rows * taps * max(units, units / 4 + LOAD_COST) * slower + outputs * moved < outputs * turned
+
+
+def _far_lines(geometry: Geometry, inputs: int, *, backward: bool) -> float:
+    """Return how many lines of the second-level cache a tile of planes reads for each tap and channel."""
+    stride = geometry.stride if backward else (1, 1, 1)
+    depth, rows, columns = (-(-k // s) for k, s in zip(geometry.kernel, stride, strict=True))
+    parts = 1 if backward else min(columns, geometry.stride[2])
+    row = inputs * parts * TAP_BYTES
+    return 0.0 if row * rows * depth <= NEAR_BYTES else 5 * parts / columns if row <= NEAR_BYTES else 5.0
 
 
 def _up(n: int, unit: int) -> int:

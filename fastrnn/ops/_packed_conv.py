@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastrnn._kernels._conv import Kernels
 from fastrnn._kernels._conv_few import FewChannelsKernels
+from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
@@ -31,10 +33,15 @@ FEW_CHANNELS = 4
 
 
 class Plan(NamedTuple):
-    """How to run over maps of one size: the number of windows, the windows, and which kernels for y and for dx."""
+    """How to run over maps of one size: the number of windows, the windows, and which kernels for y and for dx.
+
+    `whole` are the sizes of what the gradient of x is computed for: x with a border that is no zeros.
+    """
 
     counts: Three
     windows: Windows
+    whole: Three
+    windows_back: Windows
     algorithm: str  # "dense", "winograd" or "direct"
     planes: bool  # of "direct": whether the pixels lie in the lanes
     planes_back: bool
@@ -58,7 +65,7 @@ class PackedConv:
     def __init__(self, arrays: dict[str, Array], geometry: Geometry, algorithm: str, backward: bool) -> None:
         self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
         self.shapes = shapes_of(arrays)
-        self._arrays = arrays | {"weight": arrays["weight"].copy()}
+        self._arrays = arrays | {"weight": copied(arrays["weight"])}
         self._plans: dict[Three, Plan] = {}
         self._direct: dict[tuple[bool, bool], AnyKernels] = {}
         self._winograd: WinogradWeights | None = None
@@ -89,22 +96,11 @@ class PackedConv:
         """Return how to run over maps of these sizes; refuse maps that are too small."""
         plan = self._plans.get(sizes)
         if plan is None:
-            plan = self._make_plan(name, sizes)
+            plan = _make_plan(name, self.geometry, self.algorithm, *self.channels, sizes, lanes(self.dtype.itemsize))
             if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
             self._plans[sizes] = plan
         return plan
-
-    def _make_plan(self, name: str, sizes: Three) -> Plan:
-        geometry, (C, K) = self.geometry, self.channels
-        counts = geometry.counts(name, sizes)
-        windows, width = geometry.windows(sizes, counts), lanes(self.dtype.itemsize)
-        if is_dense(self.algorithm, geometry, sizes):
-            return Plan(counts, windows, "dense", False, False)
-        if prefers_winograd(self.algorithm, geometry, C, K, counts):
-            return Plan(counts, windows, "winograd", False, False)
-        planes = prefers_planes(geometry, C, K, counts, width)
-        return Plan(counts, windows, "direct", planes, prefers_planes(geometry, C, K, sizes, width, backward=True))
 
     def direct(self, backward: bool, planes: bool) -> AnyKernels:
         """Return the kernels of the direct algorithm, for y or for dx."""
@@ -135,6 +131,19 @@ class PackedConv:
             pads = self.geometry.pads[3 - self.geometry.S :]
             self._winograd = WinogradWeights(self._in_order(), pads, backward=self.backward)
         return self._winograd
+
+
+@lru_cache(maxsize=256)  # weights change with every step of training, the sizes of maps seldom
+def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, sizes: Three, width: int) -> Plan:
+    counts = geometry.counts(name, sizes)
+    whole, back = backward_windows(geometry, sizes, counts)
+    windows = (counts, geometry.windows(sizes, counts), whole, back)
+    if is_dense(algorithm, geometry, sizes):
+        return Plan(*windows, "dense", False, False)
+    if prefers_winograd(algorithm, geometry, C, K, counts):
+        return Plan(*windows, "winograd", False, False)
+    planes = prefers_planes(geometry, C, K, counts, width)
+    return Plan(*windows, "direct", planes, prefers_planes(geometry, C, K, whole, width, backward=True))
 
 
 def _direct_kernels(

@@ -110,6 +110,28 @@ def make_geometry(
     flip: bool = False,
 ) -> Geometry:
     """Return the checked options of a convolution with S = ``len(kernel)`` spatial axes."""
+    options = (kernel, stride, padding, dilation, groups, layout, padding_mode, flip)
+    make = _known_geometry if all(map(_is_plain, options)) else _checked_geometry  # True equals 1 as a key
+    return make(name, *options)
+
+
+def _is_plain(option: Any) -> bool:
+    return option.__class__ in (int, str, bool, type(None)) or (
+        option.__class__ is tuple and all(entry.__class__ is int for entry in option)
+    )
+
+
+def _checked_geometry(
+    name: str,
+    kernel: tuple[int, ...],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    layout: Any,
+    padding_mode: Any,
+    flip: bool,
+) -> Geometry:
     S = len(kernel)
     strides, dilations = per_axis(name, "stride", stride, S, 1), per_axis(name, "dilation", dilation, S, 1)
     border = choice(name, "padding_mode", padding_mode, BORDERS)
@@ -126,6 +148,9 @@ def make_geometry(
         flip,
         is_channels_last(name, layout, S),
     )
+
+
+_known_geometry = lru_cache(maxsize=256, typed=True)(_checked_geometry)
 
 
 def _three(values: Sequence[int], missing: int) -> Three:

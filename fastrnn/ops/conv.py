@@ -11,13 +11,13 @@ import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape, flag
 from fastrnn._kernels._conv import ACTIVATIONS
-from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
+from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient, copied
 from fastrnn._kernels._depthwise import add_depthwise_gradient
 from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import check_algorithm
-from fastrnn.ops._packed_conv import PackedConv, Plan, backward_windows, is_depthwise
+from fastrnn.ops._packed_conv import PackedConv, Plan, is_depthwise
 from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,
@@ -104,7 +104,7 @@ def add_weight(da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Thre
     """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array."""
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
-    windows = replace(geometry, flip=False).windows(sizes, counts)
+    windows = (replace(geometry, flip=False) if geometry.flip else geometry).windows(sizes, counts)
     if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
         add_depthwise_gradient(da, x, target, windows, geometry.channels_last)
     else:
@@ -228,7 +228,7 @@ def conv_vjp(
     geometry = packed.geometry
     h, maps, plan = _run(name, x, packed, number, scaled=packed.gain is None)
     y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
-    saved = _Saved(packed, maps.copy(), plan, _kept(h, number, packed), number)
+    saved = _Saved(packed, copied(maps), plan, _kept(h, number, packed), number)
     shape = without_axes(y, geometry).shape
 
     def pullback(
@@ -248,7 +248,7 @@ def _kept(h: Array, activation: int, packed: PackedConv) -> Array | None:
     """Return what the pullback needs of h, in memory of its own."""
     if packed.gain is not None:
         return h
-    return h.copy() if activation else None
+    return copied(h) if activation else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,14 +310,13 @@ def _input_gradient(saved: _Saved, da: Array) -> Array:
     """Return dx: the transposed convolution of da, its borders folded back."""
     packed, geometry = saved.packed, saved.packed.geometry
     last, C = geometry.channels_last, packed.channels[0]
-    whole, windows = backward_windows(geometry, sizes_of(saved.x, last), saved.plan.counts)
-    dx = empty(maps_shape(len(da), C, whole, last), packed.dtype)
+    dx = empty(maps_shape(len(da), C, saved.plan.whole, last), packed.dtype)
     if saved.plan.algorithm == "dense":
         packed.dense().backward(_rows(da), _rows(dx))
     elif saved.plan.algorithm == "winograd":
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
-        packed.direct(True, saved.plan.planes_back).run(da, dx, windows, last, 0, False)
+        packed.direct(True, saved.plan.planes_back).run(da, dx, saved.plan.windows_back, last, 0, False)
     if geometry.border != "zeros":
         dx = fold_border(dx, geometry.pads, geometry.border, last)
     return without_axes(dx, geometry)

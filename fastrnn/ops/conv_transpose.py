@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape
 from fastrnn._kernels._conv import Kernels
-from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums
+from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
+from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn.ops._conv_algorithm import prefers_planes
 from fastrnn.ops._packed_conv import ONE, AnyKernels, is_depthwise
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
 from fastrnn.ops._spatial import (
@@ -41,25 +43,49 @@ __all__ = ["PackedConvTranspose", "conv_transpose_forward", "conv_transpose_vjp"
 class PackedConvTranspose:
     """The weights of a transposed convolution as the kernels read them: a snapshot, accepted in place of `weight`.
 
-    `geometry` is that of the convolution from K to C maps that it is the transpose of.
+    `geometry` is that of the convolution from K to C maps that it is the transpose of. The weights are packed at the first call
+    that needs them so.
     """
 
-    forward: AnyKernels
-    backward: AnyKernels | None
+    arrays: dict[str, Array]
     geometry: Geometry
     output_padding: Three
-    shapes: dict[str, tuple[int, ...]]
+    backward: bool
+    _kernels: dict[tuple[bool, bool], AnyKernels] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the parameters."""
+        return shapes_of(self.arrays)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the element type."""
-        return self.forward.dtype
+        return self.arrays["weight"].dtype
 
     @property
     def channels(self) -> tuple[int, int]:
         """Return C and K."""
-        C, per_group, *_ = self.shapes["weight"]
+        C, per_group, *_ = self.arrays["weight"].shape
         return C, per_group * self.geometry.groups
+
+    def kernels(self, sizes: Three, counts: Three, *, backward: bool = False) -> AnyKernels:
+        """Return the kernels for y of these sizes, or for the gradient of x, whose sizes are `counts`."""
+        geometry, (C, K), width = self.geometry, self.channels, lanes(self.dtype.itemsize)
+        planes = prefers_planes(geometry, K, C, counts if backward else sizes, width, backward=not backward)
+        kernels = self._kernels.get((backward, planes))
+        if kernels is None:
+            kernels = self._kernels[backward, planes] = self._packed(backward, planes)
+        return kernels
+
+    def _packed(self, backward: bool, planes: bool) -> AnyKernels:
+        geometry, weight = self.geometry, self.arrays["weight"]
+        five, bias = weight.reshape(*weight.shape[:2], *geometry.kernel), None if backward else self.arrays.get("bias")
+        groups, last = geometry.groups, geometry.channels_last
+        if is_depthwise(five.shape[1], groups, len(five), last) and len(five) == groups:
+            return DepthwiseKernels(five, bias, None, last)
+        windows = geometry.windows(geometry.kernel, ONE) if backward else geometry.transposed(ONE, ONE)
+        return (PlaneKernels if planes else Kernels)(five, bias, None, groups, not backward, windows)
 
     def sizes(self, name: str, counts: Three) -> Three:
         """Return the sizes of y, for those of x; refuse what leaves nothing."""
@@ -104,7 +130,7 @@ def _pack(name: str, weight: Any, bias: Array | None, options: tuple[Any, ...], 
     if isinstance(weight, PackedConvTranspose):
         if bias is not None or options != DEFAULTS:
             raise ArgumentError(f"{name}: a packed weight holds its bias and options; none can be given beside it")
-        if backward and weight.backward is None:
+        if backward and not weight.backward:
             raise ArgumentError(f"{name}: 'weight' must be packed with backward=True, got backward=False")
         return weight
     weight = np.ascontiguousarray(as_float_array(name, "weight", weight))
@@ -126,22 +152,8 @@ def _pack(name: str, weight: Any, bias: Array | None, options: tuple[Any, ...], 
     if bias is not None:
         arrays["bias"] = np.array(as_array(name, "bias", bias, weight.dtype), order="C")
         check_shape(name, "bias", arrays["bias"], "(K)", K=weight.shape[1] * groups)
-    forward, back = _kernels(
-        weight.reshape(*weight.shape[:2], *geometry.kernel), arrays.get("bias"), geometry, backward
-    )
-    return PackedConvTranspose(forward, back, geometry, (extra[0], extra[1], extra[2]), shapes_of(arrays))
-
-
-def _kernels(
-    five: Array, bias: Array | None, geometry: Geometry, backward: bool
-) -> tuple[AnyKernels, AnyKernels | None]:
-    groups = geometry.groups
-    if is_depthwise(five.shape[1], groups, len(five), geometry.channels_last) and len(five) == groups:
-        last = geometry.channels_last
-        return DepthwiseKernels(five, bias, None, last), DepthwiseKernels(five, None, None, last) if backward else None
-    forward = Kernels(five, bias, None, groups, True, geometry.transposed(ONE, ONE))
-    windows = geometry.windows(geometry.kernel, ONE)
-    return forward, Kernels(five, None, None, groups, False, windows) if backward else None
+    arrays["weight"] = copied(weight)
+    return PackedConvTranspose(arrays, geometry, (extra[0], extra[1], extra[2]), backward)
 
 
 def conv_transpose_forward(
@@ -195,7 +207,8 @@ def _run(name: str, x: Array, packed: PackedConvTranspose, activation: int) -> t
     counts = sizes_of(maps, geometry.channels_last)
     sizes = packed.sizes(name, counts)
     y = empty(maps_shape(len(maps), K, sizes, geometry.channels_last), packed.dtype)
-    packed.forward.run(maps, y, geometry.transposed(sizes, counts), geometry.channels_last, activation, False)
+    windows = geometry.transposed(sizes, counts)
+    packed.kernels(sizes, counts).run(maps, y, windows, geometry.channels_last, activation, False)
     return y, maps, sizes
 
 
@@ -231,11 +244,10 @@ def conv_transpose_vjp(
     number = activation_number(name, activation)
     y, maps, sizes = _run(name, x, packed, number)
     geometry, last = packed.geometry, packed.geometry.channels_last
-    saved, h = maps.copy(), y.copy() if number else None
+    saved, h = copied(maps), copied(y) if number else None
     result = without_axes(y, geometry)
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
-        assert packed.backward is not None
         given = as_array(name, "dy", dy, packed.dtype)
         if given.shape != result.shape:
             raise ShapeError(f"{name}: 'dy' must have shape {result.shape}, got {given.shape}")
@@ -250,7 +262,8 @@ def conv_transpose_vjp(
         counts = sizes_of(saved, last)
         add_into(sums, "weight", lambda grad: add_weight(saved, da, grad, geometry, sizes, counts, len(grad)))
         dx = empty(saved.shape, packed.dtype)
-        packed.backward.run(da, dx, geometry.windows(sizes, counts), last, 0, False)
+        kernels = packed.kernels(sizes, counts, backward=True)
+        kernels.run(da, dx, geometry.windows(sizes, counts), last, 0, False)
         return without_axes(dx, geometry), sums
 
     return result, once(name, pullback)

@@ -4,6 +4,11 @@
 
 #include "depthwise.h"
 
+FR_INLINE void store_stretch(real *to, vec x, const fr_stretch part) {
+    if (part.end - part.first == FR_WIDTH) vstore(to, x);
+    else vstore_between(to, x, part.first, part.end);
+}
+
 // clang-format off
 // Maps unit..unit+mr-1 of the vectors v..v+nv-1.
 FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, const int mr, const int nv) {
@@ -34,9 +39,12 @@ FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, c
             FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = finished(acc[i][j], g->activation, gain);
         }
     }
-    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
-        real *y = (real *)g->y + (unit + i) * g->y_stride;
-        FR_UNROLL(4) for (int j = 0; j < nv; ++j) vstore_lanes(y + g->to[v + j], acc[i][j], g->lanes);
+    real *y = (real *)g->y + unit * g->y_stride;
+    FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
+        for (ptrdiff_t s = g->stretches[v + j]; s < g->stretches[v + j + 1]; ++s) {
+            const fr_stretch part = g->stretch[s];
+            FR_UNROLL(6) for (int i = 0; i < mr; ++i) store_stretch(y + i * g->y_stride + part.to, acc[i][j], part);
+        }
     }
 }
 // clang-format on

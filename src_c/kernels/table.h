@@ -18,6 +18,7 @@
 #include "winograd.h"
 #include "winograd_weights.h"
 #include "plane_conv.h"
+#include "plane_rows.h"
 #include "clip.h"
 #include "embedding.h"
 #include "activation.h"
@@ -80,6 +81,8 @@ const fr_kernels FR_NAME(table) = {
     .winograd_weights = FR_NAME(winograd_weights),
     .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
     .plane_conv = FR_NAME(plane_conv),
+    .pad_plane = FR_NAME(pad_plane),
+    .weave = FR_NAME(weave),
 
     .rmsprop = FR_NAME(rmsprop),
     .adagrad = FR_NAME(adagrad),

@@ -42,24 +42,30 @@ static void check_conv(ptrdiff_t count, int vectors, ptrdiff_t length, int resum
     free(a), free(b), free(bias), free(c), free(before);
 }
 
-// `units` maps, `vectors` vectors with their last ones overlapping, four taps.
+// `units` maps, `vectors` vectors with their last ones overlapping, four taps. Each vector ends in two stretches with a gap of a lane.
 static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
     enum { TAPS = 4, MOST = 8 };
     const ptrdiff_t tiles = (units + K->tile_rows - 1) / K->tile_rows, height = units / tiles, taller = units % tiles;
-    const ptrdiff_t offset[TAPS] = {0, 5, 1, 3}, size = vectors * K->width;
-    ptrdiff_t from[MOST], to[MOST];
-    for (ptrdiff_t v = 0; v < vectors; ++v) from[v] = to[v] = v * K->width - (v == vectors - 1 && v > 0);
+    const ptrdiff_t offset[TAPS] = {0, 5, 1, 3}, size = vectors * K->width, half = (lanes + 1) / 2;
+    ptrdiff_t from[MOST], stretches[MOST + 1] = {0};
+    fr_stretch stretch[2 * MOST];
+    for (ptrdiff_t v = 0; v < vectors; ++v) {
+        from[v] = v * K->width - (v == vectors - 1 && v > 0), stretches[v + 1] = 2 * (v + 1);
+        stretch[2 * v] = (fr_stretch){from[v], 0, half};
+        stretch[2 * v + 1] = (fr_stretch){from[v] - 1, half < lanes ? half + 1 : lanes, lanes};
+    }
     void *x = filled(size + 5), *weight = filled(units * TAPS), *bias = filled(units), *gain = filled(units),
-         *y = filled((units - 1) * (size + 1) + to[vectors - 1] + lanes);
+         *y = filled((units - 1) * (size + 1) + from[vectors - 1] + lanes),
+         *before = copied(y, (units - 1) * (size + 1) + lanes);
     K->plane_conv(&(fr_plane_conv){.units = units,
                                    .end_tile = tiles,
                                    .taps = TAPS,
                                    .vectors = vectors,
-                                   .lanes = lanes,
                                    .x = x,
                                    .offset = offset,
                                    .from = from,
-                                   .to = to,
+                                   .stretches = stretches,
+                                   .stretch = stretch,
                                    .weight = weight,
                                    .bias = units % 2 ? bias : NULL,
                                    .gain = units % 3 ? gain : NULL,
@@ -69,17 +75,57 @@ static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
     for (ptrdiff_t t = 0, u = 0; t < tiles; ++t) {
         const ptrdiff_t mr = height + (t < taller), first = u;
         for (; u < first + mr; ++u) {
-            for (ptrdiff_t at = 0; at < vectors * lanes; ++at) {
-                const ptrdiff_t v = at / lanes, lane = at % lanes;
+            for (ptrdiff_t at = 0; at < 2 * vectors * lanes; ++at) {
+                const fr_stretch part = stretch[at / lanes];
+                const ptrdiff_t lane = at % lanes;
+                if (lane < part.first || lane >= part.end) continue;
                 double sum = units % 2 ? get(bias, u) : 0;
                 for (ptrdiff_t k = 0; k < TAPS; ++k)
-                    sum += get(weight, first * TAPS + k * mr + u - first) * get(x, offset[k] + from[v] + lane);
-                expect("plane_conv", get(y, u * (size + 1) + to[v] + lane),
+                    sum += get(weight, first * TAPS + k * mr + u - first) *
+                           get(x, offset[k] + from[at / lanes / 2] + lane);
+                expect("plane_conv", get(y, u * (size + 1) + part.to + lane),
                        relu_of(sum) * (units % 3 ? get(gain, u) : 1));
             }
         }
     }
-    free(x), free(weight), free(bias), free(gain), free(y);
+    if (vectors == 1 && lanes < K->width) {
+        for (ptrdiff_t u = 0; u + 1 < units; ++u)
+            expect("plane_conv past a vector", get(y, u * (size + 1) + lanes), get(before, u * (size + 1) + lanes));
+    }
+    free(x), free(weight), free(bias), free(gain), free(y), free(before);
+}
+
+// Two rows of `columns` values a step apart, with a row above and one below.
+static void check_pad_plane(ptrdiff_t columns, ptrdiff_t step) {
+    const ptrdiff_t width = columns + 3, reads = columns ? (columns - 1) * step + 1 : 0;
+    void *src = filled(2 * reads + 1), *dst = filled(4 * width + K->width - 1);
+    K->pad_plane(&(fr_pad){.above = 1,
+                           .rows = 2,
+                           .below = 1,
+                           .width = width,
+                           .before = 2,
+                           .columns = columns,
+                           .step = step,
+                           .src = (char *)src + size,
+                           .src_stride = reads,
+                           .dst = dst});
+    for (ptrdiff_t i = 0; i < 4 * width; ++i) {
+        const ptrdiff_t r = i / width - 1, j = i % width - 2;
+        const int inside = r >= 0 && r < 2 && j >= 0 && j < columns;
+        expect("pad_plane", get(dst, i), inside ? get(src, 1 + r * reads + j * step) : 0);
+    }
+    free(src), free(dst);
+}
+
+static void check_weave(ptrdiff_t columns, ptrdiff_t phases) {
+    const ptrdiff_t part = (columns + phases - 1) / phases, stride = phases * part;
+    void *src = filled(2 * stride), *dst = filled(2 * columns);
+    K->weave(2, columns, phases, src, stride, part, dst, columns);
+    for (ptrdiff_t i = 0; i < 2 * columns; ++i) {
+        const ptrdiff_t r = i / columns, j = i % columns;
+        expect("weave", get(dst, i), get(src, r * stride + j % phases * part + j / phases));
+    }
+    free(src), free(dst);
 }
 
 static void check_turn(ptrdiff_t m, ptrdiff_t n, int activation) {
@@ -213,6 +259,7 @@ static void check_convolution(void) {
         for (ptrdiff_t n = 1; n <= 2 * W + 1; n += W / 4 + 1) check_turn(m, n, (int)((m + n) % 4));
     for (ptrdiff_t n = 1; n <= 2 * W + 1; ++n) {
         check_pack_taps(1 + n % W, n), check_pixel_conv(1 + n % 3, n), check_moves(n);
+        for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step), check_weave(n, step);
         for (int height = 3; height <= 7; height += 2)
             check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
     }

@@ -28,6 +28,14 @@ SIZES = (
     ConvSizes(2, 3, 4, (9, 30), (3, 3), {"padding": 1, "padding_mode": "circular", "stride": 2}),
     ConvSizes(1, 64, 2, (40, 90), (3, 3), {"padding": 1}),
     ConvSizes(1, 2, 3, (9000,), (5,), {"padding": 2}),
+    # Phases: kernels larger and smaller than the stride, outputs that do not fill the last of them, cut into blocks.
+    ConvSizes(2, 5, 8, (33, 38), (7, 7), {"stride": 2, "padding": 3}),
+    ConvSizes(2, 3, 5, (10, 11), (2, 1), {"stride": 3}),
+    ConvSizes(1, 4, 6, (7, 9, 8), (3, 2, 3), {"stride": (2, 3, 2), "padding": 1, "groups": 2}),
+    ConvSizes(1, 40, 36, (70, 71), (4, 4), {"stride": 2, "padding": 1}),
+    ConvSizes(1, 2, 3, (6000,), (4,), {"stride": 3, "dilation": 2}),
+    ConvSizes(1, 30, 3, (5000,), (3,), {"dilation": 8, "padding": 8}),
+    ConvSizes(2, 3, 4, (12, 40), (3, 4), {"stride": (2, 4), "dilation": (3, 2), "padding": 2}),
 )
 
 
@@ -40,13 +48,13 @@ def test_same_bits_as_turned_maps(
     packed = ops.pack_conv(**problem.params, **options)
     geometry = packed.geometry
     x = with_axes(problem.x, geometry)
-    counts, windows, *_ = packed.plan("test", sizes_of(x, False))
+    counts, windows, _, back, *_ = packed.plan("test", sizes_of(x, False))
     wanted = problem.exact()
     for backward in (False, True):
-        if backward and (geometry.stride != (1, 1, 1) or geometry.border != "zeros"):
+        if backward and geometry.border != "zeros":
             continue
         maps = with_axes(problem.dy, geometry) if backward else x
-        over = geometry.transposed(sizes_of(x, False), counts) if backward else windows
+        over = back if backward else windows
         shape = x.shape if backward else maps_shape(len(x), packed.channels[1], counts, False)
         results = {planes: np.full(shape, np.nan, dtype) for planes in (False, True)}
         for planes, result in results.items():
