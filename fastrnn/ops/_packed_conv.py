@@ -11,6 +11,7 @@ from fastrnn._kernels._conv import Kernels
 from fastrnn._kernels._conv_few import FewChannelsKernels
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
+from fastrnn._kernels._memory import empty
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn._kernels._windows import Windows
 from fastrnn.ops._conv_algorithm import is_dense, prefers_planes, prefers_winograd
@@ -58,7 +59,9 @@ class PackedConv:
     def __init__(self, arrays: dict[str, Array], geometry: Geometry, algorithm: str, backward: bool) -> None:
         self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
         self.shapes = shapes_of(arrays)
-        self._arrays = arrays | {"weight": arrays["weight"].copy()}
+        weight = empty(arrays["weight"].shape, arrays["weight"].dtype)  # fresh pages would take longer than the copy
+        weight[...] = arrays["weight"]
+        self._arrays = arrays | {"weight": weight}
         self._plans: dict[Three, Plan] = {}
         self._direct: dict[tuple[bool, bool], AnyKernels] = {}
         self._winograd: WinogradWeights | None = None
