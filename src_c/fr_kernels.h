@@ -318,16 +318,29 @@ typedef struct fr_winograd {
 // The same for weights of up to 4*W units (outputs, or inputs for the gradient of the input) and some channels.
 //   weight       tap t of (unit, channel): at unit*unit_stride + channel*channel_stride + t, t < valid; taps past it are zero.
 //                `flipped`: the first `valid` taps in reverse
+//                `packed`: tap t of (unit, channel) at (channel*taps + t)*4*W + unit instead, zeros past `units` and `valid`
 //   transformed  point p of (unit, channel): at p*point_stride + channel*4*W + unit
 enum { FR_WINOGRAD_WEIGHT_SCRATCH = 512 };  // vectors
 typedef struct fr_winograd_weights {
     void *weight;
     ptrdiff_t units, channels, unit_stride, channel_stride, valid;
-    int points[2], taps[2], flipped;
+    int points[2], taps[2], flipped, packed;
     void *transformed;
     ptrdiff_t point_stride;
     void *scratch;
 } fr_winograd_weights;
+
+// Memory that will soon be used, which products fetch into the second-level cache meanwhile: boxes of `runs` runs of `bytes`
+// bytes, in pieces of at most `most` bytes, one piece for a tile of the product. All distances are in bytes. Nothing is read, so
+// it does not matter if parts lie outside of all arrays.
+typedef struct fr_boxes {
+    const char *from;
+    ptrdiff_t boxes, box_stride, runs, run_stride, bytes, most;
+    ptrdiff_t box, run, at;  // the next piece
+} fr_boxes;
+typedef struct fr_fetch {
+    fr_boxes part[2];  // one after the other
+} fr_fetch;
 
 // Rows of a table [.., width] in bags: bag b holds the positions start[b]..start[b+1]-1, or position b alone if start is NULL.
 //   forward   y[b] = scale[b] * sum of factor[i] * table[token[i]];  max: the largest of each column, the last NaN before any number,
@@ -522,4 +535,5 @@ typedef struct fr_kernels {
     // dst[r*dst_stride + j] = src[r*src_stride + j%phases*part + j/phases] for j < columns.
     void (*weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride,
                   ptrdiff_t part, void *dst, ptrdiff_t dst_stride);
+    void (*winograd_product)(const fr_gemm *, fr_fetch *);  // gemm that fetches beside
 } fr_kernels;

@@ -192,7 +192,7 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t units, channels, unit_stride, channel_stride, valid
         int points[2]
         int taps[2]
-        int flipped
+        int flipped, packed
         void *transformed
         ptrdiff_t point_stride
         void *scratch
@@ -206,6 +206,13 @@ cdef extern from "fr_kernels.h" nogil:
         const void *src
         ptrdiff_t src_stride
         void *dst
+
+    ctypedef struct fr_boxes:
+        const char *from_ "from"
+        ptrdiff_t boxes, box_stride, runs, run_stride, bytes, most, box, run, at
+
+    ctypedef struct fr_fetch:
+        fr_boxes part[2]
 
     ctypedef struct fr_plane_conv:
         ptrdiff_t units, first_tile, end_tile
@@ -374,6 +381,7 @@ cdef extern from "fr_kernels.h" nogil:
         fr_norm_fn norm_moments, norm_map, norm_map_sums, norm_map_pull
         fr_norm_fn norm_rows, norm_rows_pull
         fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull
+        void (*winograd_product)(const fr_gemm *, fr_fetch *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -12,17 +12,19 @@ cimport numpy as cnp
 from libc.string cimport memset
 
 from fastrnn._kernels._dispatch cimport (
-    FR_FAR_BYTES, FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_gemm, fr_kernels, fr_winograd, kernels_for,
+    FR_FAR_BYTES, FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_boxes, fr_fetch, fr_gemm, fr_kernels, fr_winograd, kernels_for,
 )
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team
 from fastrnn._kernels._winograd_gradient cimport Gradient, plan_gradient, share_of_gradient
 from fastrnn._kernels._winograd_tiles cimport (
-    LINE, Algorithm, Census, Geometry, Maps, PointSet, census_of, maps_of, point_sets, round_up, scratch_bytes, set_geometry,
-    team_for, transform_block,
+    LINE, Algorithm, Census, Geometry, Maps, PointSet, census_of, maps_of, places_of, point_sets, round_up, scratch_bytes,
+    set_geometry, share_fetch, team_for, transform_block,
 )
-from fastrnn._kernels._winograd_weights cimport Transform, point_distance, transform_part, transformed_weights
+from fastrnn._kernels._winograd_weights cimport (
+    Transform, packed_weights, part_of_weights, point_distance, transform_part, transformed_weights,
+)
 
 cnp.import_array()
 
@@ -55,42 +57,74 @@ cdef ptrdiff_t chunks_of(ptrdiff_t channels) noexcept nogil:
     return 1 if channels <= LONGEST else ceil_div(channels, <ptrdiff_t> CHUNK)
 
 
-cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const char *v, char *m, ptrdiff_t v_point,
-                    ptrdiff_t m_point, char *u, char *scratch) noexcept nogil:
-    """M = V U for one panel of units, at all points."""
+cdef ptrdiff_t pieces_of_sum(const Layer *l) noexcept nogil:
+    """Pieces of the kernel that are one sum: all, if that is short enough."""
+    return l.g.algorithm.pieces if l.k <= LONGEST else 1
+
+
+cdef void fetch_weights(const Layer *l, ptrdiff_t panel, ptrdiff_t chunk, ptrdiff_t chunks, const fr_boxes *last,
+                        fr_fetch *fetch) noexcept nogil:
+    """Fetch the weights of a chunk, or if there are no more, of the next panel's first; after the last panel, `last`."""
+    cdef ptrdiff_t first, end
+    if chunk == chunks:
+        panel, chunk = panel + 1, 0
+    fetch.part[1] = last[0]
+    if panel * FR_SLOTS * l.g.kernels.width < l.y.channels:
+        first, end = first_of(l.x.channels, <int> chunk, <int> chunks), first_of(l.x.channels, <int> chunk + 1, <int> chunks)
+        fetch.part[1] = part_of_weights(&l.weights, panel, first, end - first)
+
+
+cdef void run_sum(const Layer *l, const PointSet *sets, int count, ptrdiff_t v_point, ptrdiff_t m_point,
+                  const char *v, const char *u, char *m, fr_gemm *product, fr_fetch *fetch) noexcept nogil:
+    """M (+)= V U at all points, for one sum over channels; v and u are where that begins."""
     cdef const Geometry *g = &l.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, pieces = g.algorithm.pieces, chunks, chunk, c, n, piece
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, v_tile = g.algorithm.pieces * l.k_padded
+    cdef int i
+    for i in range(count):
+        product.rows, product.panels = sets[i].end - sets[i].tile, sets[i].count
+        product.columns = sets[i].count * product.slots * g.kernels.width
+        product.run[0].a = v + (sets[i].first * v_point + sets[i].tile * v_tile) * g.itemsize
+        product.run[0].b = u + sets[i].first * l.u_point * g.itemsize
+        product.c = m + (sets[i].first * m_point + sets[i].tile * width) * g.itemsize
+        product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * v_point, sets[i].step * l.u_point
+        product.c_panel_stride = sets[i].step * m_point
+        g.kernels.winograd_product(product, fetch)
+
+
+cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const char *v, char *m, ptrdiff_t v_point,
+                    ptrdiff_t m_point, char *u, char *scratch, fr_fetch *fetch) noexcept nogil:
+    """M = V U for one panel of units, at all points; meanwhile, maps are fetched."""
+    cdef const Geometry *g = &l.g
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, pieces = g.algorithm.pieces, together = pieces_of_sum(l), c, n
+    cdef ptrdiff_t chunks = chunks_of(l.x.channels), step, piece, i
     cdef const char *b
     cdef PointSet sets[8]
-    cdef int i, count = point_sets(g, census, sets)
+    cdef int count = point_sets(g, census, sets)
+    cdef fr_boxes last = fetch.part[1]
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
-    product.runs = product.run[0].segments = product.run[0].k_stride = 1
+    product.runs = product.run[0].k_stride = 1
     product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(l.y.channels - panel * width, <ptrdiff_t> g.kernels.width))
     product.far = l.transformed != NULL and g.points * l.k * round_up(l.y.channels, width) * g.itemsize > FAR_BYTES
     product.run[0].row_stride, product.run[0].b_stride, product.c_row_stride = pieces * l.k_padded, width, width
+    product.run[0].segments, product.run[0].segment_stride = together, l.k_padded
     product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
-    chunks = chunks_of(l.x.channels)
-    for piece in range(pieces):
-        for chunk in range(chunks):
-            c = first_of(l.x.channels, <int> chunk, <int> chunks)
-            n = first_of(l.x.channels, <int> chunk + 1, <int> chunks) - c
-            if l.transformed == NULL:
-                transform_part(&l.weights, panel, piece, c, n, u, l.u_point, scratch)
-                b = u
-            else:
-                b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + c) * width) * g.itemsize
-            product.run[0].length = n
-            for i in range(count):
-                product.rows, product.panels = sets[i].end - sets[i].tile, sets[i].count
-                product.columns = sets[i].count * product.slots * g.kernels.width
-                product.run[0].a = v + (sets[i].first * v_point + (sets[i].tile * pieces + piece) * l.k_padded + c) * g.itemsize
-                product.run[0].b = b + sets[i].first * l.u_point * g.itemsize
-                product.c = m + (sets[i].first * m_point + sets[i].tile * width) * g.itemsize
-                product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * v_point, sets[i].step * l.u_point
-                product.c_panel_stride = sets[i].step * m_point
-                g.kernels.gemm(&product)
-            product.add = 1
+    share_fetch(g, fetch, sets, count, 0, pieces // together * chunks)
+    for step in range(pieces // together * chunks):
+        piece = step // chunks * together
+        c = first_of(l.x.channels, <int> (step % chunks), <int> chunks)
+        n = first_of(l.x.channels, <int> (step % chunks) + 1, <int> chunks) - c
+        b = u
+        if l.transformed == NULL:
+            for i in range(together):
+                transform_part(&l.weights, panel, piece + i, c, n, u + i * n * width * g.itemsize, l.u_point, scratch)
+            fetch_weights(l, panel, step % chunks + 1, chunks, &last, fetch)
+            share_fetch(g, fetch, sets, count, 0, 1)
+        else:
+            b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + c) * width) * g.itemsize
+        product.run[0].length = n
+        run_sum(l, sets, count, v_point, m_point, v + (piece * l.k_padded + c) * g.itemsize, b, m, &product, fetch)
+        product.add = 1
 
 
 cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
@@ -105,6 +139,8 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
     cdef char *u = m + layer.m_bytes
     cdef Census census
     cdef fr_winograd strip
+    cdef fr_fetch fetch
+    memset(&fetch, 0, sizeof(fetch))
     memset(&strip, 0, sizeof(strip))
     strip.scratch = u + layer.u_bytes
     if g.blocks >= team.size:
@@ -122,9 +158,13 @@ cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
             transform_block(g, block, g.kernels.winograd_input, &strip, &layer.x, g.top,
                             g.left + piece * g.algorithm.taps[1])
         for panel in range(first_panel, last_panel):
-            run_panel(layer, &census, panel, v, m, v_point, m_point, u, <char *> strip.scratch)
-            strip.maps = layer.y.data + panel * width * layer.y.channel_stride * g.itemsize
             strip.channels = min(width, layer.y.channels - panel * width)
+            fetch.part[0] = places_of(g, &layer.y, block, 0, 0, 0, panel * width, strip.channels)
+            fetch.part[1].boxes = 0
+            if panel == last_panel - 1 and block + 1 < last_block:
+                fetch.part[1] = places_of(g, &layer.x, block + 1, g.top, g.left, g.algorithm.points[1], 0, layer.x.channels)
+            run_panel(layer, &census, panel, v, m, v_point, m_point, u, <char *> strip.scratch, &fetch)
+            strip.maps = layer.y.data + panel * width * layer.y.channel_stride * g.itemsize
             strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = m, m_point, width, width
             if layer.bias != NULL:
                 strip.bias = layer.bias + panel * width * g.itemsize
@@ -144,6 +184,7 @@ cdef class WinogradKernel:
     cdef cnp.ndarray weight  # if it is large, and not transformed ahead
     cdef Transform forward_weights, backward_weights
     cdef Block forward_block, backward_block
+    cdef Block packed_block  # of large weights without gradients: what `forward_block` is made of, if at all
 
     def __init__(self, cnp.ndarray weight not None, points, outputs, bint backward):
         """`points` and `outputs` of a tile for each spatial axis of `weight`, which must not change any more."""
@@ -162,17 +203,20 @@ cdef class WinogradKernel:
         self.set_weight(&self.forward_weights, self.outputs, self.inputs, self.inputs * taps, taps)
         self.set_weight(&self.backward_weights, self.inputs, self.outputs, taps, self.inputs * taps)
         self.backward_weights.flipped = 1
-        if backward and reals * self.itemsize > AHEAD_BYTES:
-            self.weight = weight
-            self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(self.weight)
-            return
         self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(weight)
+        if reals * self.itemsize > AHEAD_BYTES and (backward or self.algorithm.pieces == 1):
+            if backward:
+                self.weight = weight
+            else:
+                self.packed_block = packed_weights(&self.forward_weights)
+                self.forward_weights.weight, self.forward_weights.packed = self.packed_block.data, 1
+            return
         self.forward_block = transformed_weights(&self.forward_weights)
         if backward:
             self.backward_block = transformed_weights(&self.backward_weights)
 
     cdef void set_weight(self, Transform *t, ptrdiff_t units, ptrdiff_t channels, ptrdiff_t unit_stride, ptrdiff_t channel_stride):
-        t.kernels, t.itemsize, t.algorithm, t.flipped = self.kernels, self.itemsize, self.algorithm, 0
+        t.kernels, t.itemsize, t.algorithm, t.flipped, t.packed = self.kernels, self.itemsize, self.algorithm, 0, 0
         t.units, t.channels, t.unit_stride, t.channel_stride = units, channels, unit_stride, channel_stride
 
     def forward(self, cnp.ndarray x not None, cnp.ndarray y not None, ptrdiff_t top, ptrdiff_t left, cnp.ndarray bias,
@@ -216,7 +260,8 @@ cdef class WinogradKernel:
         l.v_bytes = round_up(points * (l.g.most_tiles * pieces * l.k_padded + LINE) * self.itemsize, 64)
         l.m_bytes = round_up(points * (l.g.most_tiles * width + LINE) * self.itemsize, 64)
         cdef Block transformed = self.ahead(backward, l.g.blocks)
-        l.transformed, l.u_point, l.u_bytes = NULL, ceil_div(l.x.channels, chunks_of(l.x.channels)) * width + LINE, 0
+        l.transformed, l.u_bytes = NULL, 0
+        l.u_point = pieces_of_sum(&l) * ceil_div(l.x.channels, chunks_of(l.x.channels)) * width + LINE
         if transformed is not None:
             l.transformed, l.u_point = transformed.data, point_distance(&l.weights)
         else:

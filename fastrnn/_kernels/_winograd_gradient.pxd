@@ -11,7 +11,8 @@ cdef struct Gradient:
     char *grad
     int whole
     ptrdiff_t channel_ranges, panel_ranges
-    ptrdiff_t v_channels, t_panels    # room in V and T
+    ptrdiff_t v_channels, t_panels    # from tile to tile in V, and room in T
+    ptrdiff_t v_panel  # from panel to panel of channels in V
     ptrdiff_t most_channels, most_panels  # of a range
     ptrdiff_t v_point, t_point
     char *workspace  # V and T, then the sums and scratch; of each member, but V and T only once if they are whole

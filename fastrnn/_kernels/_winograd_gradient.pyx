@@ -6,19 +6,20 @@ a range of channels and units until all tiles are in, and then become gradients 
 
 from libc.string cimport memset
 
-from fastrnn._kernels._dispatch cimport FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_gemm, fr_winograd, fr_winograd_weights
+from fastrnn._kernels._dispatch cimport (
+    FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_boxes, fr_fetch, fr_gemm, fr_winograd, fr_winograd_weights,
+)
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._threads cimport Team, first_of, wait_for_team
 from fastrnn._kernels._winograd_tiles cimport (
-    LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, point_sets, round_up, scratch_bytes, set_geometry,
-    team_for, transform_block,
+    LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, places_of, point_sets, round_up, scratch_bytes,
+    set_geometry, share_fetch, team_for, transform_block,
 )
 
 cdef enum:
     BLOCK_BYTES = 900 << 10  # V and T of a block
     SUM_BYTES = 1200 << 10   # of the transformed weight gradient that a task sums up
     WHOLE_BYTES = 12 << 20   # V and T of all tiles: with less, they are kept whole and each range is one sum
-    WHOLE_CHANNELS = 64      # of such a sum
 
 
 cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
@@ -39,7 +40,7 @@ cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Ra
     memset(&strip, 0, sizeof(strip))
     strip.scratch = scratch
     strip.maps, strip.channels = d.x.data + channels.first * d.x.channel_stride * g.itemsize, channels.count
-    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = v, d.v_point, d.v_channels, width
+    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = v, d.v_point, d.v_channels, d.v_panel
     if channels.count:
         transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
     strip.maps, strip.channels = d.dy.data + units.first * d.dy.channel_stride * g.itemsize, units.count
@@ -49,7 +50,7 @@ cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Ra
 
 
 cdef void sum_gradient(const Gradient *d, ptrdiff_t block, ptrdiff_t channels, ptrdiff_t units, const char *v, const char *t,
-                       char *sums) noexcept nogil:
+                       char *sums, fr_fetch *fetch) noexcept nogil:
     """sums [panel][point][channel][4 W] += V^T T over the tiles of a block; the first block begins the sums."""
     cdef const Geometry *g = &d.g
     cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel, sum_point = d.most_channels * width
@@ -61,6 +62,7 @@ cdef void sum_gradient(const Gradient *d, ptrdiff_t block, ptrdiff_t channels, p
     product.rows, product.runs, product.add, product.far = channels, 1, block > 0, d.whole
     product.run[0].row_stride, product.run[0].k_stride, product.run[0].segments = 1, d.v_channels, 1
     product.run[0].b_stride = product.c_row_stride = width
+    share_fetch(g, fetch, sets, count, channels, ceil_div(units, width))
     for panel in range(ceil_div(units, width)):
         product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(units - panel * width, lanes))
         product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
@@ -72,7 +74,27 @@ cdef void sum_gradient(const Gradient *d, ptrdiff_t block, ptrdiff_t channels, p
             product.c = sums + (panel * g.points + sets[i].first) * sum_point * g.itemsize
             product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * d.v_point, sets[i].step * d.t_point
             product.c_panel_stride = sets[i].step * sum_point
-            g.kernels.gemm(&product)
+            g.kernels.winograd_product(&product, fetch)
+
+
+cdef fr_boxes part_of_gradient(const Gradient *d, Range channels, Range units) noexcept nogil:
+    cdef ptrdiff_t taps = d.g.algorithm.kernel[0] * d.g.algorithm.kernel[1]
+    cdef fr_boxes part
+    memset(&part, 0, sizeof(part))
+    part.from_ = d.grad + (units.first * d.x.channels + channels.first) * taps * d.g.itemsize
+    part.boxes, part.runs, part.run_stride = 1, units.count, d.x.channels * taps * d.g.itemsize
+    part.bytes = channels.count * taps * d.g.itemsize
+    return part
+
+
+cdef void fetch_after(const Gradient *d, ptrdiff_t block, Range channels, Range units, fr_fetch *fetch) noexcept nogil:
+    """Fetch the maps of the next block; after the last, the gradient that the sums are added to."""
+    cdef const Geometry *g = &d.g
+    cdef ptrdiff_t over = g.algorithm.points[1]
+    fetch.part[0] = places_of(g, &d.x, block + 1, g.top, g.left, over, channels.first, channels.count)
+    fetch.part[1] = places_of(g, &d.dy, block + 1, 0, 0, 0, units.first, units.count)
+    if block + 1 == g.blocks:
+        fetch.part[0] = part_of_gradient(d, channels, units)
 
 
 cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Range units, char *sums,
@@ -104,25 +126,29 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef char *sums = v + d.tiles_bytes + (member * d.member_bytes if d.whole else 0)
     cdef char *scratch = sums + d.sum_bytes
     cdef Range channels, units
+    cdef fr_fetch fetch
+    memset(&fetch, 0, sizeof(fetch))
     for piece in range(g.algorithm.pieces):
         if d.whole:
-            channels = range_of(d.x.channels, lanes, member, team.size)
-            units = range_of(d.dy.channels, width, member, team.size)
+            channels, units = range_of(d.x.channels, width, member, team.size), range_of(d.dy.channels, width, member, team.size)
             if piece:
                 units.count = 0
-            transform_both(d, 0, piece, channels, units, v + channels.first * g.itemsize,
+            transform_both(d, 0, piece, channels, units, v + channels.first // width * d.v_panel * g.itemsize,
                            t + units.first // width * g.points * d.t_point * g.itemsize, scratch)
             wait_for_team(team)
         for task in range(first_of(tasks, member, team.size), first_of(tasks, member + 1, team.size)):
-            channels = range_of(d.x.channels, lanes, task // d.panel_ranges, d.channel_ranges)
-            units = range_of(d.dy.channels, width, task % d.panel_ranges, d.panel_ranges)
+            channels = range_of(d.x.channels, lanes, task % d.channel_ranges, d.channel_ranges)
+            units = range_of(d.dy.channels, width, task // d.channel_ranges, d.panel_ranges)
             if d.whole:
-                sum_gradient(d, 0, channels.count, units.count, v + channels.first * g.itemsize,
-                             t + units.first // width * g.points * d.t_point * g.itemsize, sums)
+                fetch.part[0] = part_of_gradient(d, channels, units)
+                sum_gradient(d, 0, channels.count, units.count,
+                             v + (channels.first // width * d.v_panel + channels.first % width) * g.itemsize,
+                             t + units.first // width * g.points * d.t_point * g.itemsize, sums, &fetch)
             else:
                 for block in range(g.blocks):
                     transform_both(d, block, piece, channels, units, v, t, scratch)
-                    sum_gradient(d, block, channels.count, units.count, v, t, sums)
+                    fetch_after(d, block, channels, units, &fetch)
+                    sum_gradient(d, block, channels.count, units.count, v, t, sums, &fetch)
             finish_gradient(d, piece, channels, units, sums, scratch)
         if d.whole:
             wait_for_team(team)
@@ -148,15 +174,16 @@ cdef int plan_gradient(Gradient *d) noexcept nogil:
         g.blocks, g.parts, g.units = 1, 1, g.images * g.tile_rows
         choose_edges(g, d.dy.rows, d.dy.columns)
         g.most_tiles = g.units * g.tile_columns
-        d.panel_ranges, d.channel_ranges = panels, ceil_div(padded, <ptrdiff_t> WHOLE_CHANNELS)
+        d.panel_ranges, d.channel_ranges = panels, padded // lanes
     cdef int size = team_for(g, d.x.channels, d.dy.channels, padded // lanes * panels)
-    if d.channel_ranges * d.panel_ranges < 4 * size and d.channel_ranges * d.panel_ranges % size:
+    if not d.whole and d.channel_ranges * d.panel_ranges < 4 * size and d.channel_ranges * d.panel_ranges % size:
         d.channel_ranges = min(padded // lanes, round_up(d.channel_ranges, size))
     d.most_panels, d.most_channels = ceil_div(panels, d.panel_ranges), ceil_div(padded // lanes, d.channel_ranges) * lanes
-    d.v_channels = padded if d.whole else d.most_channels
+    d.v_channels = width if d.whole else d.most_channels
     d.t_panels = panels if d.whole else d.most_panels
     d.v_point, d.t_point = g.most_tiles * d.v_channels + LINE, g.most_tiles * width + LINE
-    d.v_bytes = round_up(points * d.v_point * g.itemsize, 64)
+    d.v_panel = points * d.v_point if d.whole else width
+    d.v_bytes = round_up((ceil_div(padded, width) if d.whole else 1) * points * d.v_point * g.itemsize, 64)
     d.tiles_bytes = d.v_bytes + round_up(d.t_panels * points * d.t_point * g.itemsize, 64)
     d.sum_bytes = d.most_panels * points * d.most_channels * width * g.itemsize
     d.member_bytes = d.sum_bytes + max(scratch_bytes(g), FR_WINOGRAD_WEIGHT_SCRATCH * lanes * g.itemsize)

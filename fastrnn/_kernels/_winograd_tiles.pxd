@@ -2,7 +2,7 @@
 
 cimport numpy as cnp
 
-from fastrnn._kernels._dispatch cimport fr_kernels, fr_winograd
+from fastrnn._kernels._dispatch cimport fr_boxes, fr_fetch, fr_kernels, fr_winograd
 
 cdef enum:
     LINE = 16  # elements by which points lie further apart, so that they do not share cache sets
@@ -53,5 +53,9 @@ cdef Census census_of(const Geometry *g, ptrdiff_t block) noexcept nogil
 cdef void transform_block(const Geometry *g, ptrdiff_t block, strip_fn transform, fr_winograd *strip, const Maps *maps,
                           ptrdiff_t top, ptrdiff_t left) noexcept nogil
 cdef int point_sets(const Geometry *g, const Census *c, PointSet *sets) noexcept nogil
+cdef fr_boxes places_of(const Geometry *g, const Maps *m, ptrdiff_t block, ptrdiff_t top, ptrdiff_t left, ptrdiff_t over,
+                        ptrdiff_t channel, ptrdiff_t channels) noexcept nogil
+cdef void share_fetch(const Geometry *g, fr_fetch *fetch, const PointSet *sets, int count, ptrdiff_t rows,
+                      ptrdiff_t times) noexcept nogil
 cdef int team_for(const Geometry *g, ptrdiff_t channels, ptrdiff_t units, ptrdiff_t parts) noexcept nogil
 cdef Maps maps_of(cnp.ndarray array, bint channels_last)

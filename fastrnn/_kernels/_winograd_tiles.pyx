@@ -6,7 +6,9 @@ point of an axis (`kernels/winograd_transform.h`).
 
 cimport numpy as cnp
 
-from fastrnn._kernels._dispatch cimport fr_winograd
+from libc.string cimport memset
+
+from fastrnn._kernels._dispatch cimport fr_boxes, fr_fetch, fr_winograd
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._threads cimport first_of, product_time, team_size
 
@@ -15,6 +17,8 @@ cnp.import_array()
 cdef enum:
     LEAST_TILES = 16  # of a block, whatever its size
     MOST_TILES = 96   # the products of more tiles do not fetch U ahead
+    CACHE_LINE = 64
+    MOST_FETCHED = 4096  # bytes that a product fetches for one of its tiles: the core waits for more
 
 
 cdef ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) noexcept nogil:
@@ -138,6 +142,60 @@ cdef int point_sets(const Geometry *g, const Census *c, PointSet *sets) noexcept
     sets[6].first, sets[6].step, sets[6].count, sets[6].tile, sets[6].end = 30, 1, 5, 0, c.start[2]
     sets[7].first, sets[7].step, sets[7].count, sets[7].tile, sets[7].end = 35, 1, 1, c.start[1], c.start[2]
     return 8
+
+
+cdef fr_boxes places_of(const Geometry *g, const Maps *m, ptrdiff_t block, ptrdiff_t top, ptrdiff_t left, ptrdiff_t over,
+                        ptrdiff_t channel, ptrdiff_t channels) noexcept nogil:
+    """The places of some channels that the outputs of a block cover, and about `over` more rows and columns.
+
+    None past the last block. Of several images, or parts of rows, all rows: what is fetched in vain is little.
+    """
+    cdef ptrdiff_t rows = m.rows, columns = m.columns, row = 0, column = 0, in_image = g.parts * g.tile_rows, first, last
+    cdef fr_boxes f
+    memset(&f, 0, sizeof(f))
+    if block >= g.blocks:
+        return f
+    first, last = first_of(g.units, <int> block, <int> g.blocks), first_of(g.units, <int> block + 1, <int> g.blocks) - 1
+    f.boxes = last // in_image - first // in_image + 1
+    if f.boxes == 1 and g.tile_rows == 1:
+        column = max(<ptrdiff_t> 0, left + first_column(g, first % g.parts) * g.algorithm.outputs[1])
+        columns = min(columns, left + first_column(g, last % g.parts + 1) * g.algorithm.outputs[1] + over) - column
+    elif f.boxes == 1 and g.parts == 1:
+        row = max(<ptrdiff_t> 0, top + first % g.tile_rows * g.algorithm.outputs[0])
+        rows = min(rows, top + (last % g.tile_rows + 1) * g.algorithm.outputs[0] + over) - row
+    if rows <= 0 or columns <= 0 or channels <= 0:
+        f.boxes = 0
+        return f
+    f.from_ = m.data + (first // in_image * m.image_stride + channel * m.channel_stride + row * m.row_stride
+                        + column * m.column_stride) * g.itemsize
+    f.box_stride = m.image_stride * g.itemsize
+    f.bytes = ((rows - 1) * m.row_stride + columns * m.column_stride) * g.itemsize
+    f.runs, f.run_stride = channels, m.channel_stride * g.itemsize
+    if m.channel_stride == 1:  # a run for each place
+        f.run_stride = m.column_stride * g.itemsize
+        f.runs, f.bytes = f.bytes // f.run_stride, channels * g.itemsize
+    if f.run_stride == f.bytes:
+        f.bytes, f.runs = f.bytes * f.runs, 1
+    return f
+
+
+cdef void share_fetch(const Geometry *g, fr_fetch *fetch, const PointSet *sets, int count, ptrdiff_t rows,
+                      ptrdiff_t times) noexcept nogil:
+    """Cut what is fetched into pieces for the tiles of all products: of `rows` rows, or if 0, one for each tile of the set."""
+    cdef ptrdiff_t tiles = 0, runs = 0, total = 0, most, height = g.kernels.tile_rows
+    cdef fr_boxes *part
+    cdef int i
+    for i in range(count):
+        tiles += times * sets[i].count * ceil_div(rows if rows else sets[i].end - sets[i].tile, height)
+    for i in range(2):
+        part = &fetch.part[i]
+        runs += part.boxes * part.runs
+        total += part.boxes * part.runs * part.bytes
+    most = ceil_div(max(<ptrdiff_t> 1, total), max(<ptrdiff_t> 1, tiles - runs))
+    most = min(<ptrdiff_t> MOST_FETCHED, round_up(most, CACHE_LINE))
+    for i in range(2):  # a run has pieces of one size
+        part = &fetch.part[i]
+        part.most = round_up(ceil_div(part.bytes, max(<ptrdiff_t> 1, ceil_div(part.bytes, most))), CACHE_LINE)
 
 
 cdef int team_for(const Geometry *g, ptrdiff_t channels, ptrdiff_t units, ptrdiff_t parts) noexcept nogil:

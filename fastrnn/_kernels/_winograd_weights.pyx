@@ -1,12 +1,51 @@
 """Transformed weights of a Winograd convolution: all of them, or the part that a block is about to use."""
 
-from fastrnn._kernels._dispatch cimport FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_winograd_weights
+from libc.string cimport memset
+
+from fastrnn._kernels._dispatch cimport FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_boxes, fr_winograd_weights
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 from fastrnn._kernels._winograd_tiles cimport LINE
 
 cdef double NANOSECONDS_PER_REAL = 0.25
+
+
+cdef ptrdiff_t first_of_part(const Transform *t, ptrdiff_t panel, ptrdiff_t channel) noexcept nogil:
+    """Where the weights of a panel begin at a channel, in bytes."""
+    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width
+    if t.packed:
+        return (panel * t.channels + channel) * t.algorithm.kernel[0] * t.algorithm.kernel[1] * width * t.itemsize
+    return (panel * width * t.unit_stride + channel * t.channel_stride) * t.itemsize
+
+
+cdef fr_boxes part_of_weights(const Transform *t, ptrdiff_t panel, ptrdiff_t channel, ptrdiff_t channels) noexcept nogil:
+    """The weights of some channels of one panel, where they lie."""
+    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, taps = t.algorithm.kernel[0] * t.algorithm.kernel[1]
+    cdef ptrdiff_t units = min(width, t.units - panel * width)
+    cdef fr_boxes part
+    memset(&part, 0, sizeof(part))
+    part.from_, part.boxes, part.runs = t.weight + first_of_part(t, panel, channel), 1, 1
+    if t.packed:
+        part.bytes = channels * taps * width * t.itemsize
+    elif t.unit_stride > t.channel_stride:
+        part.runs, part.run_stride, part.bytes = units, t.unit_stride * t.itemsize, channels * taps * t.itemsize
+    else:
+        part.runs, part.run_stride, part.bytes = channels, t.channel_stride * t.itemsize, units * taps * t.itemsize
+    return part
+
+
+cdef Block packed_weights(const Transform *t):
+    """The weights as [panel][channel][tap][4 W], from which they are transformed fast; not flipped."""
+    cdef ptrdiff_t lanes = t.kernels.width, width = FR_SLOTS * lanes, k = t.channels * t.algorithm.kernel[0] * t.algorithm.kernel[1]
+    cdef ptrdiff_t vector, unit, units = ceil_div(t.units, width) * width
+    cdef Block result = new_block(units * k * t.itemsize)
+    with nogil:
+        for vector in range(units // lanes):
+            unit = vector * lanes
+            t.kernels.pack_units(max(<ptrdiff_t> 0, min(lanes, t.units - unit)), k, t.weight + unit * t.unit_stride * t.itemsize,
+                                 t.unit_stride, result.data + (unit // width * k * width + unit % width) * t.itemsize, width)
+    return result
 
 
 cdef void transform_part(const Transform *t, ptrdiff_t panel, ptrdiff_t piece, ptrdiff_t channel, ptrdiff_t channels, char *to,
@@ -22,8 +61,8 @@ cdef void transform_part(const Transform *t, ptrdiff_t panel, ptrdiff_t piece, p
     w.valid = taps if t.algorithm.pieces == 1 else min(<ptrdiff_t> t.algorithm.taps[1], taps - first)
     if t.flipped:
         first = taps - first - w.valid
-    w.weight = <char *> t.weight + (panel * width * t.unit_stride + channel * t.channel_stride + first) * t.itemsize
-    w.flipped, w.transformed, w.point_stride, w.scratch = t.flipped, to, point_stride, scratch
+    w.weight = <char *> t.weight + first_of_part(t, panel, channel) + first * t.itemsize
+    w.flipped, w.packed, w.transformed, w.point_stride, w.scratch = t.flipped, t.packed, to, point_stride, scratch
     t.kernels.winograd_weights(&w)
 
 
@@ -32,21 +71,25 @@ cdef ptrdiff_t point_distance(const Transform *t) noexcept nogil:
 
 
 cdef void share_of_transform(void *work, Team *team, int member) noexcept nogil:
+    """Parts of all panels: the same channels of each for one member."""
     cdef Transform *t = <Transform *> work
-    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, panels = ceil_div(t.units, width), panel, piece
+    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, panel, piece, first, channels
     cdef ptrdiff_t u_point = point_distance(t), points = t.algorithm.points[0] * t.algorithm.points[1]
     cdef char *scratch = t.scratch + member * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize
-    for panel in range(first_of(panels, member, team.size), first_of(panels, member + 1, team.size)):
+    first = first_of(t.channels, member, team.size)
+    channels = first_of(t.channels, member + 1, team.size) - first
+    for panel in range(ceil_div(t.units, width)):
         for piece in range(t.algorithm.pieces):
-            transform_part(t, panel, piece, 0, t.channels,
-                           t.transformed + (panel * points * u_point + piece * t.channels * width) * t.itemsize, u_point, scratch)
+            transform_part(
+                t, panel, piece, first, channels,
+                t.transformed + (panel * points * u_point + (piece * t.channels + first) * width) * t.itemsize, u_point, scratch)
 
 
 cdef Block transformed_weights(Transform *t):
     cdef ptrdiff_t panels = ceil_div(t.units, FR_SLOTS * t.kernels.width)
     cdef ptrdiff_t reals = panels * t.algorithm.points[0] * t.algorithm.points[1] * point_distance(t)
     cdef Block result = new_block(reals * t.itemsize)
-    cdef int size = team_size(NANOSECONDS_PER_REAL * reals, 1, panels)
+    cdef int size = team_size(NANOSECONDS_PER_REAL * reals, 1, t.channels)
     cdef Block scratch = new_block(size * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize)
     t.transformed, t.scratch = result.data, scratch.data
     with nogil:

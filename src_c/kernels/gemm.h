@@ -17,6 +17,8 @@ enum { FR_NEAR_ROWS = 8, FR_LINE = 64, FR_FETCH_C = 128 };
 typedef struct ahead {
     ptrdiff_t panels;       // to the next panel: 1 or -1
     ptrdiff_t tile, tiles;  // this tile, and how many share the panel
+    const real *aside;      // something else to fetch instead, if it is not NULL,
+    ptrdiff_t aside_k;      // and how much of it with every k
 } ahead;
 
 // Hides where a pointer came from: it is then advanced in a register of its own. Else the compiler keeps one pointer and an
@@ -71,8 +73,8 @@ FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last
                             ptrdiff_t row, ptrdiff_t panel, const int fetch, ahead far) {
     const real *a = (const real *)run->a + row * run->row_stride + panel * run->a_panel_stride;
     const real *b = (const real *)run->b + panel * run->panel_stride;
-    const ptrdiff_t next_k = fetch ? (run->b_stride + far.tiles - 1) / far.tiles : 0;
-    const real *next = b + far.panels * run->panel_stride + far.tile * next_k * run->segments * run->length;
+    const ptrdiff_t next_k = !fetch ? 0 : far.aside ? far.aside_k : (run->b_stride + far.tiles - 1) / far.tiles;
+    const real *next = far.aside ? far.aside : b + far.panels * run->panel_stride + far.tile * next_k * run->segments * run->length;
     for (ptrdiff_t s = 0; s < run->segments; ++s) {
         accumulate(acc, mr, nv, last, a, run->row_stride, run->k_stride, b, run->b_stride, run->length, fetch, next, next_k);
         a += run->segment_stride;
@@ -152,13 +154,13 @@ FR_INLINE void gemm_tile(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const
     FR_UNROLL(6) for (int i = 0; i < mr; ++i) finish_row(acc[i], slots, g, row + i, panel);
 }
 
-typedef void tile_fn(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, ahead far);
+typedef void tile_fn(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const ahead *far);
 
 // Each shape of tile is a function of its own: inlined side by side their loops would run out of registers. tiles_4_1[5] is the
 // tile of 6 rows and 4 slots that fetches ahead.
 #define FR_TILE(mr, slots, fetch)                                                                                     \
-    static FR_NOINLINE void tile_##mr##_##slots##_##fetch(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, ahead far) { \
-        if (mr <= FR_MAX_ROWS) gemm_tile(g, row, panel, mr, slots, fetch, far);                                       \
+    static FR_NOINLINE void tile_##mr##_##slots##_##fetch(const fr_gemm *g, ptrdiff_t row, ptrdiff_t panel, const ahead *far) { \
+        if (mr <= FR_MAX_ROWS) gemm_tile(g, row, panel, mr, slots, fetch, *far);                                       \
     }
 #define FR_TILES(slots, fetch)                                                                                        \
     FR_TILE(1, slots, fetch)                                                                                          \
@@ -207,7 +209,8 @@ static void gemm_panels(const fr_gemm *g, tile_fn *const *plain, tile_fn *const 
         ptrdiff_t row = 0;
         for (ptrdiff_t t = 0; t < tiles; ++t) {
             const ptrdiff_t mr = height + (t < taller);
-            shapes[mr - 1](g, row, panel, (ahead){next, t, tiles});
+            const ahead far = {.panels = next, .tile = t, .tiles = tiles};
+            shapes[mr - 1](g, row, panel, &far);
             row += mr;
         }
     }
@@ -215,10 +218,10 @@ static void gemm_panels(const fr_gemm *g, tile_fn *const *plain, tile_fn *const 
 
 FR_INLINE void gemm_one_row(const fr_gemm *g, const int slots, tile_fn *single) {
     const ptrdiff_t pairs = g->panels / 2;
-    const ahead nothing = {0, 0, 1};
-    if (g->panels % 2 && g->backwards) single(g, 0, g->panels - 1, nothing);
+    const ahead nothing = {.tiles = 1};
+    if (g->panels % 2 && g->backwards) single(g, 0, g->panels - 1, &nothing);
     for (ptrdiff_t i = 0; i < pairs; ++i) gemm_pair(g, 2 * (g->backwards ? pairs - 1 - i : i), slots);
-    if (g->panels % 2 && !g->backwards) single(g, 0, g->panels - 1, nothing);
+    if (g->panels % 2 && !g->backwards) single(g, 0, g->panels - 1, &nothing);
 }
 
 FR_INLINE void gemm_slots(const fr_gemm *g, const int slots, tile_fn *const *plain, tile_fn *const *fetching) {

@@ -16,6 +16,7 @@
 #include "turn.h"
 #include "time_pool.h"
 #include "winograd.h"
+#include "winograd_product.h"
 #include "winograd_weights.h"
 #include "plane_conv.h"
 #include "plane_rows.h"
@@ -80,6 +81,7 @@ const fr_kernels FR_NAME(table) = {
     .winograd_output = FR_NAME(winograd_output),
     .winograd_weights = FR_NAME(winograd_weights),
     .winograd_weight_gradient = FR_NAME(winograd_weight_gradient),
+    .winograd_product = FR_NAME(winograd_product),
     .plane_conv = FR_NAME(plane_conv),
     .pad_plane = FR_NAME(pad_plane),
     .weave = FR_NAME(weave),

@@ -2,12 +2,12 @@
 // for weights. Contracts in fr_kernels.h.
 //
 // One vector of channels at a time. Its maps come, transposed, into a band [row][column][W] of the rows that one row of tiles
-// reads; a pass down the columns and a pass along the rows transform it. Results go the same way backwards.
+// reads, which stays in the first-level cache. Results go the same way backwards.
 #pragma once
 
 #include "pack.h"
 #include "rnn.h"
-#include "winograd_transform.h"
+#include "winograd_tile.h"
 
 // One vector of channels between the maps and a band.
 typedef struct winograd_strip {
@@ -55,6 +55,7 @@ FR_INLINE void walk_on(const winograd_strip *s, winograd_walk *walk, ptrdiff_t p
 FR_INLINE void fill_square(const winograd_strip *s, winograd_walk *walk, const real *from, ptrdiff_t count) {
     const ptrdiff_t stride = s->w->channel_stride;
     vec square[FR_WIDTH];
+    FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) __builtin_prefetch(from + (u + FR_WIDTH) * stride, 0, 2);
     if (count == FR_WIDTH && s->lanes == FR_WIDTH) {
     FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) square[u] = vload(from + u * stride);
     } else {
@@ -138,12 +139,9 @@ FR_INLINE void transform_maps(const fr_winograd *w, const int op) {
     const winograd_segment last = segment_of(w, w->edge_columns > 0);
     const ptrdiff_t ring = input ? points : outputs, over = input ? w->points[1] - w->outputs[1] : 0;
     const ptrdiff_t pitch = last.place + last.count * last.outputs + over;
-    real *band = (real *)w->scratch, *half = points == 1 ? band : band + ring * pitch * FR_WIDTH;
-    winograd_pass_fn *down = points == 1 ? NULL : winograd_pass_for(op, points, outputs);
-    winograd_pass first = {.in_step = FR_WIDTH, .out = half, .out_stride = pitch * FR_WIDTH, .out_step = FR_WIDTH,
-                           .rows = 1, .count = pitch};
-    winograd_pass second = {.in_row = pitch * FR_WIDTH, .out_stride = w->point_stride,
-                            .out_row = w->points[1] * w->point_stride, .out_step = w->tile_stride, .rows = points};
+    real *band = (real *)w->scratch;
+    winograd_tiles tiles = {.in_column = FR_WIDTH, .out_row = w->points[1] * w->point_stride, .out_column = w->point_stride,
+                            .out_step = w->tile_stride};
     for (ptrdiff_t group = 0; group * FR_WIDTH < w->channels; ++group) {
         const winograd_strip s = strip_of(w, group, band, ring, pitch);
         ptrdiff_t filled = w->top;
@@ -152,16 +150,13 @@ FR_INLINE void transform_maps(const fr_winograd *w, const int op) {
             const ptrdiff_t row = w->top + i * outputs;
             fill_rows(&s, filled, row + ring);
             filled = row + ring;
-            if (down != NULL) {
-                for (ptrdiff_t j = 0; j < ring; ++j) first.in[j] = band + (i * outputs + j) % ring * pitch * FR_WIDTH;
-                down(&first);
-            }
             for (int edge = 0; edge <= (w->edge_columns > 0); ++edge) {
                 const winograd_segment t = segment_of(w, edge);
-                for (ptrdiff_t j = 0; j < (input ? t.points : t.outputs); ++j) second.in[j] = half + (t.place + j) * FR_WIDTH;
-                second.in_step = t.outputs * FR_WIDTH, second.count = t.count;
-                second.out = t.tiles + i * t.count * w->tile_stride + group_at(w, group);
-                winograd_pass_for(op, t.points, t.outputs)(&second);
+                for (ptrdiff_t j = 0; j < ring; ++j)
+                    tiles.in[j] = band + ((i * outputs + j) % ring * pitch + t.place) * FR_WIDTH;
+                tiles.in_step = t.outputs * FR_WIDTH, tiles.count = t.count;
+                tiles.out = t.tiles + i * t.count * w->tile_stride + group_at(w, group);
+                winograd_function(op, points, outputs, t.points, t.outputs)(&tiles);
             }
         }
     }
@@ -233,30 +228,20 @@ static winograd_finish activate(const fr_winograd *w, vec bias, real *band, ptrd
 }
 
 // One row of the tiles of a segment, to its columns of the band.
-static void gather_tile_row(const fr_winograd *w, const winograd_segment t, const real *tiles, real *band, ptrdiff_t pitch, real *half) {
+static void gather_tile_row(const fr_winograd *w, const winograd_segment t, const real *from, real *band, ptrdiff_t pitch) {
     const int points = w->points[0] - w->edge_rows, outputs = w->outputs[0] - w->edge_rows;
-    const ptrdiff_t half_row = t.points * t.count * FR_WIDTH;
-    winograd_pass first = {.in_row = w->point_stride, .in_step = w->tile_stride, .out = half, .out_stride = half_row,
-                           .out_row = FR_WIDTH, .out_step = t.points * FR_WIDTH, .rows = t.points, .count = t.count};
-    winograd_pass second = {.in_row = half_row, .in_step = t.points * FR_WIDTH, .out = band + t.place * FR_WIDTH,
-                            .out_stride = FR_WIDTH, .out_row = pitch * FR_WIDTH, .out_step = t.outputs * FR_WIDTH,
-                            .rows = outputs, .count = t.count};
-    if (points == 1) {
-        second.in_step = w->tile_stride;
-        for (ptrdiff_t j = 0; j < t.points; ++j) second.in[j] = tiles + j * w->point_stride;
-    } else {
-        for (ptrdiff_t j = 0; j < points; ++j) first.in[j] = tiles + j * w->points[1] * w->point_stride;
-        for (ptrdiff_t j = 0; j < t.points; ++j) second.in[j] = half + j * FR_WIDTH;
-        winograd_pass_for(WINOGRAD_GATHER, points, outputs)(&first);
-    }
-    winograd_pass_for(WINOGRAD_GATHER, t.points, t.outputs)(&second);
+    winograd_tiles tiles = {.in_column = w->point_stride, .in_step = w->tile_stride, .out = band + t.place * FR_WIDTH,
+                            .out_row = pitch * FR_WIDTH, .out_column = FR_WIDTH, .out_step = t.outputs * FR_WIDTH,
+                            .count = t.count};
+    for (ptrdiff_t j = 0; j < points; ++j) tiles.in[j] = from + j * w->points[1] * w->point_stride;
+    winograd_function(WINOGRAD_GATHER, points, outputs, t.points, t.outputs)(&tiles);
 }
 
 // Tiles to maps.
 static void FR_NAME(winograd_output)(const fr_winograd *w) {
     const winograd_segment last = segment_of(w, w->edge_columns > 0);
     const ptrdiff_t pitch = last.place + last.count * last.outputs, ring = w->outputs[0] - w->edge_rows;
-    real *band = (real *)w->scratch, *half = band + ring * pitch * FR_WIDTH;
+    real *band = (real *)w->scratch;
     for (ptrdiff_t group = 0; group * FR_WIDTH < w->channels; ++group) {
         const winograd_strip s = strip_of(w, group, band, ring, pitch);
         const vec bias = w->bias == NULL ? vset1((real)-0.0) : vload_lanes((const real *)w->bias + group * FR_WIDTH, s.lanes);
@@ -264,7 +249,7 @@ static void FR_NAME(winograd_output)(const fr_winograd *w) {
             const ptrdiff_t row = w->top + i * ring;
             for (int edge = 0; edge <= (w->edge_columns > 0); ++edge) {
                 const winograd_segment t = segment_of(w, edge);
-                gather_tile_row(w, t, t.tiles + i * t.count * w->tile_stride + group_at(w, group), band, pitch, half);
+                gather_tile_row(w, t, t.tiles + i * t.count * w->tile_stride + group_at(w, group), band, pitch);
             }
             const winograd_finish f = activate(w, bias, band, ring * pitch);
             drain_rows(&s, f, row, row + ring < w->map_rows ? row + ring : w->map_rows);

@@ -1,4 +1,4 @@
-// The one-dimensional transforms of Winograd convolution, and passes of them over many vectors.
+// The one-dimensional transforms of Winograd convolution.
 //
 // m outputs of a filter of r taps are a polynomial product, found from its values at alpha = m + r - 1 points: 0, h pairs +-q_i,
 // and infinity, alpha = 2 h + 2. Point 0 comes first, then the pairs, then infinity; but of 6 points -q_1 is the last one. Without
@@ -14,7 +14,7 @@
 #include "lanes.h"
 
 enum { WINOGRAD_INPUT, WINOGRAD_GATHER, WINOGRAD_SPREAD, WINOGRAD_SCALED_GATHER, WINOGRAD_SCALED_SPREAD, WINOGRAD_OPS };
-enum { WINOGRAD_MOST = 8, WINOGRAD_MOST_OUTPUTS = 6 };  // points, outputs or taps of one axis
+enum { WINOGRAD_MOST = 8 };  // points of one axis
 
 // By h - 2. powers[i][j] = q_i^j; zero: the coefficients of x^2k in prod_i (x^2 - q_i^2); pair[i]: the same without factor i;
 // scale: 1 / f_p for point 0 and each pair, f_p the product of the differences to all other points. Infinity has 1.
@@ -119,79 +119,4 @@ FR_INLINE void transform_edge_spread(const vec *y, vec *t) {
     t[2] = vsub(e, o);
     t[3] = vfma(b2, y[2], vfma(b, y[1], y[0]));
     t[4] = y[2];
-}
-
-// rows * count transforms of whole vectors: value j of transform (row, i) is in[j] + row*in_row + i*in_step, and goes to
-// out + j*out_stride + row*out_row + i*out_step.
-typedef struct winograd_pass {
-    const real *in[WINOGRAD_MOST];
-    ptrdiff_t in_row, in_step;
-    real *out;
-    ptrdiff_t out_stride, out_row, out_step;
-    ptrdiff_t rows, count;
-} winograd_pass;
-
-FR_INLINE void run_pass(const winograd_pass *p, const int op, const int h, const int n) {
-    const int edge = h == 1, points = edge ? 5 : 2 * h + 2;
-    const int inputs = op == WINOGRAD_SPREAD || op == WINOGRAD_SCALED_SPREAD ? n : points;
-    const int outputs = op == WINOGRAD_GATHER || op == WINOGRAD_SCALED_GATHER ? n : points;
-    for (ptrdiff_t row = 0; row < p->rows; ++row) {
-        ptrdiff_t from = row * p->in_row;
-        real *to = p->out + row * p->out_row;
-        for (ptrdiff_t i = 0; i < p->count; ++i, from += p->in_step, to += p->out_step) {
-            vec a[WINOGRAD_MOST], b[WINOGRAD_MOST];
-            FR_UNROLL(8) for (int j = 0; j < inputs; ++j) a[j] = vload(p->in[j] + from);
-            if (edge && op == WINOGRAD_INPUT) transform_edge_input(a, b);
-            else if (edge && op == WINOGRAD_GATHER) transform_edge_gather(a, b);
-            else if (edge) transform_edge_spread(a, b);
-            else if (op == WINOGRAD_INPUT) transform_input(h, a, b);
-            else if (op == WINOGRAD_GATHER) transform_gather(h, n, 0, a, b);
-            else if (op == WINOGRAD_SPREAD) transform_spread(h, n, 0, a, b);
-            else if (op == WINOGRAD_SCALED_GATHER) transform_gather(h, n, 1, a, b);
-            else transform_spread(h, n, 1, a, b);
-            FR_UNROLL(8) for (int j = 0; j < outputs; ++j) vstore(to + j * p->out_stride, b[j]);
-        }
-    }
-}
-
-// One function per (operation, h, outputs or taps), so that each keeps its values in registers. h 1 stands for the edge transforms.
-typedef void winograd_pass_fn(const winograd_pass *p);
-#define FR_PASS(name, op, h, n) \
-    static FR_NOINLINE void name##_##h##_##n(const winograd_pass *p) { run_pass(p, op, h, n); }
-FR_PASS(pass_input, WINOGRAD_INPUT, 2, 0)
-FR_PASS(pass_input, WINOGRAD_INPUT, 3, 0)
-#define FR_PASSES(name, op) \
-    FR_PASS(name, op, 2, 2) \
-    FR_PASS(name, op, 2, 3) \
-    FR_PASS(name, op, 2, 4) \
-    FR_PASS(name, op, 2, 5) \
-    FR_PASS(name, op, 3, 3) \
-    FR_PASS(name, op, 3, 4) \
-    FR_PASS(name, op, 3, 5) \
-    FR_PASS(name, op, 3, 6)
-FR_PASS(pass_input, WINOGRAD_INPUT, 1, 0)
-FR_PASS(pass_gather, WINOGRAD_GATHER, 1, 3)
-FR_PASS(pass_spread, WINOGRAD_SPREAD, 1, 3)
-FR_PASSES(pass_gather, WINOGRAD_GATHER)
-FR_PASSES(pass_spread, WINOGRAD_SPREAD)
-FR_PASSES(pass_scaled_gather, WINOGRAD_SCALED_GATHER)
-FR_PASSES(pass_scaled_spread, WINOGRAD_SCALED_SPREAD)
-
-// By operation, h - 2, and outputs or taps.
-#define FR_PASS_TABLE(name) \
-    {{NULL, NULL, name##_2_2, name##_2_3, name##_2_4, name##_2_5, NULL}, \
-     {NULL, NULL, NULL, name##_3_3, name##_3_4, name##_3_5, name##_3_6}}
-#define FR_SAME(f) f, f, f, f, f, f, f
-static winograd_pass_fn *const winograd_passes[WINOGRAD_OPS][2][WINOGRAD_MOST_OUTPUTS + 1] = {
-    {{FR_SAME(pass_input_2_0)}, {FR_SAME(pass_input_3_0)}},
-    FR_PASS_TABLE(pass_gather),
-    FR_PASS_TABLE(pass_spread),
-    FR_PASS_TABLE(pass_scaled_gather),
-    FR_PASS_TABLE(pass_scaled_spread),
-};
-
-static winograd_pass_fn *const winograd_edge_passes[] = {pass_input_1_0, pass_gather_1_3, pass_spread_1_3};
-
-FR_INLINE winograd_pass_fn *winograd_pass_for(int op, int points, int n) {
-    return points == 5 ? winograd_edge_passes[op] : winograd_passes[op][points / 2 - 3][n];
 }

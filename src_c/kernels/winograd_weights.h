@@ -2,9 +2,9 @@
 #pragma once
 
 #include "pack.h"
-#include "winograd_transform.h"
+#include "winograd_tile.h"
 
-enum { WINOGRAD_CHANNELS = 8 };  // transformed at a time, so that everything between the two passes stays near
+enum { WINOGRAD_CHANNELS = 8 };  // transformed at a time, so that their gathered taps stay near
 
 // Whether the taps of neighbouring channels follow each other, in both forms.
 FR_INLINE int taps_join(const fr_winograd_weights *w) {
@@ -44,23 +44,26 @@ static void gather_taps(const fr_winograd_weights *w, const real *from, ptrdiff_
 }
 
 static void FR_NAME(winograd_weights)(const fr_winograd_weights *w) {
-    const ptrdiff_t taps = (ptrdiff_t)w->taps[0] * w->taps[1], along = w->taps[1], half_row = WINOGRAD_CHANNELS * along * FR_WIDTH;
-    real *gathered = (real *)w->scratch, *half = gathered + WINOGRAD_CHANNELS * taps * FR_WIDTH;
-    winograd_pass first = {.in_row = FR_WIDTH, .in_step = taps * FR_WIDTH, .out = half, .out_stride = half_row,
-                           .out_row = FR_WIDTH, .out_step = along * FR_WIDTH, .rows = along};
-    winograd_pass second = {.in_row = half_row, .in_step = along * FR_WIDTH, .out_stride = w->point_stride,
-                            .out_row = w->points[1] * w->point_stride, .out_step = FR_SLOTS * FR_WIDTH, .rows = w->points[0]};
-    for (ptrdiff_t j = 0; j < w->taps[0]; ++j) first.in[j] = gathered + j * along * FR_WIDTH;
-    for (ptrdiff_t j = 0; j < along; ++j) second.in[j] = (w->points[0] == 1 ? gathered : half) + j * FR_WIDTH;
+    const ptrdiff_t taps = (ptrdiff_t)w->taps[0] * w->taps[1];
+    real *gathered = (real *)w->scratch;
+    winograd_tiles_fn *spread = winograd_function(WINOGRAD_SCALED_SPREAD, w->points[0], w->taps[0], w->points[1], w->taps[1]);
+    const ptrdiff_t tap = w->packed ? FR_SLOTS * FR_WIDTH : FR_WIDTH;
+    winograd_tiles tiles = {.in_column = tap, .in_step = taps * tap, .out_row = w->points[1] * w->point_stride,
+                            .out_column = w->point_stride, .out_step = FR_SLOTS * FR_WIDTH};
     for (ptrdiff_t c = 0; c < w->channels; c += WINOGRAD_CHANNELS) {
-        const ptrdiff_t count = w->channels - c < WINOGRAD_CHANNELS ? w->channels - c : WINOGRAD_CHANNELS;
-        first.count = second.count = count;
+        tiles.count = w->channels - c < WINOGRAD_CHANNELS ? w->channels - c : WINOGRAD_CHANNELS;
         for (int v = 0; v < FR_SLOTS; ++v) {
-            const real *from = (const real *)w->weight + v * FR_WIDTH * w->unit_stride + c * w->channel_stride;
-            gather_taps(w, from, lanes_left(w->units, v), count, gathered);
-            second.out = (real *)w->transformed + (c * FR_SLOTS + v) * FR_WIDTH;
-            if (w->points[0] > 1) winograd_pass_for(WINOGRAD_SCALED_SPREAD, w->points[0], w->taps[0])(&first);
-            winograd_pass_for(WINOGRAD_SCALED_SPREAD, w->points[1], w->taps[1])(&second);
+            const real *from = (const real *)w->weight;
+            if (w->packed) {
+                from += c * taps * tap + v * FR_WIDTH;
+            } else {
+                from += v * FR_WIDTH * w->unit_stride + c * w->channel_stride;
+                gather_taps(w, from, lanes_left(w->units, v), tiles.count, gathered);
+                from = gathered;
+            }
+            for (ptrdiff_t j = 0; j < w->taps[0]; ++j) tiles.in[j] = from + j * w->taps[1] * tap;
+            tiles.out = (real *)w->transformed + (c * FR_SLOTS + v) * FR_WIDTH;
+            spread(&tiles);
         }
     }
 }
@@ -90,25 +93,18 @@ static void scatter_taps(const fr_winograd_weights *w, const real *from, ptrdiff
 }
 
 static void FR_NAME(winograd_weight_gradient)(const fr_winograd_weights *w) {
-    const ptrdiff_t taps = (ptrdiff_t)w->taps[0] * w->taps[1], along = w->taps[1];
-    const ptrdiff_t half_step = w->points[1] * FR_WIDTH, half_row = WINOGRAD_CHANNELS * half_step;
-    real *finished = (real *)w->scratch, *half = finished + WINOGRAD_CHANNELS * taps * FR_WIDTH;
-    winograd_pass first = {.in_row = w->point_stride, .in_step = FR_SLOTS * FR_WIDTH, .out = half, .out_stride = half_row,
-                           .out_row = FR_WIDTH, .out_step = half_step, .rows = w->points[1]};
-    winograd_pass second = {.in_row = half_row, .in_step = w->points[0] == 1 ? FR_SLOTS * FR_WIDTH : half_step,
-                            .out = finished, .out_stride = FR_WIDTH, .out_row = along * FR_WIDTH,
-                            .out_step = taps * FR_WIDTH, .rows = w->taps[0]};
+    const ptrdiff_t taps = (ptrdiff_t)w->taps[0] * w->taps[1];
+    real *finished = (real *)w->scratch;
+    winograd_tiles_fn *gather = winograd_function(WINOGRAD_SCALED_GATHER, w->points[0], w->taps[0], w->points[1], w->taps[1]);
+    winograd_tiles tiles = {.in_column = w->point_stride, .in_step = FR_SLOTS * FR_WIDTH, .out = finished,
+                            .out_row = w->taps[1] * FR_WIDTH, .out_column = FR_WIDTH, .out_step = taps * FR_WIDTH};
     for (ptrdiff_t c = 0; c < w->channels; c += WINOGRAD_CHANNELS) {
-        const ptrdiff_t count = w->channels - c < WINOGRAD_CHANNELS ? w->channels - c : WINOGRAD_CHANNELS;
-        first.count = second.count = count;
+        tiles.count = w->channels - c < WINOGRAD_CHANNELS ? w->channels - c : WINOGRAD_CHANNELS;
         for (int v = 0; v * FR_WIDTH < w->units; ++v) {
             const real *from = (const real *)w->transformed + (c * FR_SLOTS + v) * FR_WIDTH;
-            for (ptrdiff_t j = 0; j < w->points[0]; ++j) first.in[j] = from + j * w->points[1] * w->point_stride;
-            for (ptrdiff_t j = 0; j < w->points[1]; ++j)
-                second.in[j] = w->points[0] == 1 ? from + j * w->point_stride : half + j * FR_WIDTH;
-            if (w->points[0] > 1) winograd_pass_for(WINOGRAD_SCALED_GATHER, w->points[0], w->taps[0])(&first);
-            winograd_pass_for(WINOGRAD_SCALED_GATHER, w->points[1], w->taps[1])(&second);
-            scatter_taps(w, finished, lanes_left(w->units, v), count,
+            for (ptrdiff_t j = 0; j < w->points[0]; ++j) tiles.in[j] = from + j * w->points[1] * w->point_stride;
+            gather(&tiles);
+            scatter_taps(w, finished, lanes_left(w->units, v), tiles.count,
                          (real *)w->weight + v * FR_WIDTH * w->unit_stride + c * w->channel_stride);
         }
     }

@@ -43,11 +43,14 @@ CASES = (
     Sizes(1, 7, 66, (300,), (9,), ((4, 4),)),  # three pieces
 )
 # Weights that training transforms block by block, and a weight gradient of one sum over all tiles; then several chunks of
-# channels, and weights too large for one block.
+# channels, and weights too large for one block; then large weights for more blocks than it pays to transform them again, and
+# large weights of two pieces that are one sum.
 LARGE = (
     Sizes(2, 160, 144, (7, 6), (3, 3), ((1, 1), (1, 1))),
     Sizes(3, 200, 40, (13, 26), (3, 3), ((1, 1), (1, 1))),
     Sizes(2, 130, 257, (70,), (9,), ((4, 4),)),
+    Sizes(5, 150, 150, (30, 50), (3, 3), ((1, 1), (1, 1))),
+    Sizes(1, 64, 800, (40,), (9,), ((4, 4),)),
 )
 
 
