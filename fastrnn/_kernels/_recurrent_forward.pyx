@@ -15,6 +15,9 @@ from fastrnn._kernels._threads cimport Rounds, Team, first_of, product_time, run
 # Multiply-adds of a panel from which on panels are taken one by one: some microsecond.
 cdef double LEAST_ALONE = 100_000
 
+# Rows of a panel's gates that one thread computes before their cells: half of a first-level cache of 48 KB.
+cdef ptrdiff_t ALONE_ROWS = 96
+
 cdef struct Share:
     Team *team
     int member
@@ -110,7 +113,10 @@ cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t en
 
 
 cdef void recurrent_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
-    start_round(&share.rounds, s.panels, share.grain, t & 1)
+    cdef ptrdiff_t grain = share.grain
+    if share.team.size == 1 and grain:  # nobody to share with
+        grain = max(<ptrdiff_t> 1, ALONE_ROWS // s.active[t])
+    start_round(&share.rounds, s.panels, grain, t & 1)
     while take(&share.rounds, &share.first, &share.last):
         step_panels(s, share, t)
     wait_for_team(share.team)

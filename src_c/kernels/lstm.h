@@ -1,5 +1,6 @@
 // LSTM cell after the products. Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000:
 //   i, f, o = sigmoid(.)   g = tanh(.)   c = f c_prev + i g   h = o tanh(c)
+// A saturated forget gate is 1 to the last bit: it has a division of its own.
 #pragma once
 
 #include "lanes.h"
@@ -11,11 +12,13 @@ static void FR_NAME(lstm)(const fr_cell *s) {
         real *c = (real *)s->c + p * FR_WIDTH, *h = (real *)s->h + p * FR_WIDTH;
         const ptrdiff_t lanes = lanes_left(s->units, p);
         for (ptrdiff_t r = 0; r < s->rows; ++r, gates += FR_SLOTS * FR_WIDTH) {
-            const vec i = vsigmoid(vload(gates)), f = vsigmoid(vload(gates + FR_WIDTH));
-            const vec g = vtanh(vload(gates + 2 * FR_WIDTH)), o = vsigmoid(vload(gates + 3 * FR_WIDTH));
-            const vec cell = vfma(f, vload(c_prev + r * s->c_prev_stride), vmul(i, g));
+            vec i, g, o, tanh_c;
+            const vec f = vsigmoid(vload(gates + FR_WIDTH));
+            const vec ig = vquotients(sigmoid_quotient(vload(gates)), tanh_quotient(vload(gates + 2 * FR_WIDTH)), &i, &g);
+            const vec cell = vfma(f, vload(c_prev + r * s->c_prev_stride), ig);
             vstore(c + r * s->c_stride, cell);
-            vstore_lanes(h + r * s->h_stride, vmul(o, vtanh(cell)), lanes);
+            const quotient out = sigmoid_quotient(vload(gates + 3 * FR_WIDTH));
+            vstore_lanes(h + r * s->h_stride, vquotients(out, tanh_quotient(cell), &o, &tanh_c), lanes);
             if (s->keep) {
                 vstore(gates, i);
                 vstore(gates + FR_WIDTH, f);
