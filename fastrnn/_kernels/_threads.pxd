@@ -6,6 +6,7 @@ cdef extern from "team.h" nogil:
     ctypedef struct fr_queue:
         pass
     const int FR_QUEUES
+    void fr_fetch_rows(const char *data, long rows, long row_bytes, long stride_bytes)
 
 cdef struct Team:
     int size

@@ -87,3 +87,10 @@ static void fr_after_fork_in_child(void) {
 static inline void fr_watch_forks(void) { pthread_atfork(NULL, NULL, fr_after_fork_in_child); }
 static inline void fr_note_team(void) { atomic_store_explicit(&fr_team_used, 1, memory_order_relaxed); }
 static inline int fr_must_be_serial(void) { return atomic_load_explicit(&fr_serial_child, memory_order_relaxed); }
+
+// What other members have just written lies in their cores' caches; asked for all at once, it comes while other work is done.
+static inline void fr_fetch_rows(const char *data, long rows, long row_bytes, long stride_bytes) {
+    for (long r = 0; r < rows; ++r, data += stride_bytes) {
+        for (long at = 0; at < row_bytes; at += 64) __builtin_prefetch(data + at, 0, 2);
+    }
+}
