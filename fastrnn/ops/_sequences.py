@@ -91,7 +91,7 @@ _kept_uniform = lru_cache(maxsize=64)(_new_uniform)
 
 def ragged(lengths: IntArray, reverse: bool) -> Plan:
     """Return the plan of sequences of the given lengths >= 1."""
-    length = np.ascontiguousarray(lengths, np.intp)
+    length = np.array(lengths, np.intp)  # a copy: the caller's may change
     order, active = sort_by_length(length)
     row = np.cumsum(active) - active
     last = row[length[order] - 1] + np.arange(len(order))
