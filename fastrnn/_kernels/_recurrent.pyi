@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
@@ -12,6 +13,9 @@ class Weights:
     units: int
     width: int
     dtype: np.dtype[Any]
+    def run_plain(
+        self, x: object, uniform: Callable[[int, int, bool], Any], reverse: bool, out: _Array | None, column: int
+    ) -> tuple[_Array, tuple[_Array, ...]] | None: ...
 
 @final
 class Call:

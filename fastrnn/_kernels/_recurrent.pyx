@@ -15,6 +15,8 @@ from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._recurrent_backward cimport run_backward
 from fastrnn._kernels._recurrent_forward cimport run_forward
 
+from fastrnn._kernels._memory import empty
+
 cnp.import_array()
 
 cdef ptrdiff_t CHUNK_BYTES = 1 << 20  # of gates computed ahead; they should still be cached when their step comes
@@ -92,6 +94,34 @@ cdef class Weights:
                        <const char *> cnp.PyArray_DATA(bias) + p * length * self.itemsize,
                        min(length, self.units - p * length) * self.itemsize)
         return packed
+
+    def run_plain(self, x, uniform, bint reverse, cnp.ndarray out, ptrdiff_t column):
+        """The short way of a small call: all sequences whole, from zero states; None unless x lies as it is read.
+
+        Parameters
+        ----------
+        x : anything; an array (T, N, C) is taken if it is contiguous, of the right type, and not empty
+        uniform : function of (T, N, reverse) to the plan of such sequences
+        out : contiguous (T, N, at least column + R), whose columns from `column` on receive y; new memory for None
+
+        Returns
+        -------
+        y (T, N, R) or out, and the last h and, for cells that have it, c
+        """
+        cdef cnp.ndarray array, rows
+        if type(x) is not np.ndarray:
+            return None
+        array = x
+        if (array.ndim != 3 or array.shape[2] != self.inputs or array.descr is not self.dtype or array.size == 0
+                or not cnp.PyArray_ISCARRAY_RO(array)):
+            return None
+        plan = uniform(array.shape[0], array.shape[1], reverse)
+        y = empty((array.shape[0], array.shape[1], self.width), self.dtype) if out is None else out
+        rows = y.reshape(-1, y.shape[2])
+        if out is not None:
+            rows = rows[:, column:column + self.width]
+        call = Call(self, array.reshape(-1, self.inputs), rows, plan.row, plan.active, None, None, False)
+        return y, call.last(plan.last)
 
     cdef void describe(self, Sequence *s) noexcept:
         memset(s, 0, sizeof(s[0]))

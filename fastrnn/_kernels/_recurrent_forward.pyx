@@ -9,11 +9,16 @@ from libc.string cimport memset
 from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_SLOTS, fr_cell, fr_gemm
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
 from fastrnn._kernels._recurrent cimport Sequence
-from fastrnn._kernels._threads cimport Rounds, Team, first_of, product_time, run_team, start_round, take, team_size, wait_for_team
+from fastrnn._kernels._threads cimport (
+    Rounds, Team, first_of, fr_fetch_rows, product_time, run_team, start_round, take, team_size, wait_for_team
+)
 
 
 # Multiply-adds of a panel from which on panels are taken one by one: some microsecond.
 cdef double LEAST_ALONE = 100_000
+
+# Rows of a panel's gates that one thread computes before their cells: half of a first-level cache of 48 KB.
+cdef ptrdiff_t ALONE_ROWS = 96
 
 cdef struct Share:
     Team *team
@@ -110,7 +115,12 @@ cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t en
 
 
 cdef void recurrent_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
-    start_round(&share.rounds, s.panels, share.grain, t & 1)
+    cdef ptrdiff_t grain = share.grain
+    if share.team.size == 1 and grain:  # nobody to share with
+        grain = max(<ptrdiff_t> 1, ALONE_ROWS // s.active[t])
+    if share.team.size > 1:
+        fr_fetch_rows(h_before(s, t), s.active[t], s.R * s.itemsize, h_before_stride(s, t) * s.itemsize)
+    start_round(&share.rounds, s.panels, grain, t & 1)
     while take(&share.rounds, &share.first, &share.last):
         step_panels(s, share, t)
     wait_for_team(share.team)

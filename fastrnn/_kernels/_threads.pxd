@@ -5,11 +5,15 @@ cdef extern from "team.h" nogil:
         pass
     ctypedef struct fr_queue:
         pass
+    ctypedef struct fr_crew:
+        pass
     const int FR_QUEUES
+    void fr_fetch_rows(const char *data, long rows, long row_bytes, long stride_bytes)
 
 cdef struct Team:
     int size
     fr_barrier barrier
+    fr_crew crew
     fr_queue *queues  # one for each member, NULL in a team of one
 
 # A member's way through rounds of work. In a round, parts 0..n-1 are shared out evenly; a member takes its own range in pieces of

@@ -13,6 +13,9 @@ cdef extern from "team.h" nogil:
     void fr_queue_init(fr_queue *queue)
     long fr_queue_take(fr_queue *queue, int parity)
     void fr_queue_clear(fr_queue *queue, int parity)
+    void fr_crew_init(fr_crew *crew)
+    void fr_crew_enter(fr_crew *crew, int member, int size)
+    void fr_crew_leave(fr_crew *crew, int member, int size)
     void fr_watch_forks()
     void fr_note_team()
     int fr_must_be_serial()
@@ -68,6 +71,7 @@ cdef void run_team(share_fn share, void *work, int size) noexcept nogil:
         return
     fr_note_team()
     fr_barrier_init(&team.barrier)
+    fr_crew_init(&team.crew)
     if size <= FR_QUEUES:
         team.queues = queues
         for member in range(size):
@@ -77,8 +81,11 @@ cdef void run_team(share_fn share, void *work, int size) noexcept nogil:
 
 
 cdef void team_member(share_fn share, void *work, Team *team) noexcept nogil:
+    cdef int member = omp_get_thread_num()
     team.size = omp_get_num_threads()  # every member writes the same value
-    share(work, team, omp_get_thread_num())
+    fr_crew_enter(&team.crew, member, team.size)
+    share(work, team, member)
+    fr_crew_leave(&team.crew, member, team.size)
 
 
 cdef void wait_for_team(Team *team) noexcept nogil:

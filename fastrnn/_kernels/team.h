@@ -1,9 +1,20 @@
 // A team of threads that works through one call together: its barrier, and what a forked child may still do.
 #pragma once
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE  // sched_getcpu, cpu_set_t
+#endif
+
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -30,32 +41,123 @@ static inline int fr_limit_at(int wish, int limit) {
     return seen_limit;
 }
 
+#ifdef __linux__
+// Sleeps unless *word is no longer `value`; may wake early.
+static inline void fr_sleep(atomic_int *word, int value) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0); }
+static inline void fr_wake_all(atomic_int *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
+static inline int fr_cpu(void) { return sched_getcpu(); }
+
+// Moves this thread to another core if it was woken on `cpu`, where the one that woke it is at work. Left alone, the two would share
+// that core until the system's next tick, some milliseconds.
+static inline void fr_leave_cpu(int cpu) {
+    cpu_set_t allowed, others;
+    if (cpu < 0 || sched_getcpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    others = allowed;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+static inline void fr_sleep(atomic_int *word, int value) { (void)word, (void)value, sched_yield(); }
+static inline void fr_wake_all(atomic_int *word) { (void)word; }
+static inline int fr_cpu(void) { return -1; }
+static inline void fr_leave_cpu(int cpu) { (void)cpu; }
+#endif
+
+// A number that one thread sets and others wait for.
+typedef struct fr_signal {
+    _Alignas(64) atomic_int value;
+    atomic_int sleeping;  // how many
+    atomic_int cpu;       // where they were woken from
+} fr_signal;
+
+// Spins some 50 microseconds, longer than any healthy step's imbalance, then sleeps, so that more threads than cores make progress.
+enum { FR_SPINS = 1000 };
+
+static inline void fr_signal_init(fr_signal *s) {
+    atomic_init(&s->value, 0);
+    atomic_init(&s->sleeping, 0);
+    atomic_init(&s->cpu, -1);
+}
+
+static inline void fr_signal_set(fr_signal *s, int value) {
+    atomic_store(&s->value, value);  // before the look at `sleeping`; who waits counts itself before its last look at the value
+    if (atomic_load(&s->sleeping) == 0) return;
+    atomic_store(&s->cpu, fr_cpu());
+    fr_wake_all(&s->value);
+}
+
+static inline void fr_signal_sleep(fr_signal *s, int value) {
+    int now;
+    atomic_fetch_add(&s->sleeping, 1);
+    while ((now = atomic_load(&s->value)) != value) fr_sleep(&s->value, now);
+    atomic_fetch_sub(&s->sleeping, 1);
+    fr_leave_cpu(atomic_load(&s->cpu));
+}
+
+static inline void fr_signal_wait(fr_signal *s, int value) {
+    for (int spins = 0; spins < FR_SPINS; ++spins) {
+        if (atomic_load_explicit(&s->value, memory_order_acquire) == value) return;
+        fr_pause();
+    }
+    fr_signal_sleep(s, value);
+}
+
 // Arrivals and the generation stand on lines of their own: the waiting read one while the late write the other.
 typedef struct fr_barrier {
     _Alignas(64) atomic_int arrived;
-    _Alignas(64) atomic_int generation;
+    fr_signal generation;
 } fr_barrier;
 
 static inline void fr_barrier_init(fr_barrier *b) {
     atomic_init(&b->arrived, 0);
-    atomic_init(&b->generation, 0);
+    fr_signal_init(&b->generation);
 }
 
-// Spins about 20 microseconds, longer than any healthy step's imbalance, then gives the core away between looks, so that more
-// threads than cores still make progress.
-enum { FR_SPINS = 1000 };
-
 static inline void fr_barrier_wait(fr_barrier *b, int size) {
-    const int generation = atomic_load_explicit(&b->generation, memory_order_relaxed);
+    const int next = atomic_load_explicit(&b->generation.value, memory_order_relaxed) + 1;
     if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == size - 1) {
         atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&b->generation, generation + 1, memory_order_release);
+        fr_signal_set(&b->generation, next);
+    } else {
+        fr_signal_wait(&b->generation, next);
+    }
+}
+
+// How members come and go. OpenMP wakes them, perhaps on the core of member 0, the caller, and its own wait for them at the end
+// spins for milliseconds, so nobody may come to that wait before all others are done.
+typedef struct fr_crew {
+    int cpu;  // the caller's
+    atomic_int present, finished;
+    fr_signal done;
+} fr_crew;
+
+// Looks of member 0 for the others, some microseconds, before it lets one that waits for its core run.
+enum { FR_LOOKS = 50 };
+
+static inline void fr_crew_init(fr_crew *c) {
+    c->cpu = fr_cpu();
+    atomic_init(&c->present, 1);
+    atomic_init(&c->finished, 1);
+    fr_signal_init(&c->done);
+}
+
+static inline void fr_crew_enter(fr_crew *c, int member, int size) {
+    if (member > 0) {
+        fr_leave_cpu(c->cpu);
+        atomic_fetch_add_explicit(&c->present, 1, memory_order_relaxed);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&b->generation, memory_order_acquire) == generation; ++spins) {
-        if (spins < FR_SPINS) fr_pause();
-        else sched_yield();
+    for (int looks = 0; looks < FR_LOOKS; ++looks) {
+        if (atomic_load_explicit(&c->present, memory_order_relaxed) == size) return;
+        fr_pause();
     }
+    sched_yield();
+}
+
+static inline void fr_crew_leave(fr_crew *c, int member, int size) {
+    if (size == 1) return;
+    if (member == 0) fr_signal_wait(&c->done, 1);
+    else if (atomic_fetch_add_explicit(&c->finished, 1, memory_order_acq_rel) == size - 1) fr_signal_set(&c->done, 1);
 }
 
 // How many parts of a member's range are taken, by it or by others, in this round and, zero until then, in the next.
@@ -87,3 +189,10 @@ static void fr_after_fork_in_child(void) {
 static inline void fr_watch_forks(void) { pthread_atfork(NULL, NULL, fr_after_fork_in_child); }
 static inline void fr_note_team(void) { atomic_store_explicit(&fr_team_used, 1, memory_order_relaxed); }
 static inline int fr_must_be_serial(void) { return atomic_load_explicit(&fr_serial_child, memory_order_relaxed); }
+
+// What other members have just written lies in their cores' caches; asked for all at once, it comes while other work is done.
+static inline void fr_fetch_rows(const char *data, long rows, long row_bytes, long stride_bytes) {
+    for (long r = 0; r < rows; ++r, data += stride_bytes) {
+        for (long at = 0; at < row_bytes; at += 64) __builtin_prefetch(data + at, 0, 2);
+    }
+}

@@ -28,17 +28,17 @@ class Cell:
         The parameters as `ops` call them: "weight_ih", "weight_hh", ...
     """
 
-    __slots__ = ("_own_names", "cache", "names", "suffix")
+    __slots__ = ("_pairs", "cache", "names", "suffix")
 
     def __init__(self, suffix: str, names: tuple[str, ...]) -> None:
         self.suffix = suffix
         self.names = names
-        self._own_names = tuple(name + suffix for name in names)
+        self._pairs = tuple((name, name + suffix) for name in names)
         self.cache = PackCache()
 
     def parameters(self, own: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """Return the parameters by their names in `ops`, out of all those of the layer."""
-        return dict(zip(self.names, [own[name] for name in self._own_names], strict=True))
+        return {name: own[own_name] for name, own_name in self._pairs}
 
 
 def cells(num_layers: int, directions: int, *, biases: int, projected: bool) -> Iterator[Cell]:

@@ -23,8 +23,8 @@ class PackCache:
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        # (key, whether for training too, pack): replaced as one, so that threads see all or nothing
-        self._held: tuple[object, bool, Any] | None = None
+        # (ISA, parameters, versions, whether for training too, pack): replaced as one, so that threads see all or nothing
+        self._held: tuple[int, list[Buffer], list[int], bool, Any] | None = None
 
     def get(
         self,
@@ -36,14 +36,15 @@ class PackCache:
 
         A pack for training serves inference too, but takes twice the memory; it is made when it is needed.
         """
-        key: list[object] = [ops.isa_generation()]
-        for parameter in parameters.values():
-            key += (parameter, parameter.version)
+        isa, buffers = ops.isa_generation(), list(parameters.values())
+        versions = [buffer.version for buffer in buffers]
         held = self._held
-        if held is not None and held[1] >= training and held[0] == key:
-            return held[2]
-        packed = pack({name: parameter.data for name, parameter in parameters.items()}, training)
-        self._held = (key, training, packed)
+        if held is not None:
+            held_isa, held_buffers, held_versions, for_training, packed = held
+            if isa == held_isa and versions == held_versions and buffers == held_buffers and for_training >= training:
+                return packed
+        packed = pack({name: buffer.data for name, buffer in parameters.items()}, training)
+        self._held = (isa, buffers, versions, training, packed)
         return packed
 
     def __reduce__(self) -> tuple[Any, ...]:

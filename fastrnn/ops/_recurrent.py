@@ -43,6 +43,15 @@ class Packed:
         """Return (C, H, width of h)."""
         return self.weights.inputs, self.weights.units, self.weights.width
 
+    def run_plain(
+        self, x: object, reverse: bool = False, out: Array | None = None, column: int = 0
+    ) -> tuple[Array, tuple[Array, ...]] | None:
+        """Return y and the parts of the last state, from zero states, if x (T, N, C) lies as the kernels read it, else None.
+
+        `out` (T, N, at least column + R), contiguous, receives y in its columns from `column` on, and is returned.
+        """
+        return self.weights.run_plain(x, uniform, reverse, out, column)
+
     def checked(self, name: str, cell: str, backward: bool, option: object = None) -> Packed:
         """Return self if it fits a call, else say why not."""
         if self.cell != cell or self.option != option:
@@ -184,7 +193,7 @@ class Problem:
         if self.lengths is None or (self.lengths == self.T).all():
             self.plan = uniform(self.T, self.N, self.reverse)
             return self.run_even(y, keep)
-        self.plan = ragged(self.T, self.N, self.lengths, self.reverse)
+        self.plan = ragged(self.lengths, self.reverse)
         return self.run_ragged(y, keep)
 
     def loop(self, x: Array, y: Array, keep: bool) -> tuple[Array, ...]:
@@ -210,14 +219,15 @@ class Problem:
 
     def run_ragged(self, y: Array, keep: bool) -> tuple[Array, tuple[Array, ...]]:
         plan = self.plan
-        assert plan is not None and plan.source is not None
-        rows = empty((len(plan.source), self.R), self.dtype)
-        state = self.loop(self.gathered(self.x), rows, keep)
-        flat = y if y.flags.c_contiguous else empty(y.shape, self.dtype)
-        flat[...] = 0
-        flat.reshape(-1, self.R)[plan.source] = rows
-        if flat is not y:
-            y[...] = flat
+        assert plan is not None
+        rows = empty((plan.rows, self.R), self.dtype)
+        state = self.loop(plan.gathered(self.x), rows, keep)
+        if y.strides[2] == y.itemsize:
+            plan.scatter(rows, y)
+        else:
+            steps = empty(y.shape, self.dtype)
+            plan.scatter(rows, steps)
+            y[...] = steps
         return y, state
 
     def copied(self, array: Array) -> Array:
@@ -225,14 +235,6 @@ class Problem:
         rows = empty(array.shape, self.dtype)
         rows[...] = array
         return rows.reshape(self.T * self.N, array.shape[2])
-
-    def gathered(self, array: Array) -> Array:
-        """Return the rows of (T, N, n) in the order of the plan."""
-        plan = self.plan
-        assert plan is not None and plan.source is not None
-        flat = np.ascontiguousarray(array).reshape(-1, array.shape[2])
-        rows = empty((len(plan.source), array.shape[2]), self.dtype)
-        return np.take(flat, plan.source, axis=0, out=rows, mode="clip")
 
     def pull_back(
         self, dy: object, dstate: tuple[object, ...] | None, grads: Mapping[str, Array] | None
@@ -261,25 +263,40 @@ class Problem:
         assert plan is not None and self.call is not None
         dh, dc = self.ordered(parts)
         dx = empty(self.x.shape, self.dtype)
-        flat = dx.reshape(-1, dx.shape[2])
-        if plan.source is None:
+        if plan.order is None:
             rows = None if dy is None else as_rows(dy)
             dy_rows = self.copied(dy) if dy is not None and rows is None else rows
-            dx_rows = flat
+            dx_rows = dx.reshape(plan.rows, dx.shape[2])
         else:
-            dy_rows = None if dy is None else self.gathered(dy)
-            dx_rows = empty((len(plan.source), dx.shape[2]), self.dtype)
+            dy_rows = None if dy is None else plan.gathered(dy)
+            dx_rows = empty((plan.rows, dx.shape[2]), self.dtype)
         work = {
             key: value if value.flags.c_contiguous else np.zeros(value.shape, self.dtype) for key, value in sums.items()
         }
-        start = self.call.backward(dy_rows, dh, dc, plan.previous, dx_rows, work)
+        start = self.call.backward(dy_rows, dh, dc, plan.before(), dx_rows, work)
         for key, value in work.items():
             if value is not sums[key]:
                 sums[key] += value
-        if plan.source is not None:
-            dx[...] = 0
-            flat[plan.source] = dx_rows
+        if plan.order is not None:
+            plan.scatter(dx_rows, dx)
         return dx, tuple(plan.unsorted(part) for part in start)
+
+
+def run_forward(
+    name: str,
+    packed: Packed,
+    x: object,
+    state: tuple[object, ...] | None,
+    lengths: object,
+    reverse: bool,
+    out: Array | None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """Check a call for inference and run it; return y and the parts of the last state."""
+    if state is None and lengths is None and out is None and not reverse:
+        plain = packed.run_plain(x)
+        if plain:
+            return plain
+    return Problem(name, packed, x, state, lengths, reverse, out).run(keep=False)
 
 
 def check_writable(name: str, arg: str, array: object, dtype: Any) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn._checks import IntArray
+from fastrnn._kernels._memory import empty
+from fastrnn._kernels._ragged import gather, scatter, sort_by_length, steps_before
 
 Array = NDArray[Any]
 Index = NDArray[np.intp]
@@ -22,23 +24,25 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Rows of each step, and how to get from the user's arrays to them and back.
+    """Rows of each step, and the sequences they belong to.
 
     Attributes
     ----------
     row, active : (T',) first row and number of rows of each step; `active` never grows
-    previous : (rows,) the row that holds the step before, or -1-n for row n of the initial state
     last : (N,) each sequence's last row
-    source : (rows,) place in the flattened (T, N) of each row, or None if rows are the user's rows
-    order : (N,) the sequences, longest first, or None
+    rows : how many there are
+    order : (N,) the sequences, longest first, or None if the rows are the user's rows
+    lengths : (N,) intp, or None with `order`
+    reverse : bool. Whether steps run backwards in time.
     """
 
     row: Index
     active: Index
-    previous: Index
     last: Index
-    source: Index | None = None
+    rows: int
     order: Index | None = None
+    lengths: Index | None = None
+    reverse: bool = False
 
     def sorted(self, state: Array) -> Array:
         """Return a contiguous (N, ...) state with its rows in processing order."""
@@ -52,6 +56,22 @@ class Plan:
         restored[self.order] = state
         return restored
 
+    def gathered(self, steps: Array) -> Array:
+        """Return the valid steps of (T, N, n), whose last axis is contiguous, as rows."""
+        assert self.order is not None and self.lengths is not None
+        rows: Array = empty((self.rows, steps.shape[2]), steps.dtype)
+        gather(steps, self.lengths, self.order, self.reverse, rows)
+        return rows
+
+    def scatter(self, rows: Array, steps: Array) -> None:
+        """Write rows to the valid steps of (T, N, n), whose last axis is contiguous, and zeros to the others."""
+        assert self.order is not None and self.lengths is not None
+        scatter(rows, self.lengths, self.order, self.reverse, steps)
+
+    def before(self) -> Index:
+        """Return for each row that of the step before, or -1-n for row n of the initial state."""
+        return steps_before(self.row, self.active, self.rows)
+
 
 def uniform(T: int, N: int, reverse: bool) -> Plan:
     """Return the plan of N sequences of length T >= 1; small ones, whose making would be felt, are kept."""
@@ -61,31 +81,21 @@ def uniform(T: int, N: int, reverse: bool) -> Plan:
 def _new_uniform(T: int, N: int, reverse: bool) -> Plan:
     steps = np.arange(T - 1, -1, -1) if reverse else np.arange(T)
     row = (steps * N).astype(np.intp)
-    active = np.full(T, N, np.intp)
-    everything = np.arange(T * N)
-    previous = (everything + (N if reverse else -N)).astype(np.intp)
-    first = np.arange(N, dtype=np.intp)
-    previous[row[0] : row[0] + N] = -1 - first
-    return Plan(row, active, previous, row[-1] + first)
+    return Plan(row, np.full(T, N, np.intp), row[-1] + np.arange(N, dtype=np.intp), T * N)
 
 
-# 64 plans of so many rows hold at most 5 MB.
+# 64 plans of so many rows hold at most 8 MB.
 KEPT_ROWS = 8192
 _kept_uniform = lru_cache(maxsize=64)(_new_uniform)
 
 
-def ragged(T: int, N: int, lengths: IntArray, reverse: bool) -> Plan:
-    """Return the plan of sequences of the given lengths in 1..T."""
-    order = np.argsort(-lengths, kind="stable").astype(np.intp)
-    descending = lengths[order].astype(np.intp)
-    active = (descending > np.arange(descending[0])[:, np.newaxis]).sum(axis=1, dtype=np.intp)
-    row = np.cumsum(active, dtype=np.intp) - active
-    step = np.repeat(np.arange(len(active)), active)
-    place = np.arange(len(step)) - row[step]
-    time = descending[place] - 1 - step if reverse else step
-    previous = np.where(step == 0, -1 - place, row[step - 1] + place).astype(np.intp)
-    last = row[descending - 1] + np.arange(N)
-    return Plan(row, active, previous, last, source=(time * N + order[place]).astype(np.intp), order=order)
+def ragged(lengths: IntArray, reverse: bool) -> Plan:
+    """Return the plan of sequences of the given lengths >= 1."""
+    length = np.array(lengths, np.intp)  # a copy: the caller's may change
+    order, active = sort_by_length(length)
+    row = np.cumsum(active) - active
+    last = row[length[order] - 1] + np.arange(len(order))
+    return Plan(row, active, last, int(row[-1] + active[-1]), order, length, reverse)
 
 
 def as_rows(array: Array) -> Array | None:
@@ -99,5 +109,5 @@ def as_rows(array: Array) -> Array | None:
     if N == 1 or T == 1 or outer == N * inner:
         step = outer if N == 1 else inner
         if step >= C * array.itemsize and step % array.itemsize == 0:
-            return np.lib.stride_tricks.as_strided(array, (T * N, C), (step, array.itemsize))
+            return array.reshape(T * N, C)  # a view, as the two axes are one
     return None

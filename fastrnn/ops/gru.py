@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fastrnn._checks import flag
 from fastrnn._kernels._gru import GRUWeights
-from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, shapes_of
+from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, run_forward, shapes_of
 from fastrnn.ops._stream import RecurrentStream
 
 
@@ -68,7 +68,7 @@ def gru_forward(
     Cho et al. 2014, Learning phrase representations using RNN encoder-decoder.
     """
     packed = _packed("gru_forward", params, reset_after, False)
-    y, (h,) = Problem("gru_forward", packed, x, as_parts(state), lengths, reverse, out).run(keep=False)
+    y, (h,) = run_forward("gru_forward", packed, x, as_parts(state), lengths, reverse, out)
     return y, h
 
 

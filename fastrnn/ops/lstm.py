@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from fastrnn._kernels._lstm import LSTMWeights
-from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, check_params, once, shapes_of
+from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, check_params, once, run_forward, shapes_of
 from fastrnn.ops._stream import RecurrentStream
 
 State = tuple[Array, Array]
@@ -67,7 +67,7 @@ def lstm_forward(
     Sak, Senior & Beaufays 2014 (projection).
     """
     packed = _packed("lstm_forward", params, False)
-    y, (h, c) = Problem("lstm_forward", packed, x, state, lengths, reverse, out).run(keep=False)
+    y, (h, c) = run_forward("lstm_forward", packed, x, state, lengths, reverse, out)
     return y, (h, c)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fastrnn._checks import choice
 from fastrnn._kernels._rnn import RNNWeights
-from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, shapes_of
+from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, run_forward, shapes_of
 from fastrnn.ops._stream import RecurrentStream
 
 
@@ -65,7 +65,7 @@ def rnn_forward(
     Elman 1990, Finding structure in time; Le, Jaitly & Hinton 2015 (relu).
     """
     packed = _packed("rnn_forward", params, nonlinearity, False)
-    y, (h,) = Problem("rnn_forward", packed, x, as_parts(state), lengths, reverse, out).run(keep=False)
+    y, (h,) = run_forward("rnn_forward", packed, x, as_parts(state), lengths, reverse, out)
     return y, h
 
 

@@ -69,6 +69,14 @@ FR_INLINE void accumulate_pair(tile acc, const int nv, const int last, const rea
     }
 }
 
+// The rows of A of the next segment, which lies elsewhere: their first lines come nearer while this one is multiplied.
+FR_INLINE void fetch_segment(const real *a, const int mr, const fr_run *run) {
+    if (run->k_stride != 1) return;
+    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+        for (ptrdiff_t j = 0; j < run->length; j += FR_LINE / (ptrdiff_t)sizeof(real)) __builtin_prefetch(a + i * run->row_stride + j, 0, 3);
+    }
+}
+
 FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last, const fr_run *run,
                             ptrdiff_t row, ptrdiff_t panel, const int fetch, ahead far) {
     const real *a = (const real *)run->a + row * run->row_stride + panel * run->a_panel_stride;
@@ -76,6 +84,7 @@ FR_INLINE void run_segments(tile acc, const int mr, const int nv, const int last
     const ptrdiff_t next_k = !fetch ? 0 : far.aside ? far.aside_k : (run->b_stride + far.tiles - 1) / far.tiles;
     const real *next = far.aside ? far.aside : b + far.panels * run->panel_stride + far.tile * next_k * run->segments * run->length;
     for (ptrdiff_t s = 0; s < run->segments; ++s) {
+        if (mr > 2 && s + 1 < run->segments) fetch_segment(a + run->segment_stride, mr, run);
         accumulate(acc, mr, nv, last, a, run->row_stride, run->k_stride, b, run->b_stride, run->length, fetch, next, next_k);
         a += run->segment_stride;
         b += run->length * run->b_stride + run->b_skip;

@@ -1,5 +1,7 @@
 // LSTM cell after the products. Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000:
 //   i, f, o = sigmoid(.)   g = tanh(.)   c = f c_prev + i g   h = o tanh(c)
+// i g and o tanh(c) take one division each. The forget gate has its own, or a cell would leak: where it saturates it is 1 to the last
+// bit. So have all gates that are kept, whose slopes must then be 0.
 #pragma once
 
 #include "lanes.h"
@@ -11,16 +13,17 @@ static void FR_NAME(lstm)(const fr_cell *s) {
         real *c = (real *)s->c + p * FR_WIDTH, *h = (real *)s->h + p * FR_WIDTH;
         const ptrdiff_t lanes = lanes_left(s->units, p);
         for (ptrdiff_t r = 0; r < s->rows; ++r, gates += FR_SLOTS * FR_WIDTH) {
-            const vec i = vsigmoid(vload(gates)), f = vsigmoid(vload(gates + FR_WIDTH));
-            const vec g = vtanh(vload(gates + 2 * FR_WIDTH)), o = vsigmoid(vload(gates + 3 * FR_WIDTH));
-            const vec cell = vfma(f, vload(c_prev + r * s->c_prev_stride), vmul(i, g));
+            const quotient i = sigmoid_quotient(vload(gates)), g = tanh_quotient(vload(gates + 2 * FR_WIDTH));
+            const quotient o = sigmoid_quotient(vload(gates + 3 * FR_WIDTH));
+            const vec f = vsigmoid(vload(gates + FR_WIDTH));
+            const vec cell = vfma(f, vload(c_prev + r * s->c_prev_stride), vquotient_product(i, g));
             vstore(c + r * s->c_stride, cell);
-            vstore_lanes(h + r * s->h_stride, vmul(o, vtanh(cell)), lanes);
+            vstore_lanes(h + r * s->h_stride, vquotient_product(o, tanh_quotient(cell)), lanes);
             if (s->keep) {
-                vstore(gates, i);
+                vstore(gates, vquotient(i));
                 vstore(gates + FR_WIDTH, f);
-                vstore(gates + 2 * FR_WIDTH, g);
-                vstore(gates + 3 * FR_WIDTH, o);
+                vstore(gates + 2 * FR_WIDTH, vquotient(g));
+                vstore(gates + 3 * FR_WIDTH, vquotient(o));
             }
         }
     }

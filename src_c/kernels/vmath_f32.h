@@ -23,6 +23,8 @@
 // normal distribution times exp(x^2 / 2) (4 + x) / 4 in powers of 4 / (4 + x) for x >= 0, relative error 2.8e-8.
 #pragma once
 
+#include "quotient.h"
+
 static const real LOG2E = 1.442695f;
 static const real LN2 = 0.6931472f;
 static const real LN2_SPLIT[] = {0.69314575f, 1.4286068e-06f};
@@ -63,19 +65,22 @@ FR_INLINE vec vexp(vec x) {
 }
 
 // At the limits the result is already 1 (from 17.33 on) or zero (from -103.98 on).
-FR_INLINE vec vsigmoid(vec x) {
+FR_INLINE quotient sigmoid_quotient(vec x) {
     const vec t = vmax(vset1(-104.0f), vmin(vset1(40.0f), x)), one = vset1(1.0f);
     const vec n = vround_product(t, LOG2E), r = vreduce(t, n);
     const vec p = vtanh_ratio(vmul(r, r), 0.5f);
     const vec a = vscale2(vfma(p, r, one), n);
-    return vdiv(a, vadd(a, vfnma(p, r, one)));
+    return (quotient){a, vadd(a, vfnma(p, r, one))};
 }
 
 // At the limits the result is already +-1 (from 8.50 on). One product with ln 2 / 2 rounded to nearest is enough:
 // |n| <= 29, and where n is large the derivative of tanh is small. (s + 1) v - (1 - s) keeps the sign of a zero.
-FR_INLINE vec vtanh(vec x) {
+FR_INLINE quotient tanh_quotient(vec x) {
     const vec t = vmax(vset1(-10.0f), vmin(vset1(10.0f), x)), one = vset1(1.0f);
     const vec n = vround_product(t, 2 * LOG2E), r = vfnma(n, vset1(LN2 / 2), t);
     const vec v = vmul(r, vtanh_ratio(vmul(r, r), 1.0f)), s = vpow2(n), sum = vadd(s, one);
-    return vdiv(vfms(sum, v, vsub(one, s)), vfma(vsub(s, one), v, sum));
+    return (quotient){vfms(sum, v, vsub(one, s)), vfma(vsub(s, one), v, sum)};
 }
+
+FR_INLINE vec vsigmoid(vec x) { return vquotient(sigmoid_quotient(x)); }
+FR_INLINE vec vtanh(vec x) { return vquotient(tanh_quotient(x)); }

@@ -24,6 +24,8 @@
 // normal distribution times exp(x^2 / 2) (4 + x) / 4 in powers of 4 / (4 + x) for x >= 0, relative error 3.0e-17.
 #pragma once
 
+#include "quotient.h"
+
 static const real LOG2E = 1.4426950408889634;
 static const real LN2_SPLIT[] = {0.6931471805598903, 5.497923018708371e-14};
 static const real EXP[] = {1.0,
@@ -103,18 +105,21 @@ FR_INLINE vec vexp(vec x) {
 }
 
 // At the limits the result is already 1 (from 37.43 on) or zero (from -745.14 on).
-FR_INLINE vec vsigmoid(vec x) {
+FR_INLINE quotient sigmoid_quotient(vec x) {
     const vec t = vmax(vset1(-746.0), vmin(vset1(40.0), x)), one = vset1(1.0);
     const vec n = vround_product(t, LOG2E), r = vreduce(t, n, 1.0);
     const vec p = vtanh_ratio(vmul(r, r), 0.5);
     const vec a = vscale2(vfma(p, r, one), n);
-    return vdiv(a, vadd(a, vfnma(p, r, one)));
+    return (quotient){a, vadd(a, vfnma(p, r, one))};
 }
 
 // At the limits the result is already +-1 (from 18.55 on). (s + 1) v - (1 - s) keeps the sign of a zero.
-FR_INLINE vec vtanh(vec x) {
+FR_INLINE quotient tanh_quotient(vec x) {
     const vec t = vmax(vset1(-20.0), vmin(vset1(20.0), x)), one = vset1(1.0);
     const vec n = vround_product(t, 2 * LOG2E), r = vreduce(t, n, 0.5);
     const vec v = vmul(r, vtanh_ratio(vmul(r, r), 1.0)), s = vpow2(n), sum = vadd(s, one);
-    return vdiv(vfms(sum, v, vsub(one, s)), vfma(vsub(s, one), v, sum));
+    return (quotient){vfms(sum, v, vsub(one, s)), vfma(vsub(s, one), v, sum)};
 }
+
+FR_INLINE vec vsigmoid(vec x) { return vquotient(sigmoid_quotient(x)); }
+FR_INLINE vec vtanh(vec x) { return vquotient(tanh_quotient(x)); }
