@@ -121,17 +121,8 @@ def _is_plain(option: Any) -> bool:
     )
 
 
-def _checked_geometry(
-    name: str,
-    kernel: tuple[int, ...],
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    layout: Any,
-    padding_mode: Any,
-    flip: bool,
-) -> Geometry:
+def _checked_geometry(name: str, kernel: tuple[int, ...], *options: Any) -> Geometry:
+    stride, padding, dilation, groups, layout, padding_mode, flip = options
     S = len(kernel)
     strides, dilations = per_axis(name, "stride", stride, S, 1), per_axis(name, "dilation", dilation, S, 1)
     border = choice(name, "padding_mode", padding_mode, BORDERS)
