@@ -42,7 +42,15 @@ FR_INLINE int values_out(const int op, const int axis) {
     return op == WINOGRAD_GATHER || op == WINOGRAD_SCALED_GATHER ? outputs_of(axis) : points_of(axis);
 }
 
-FR_INLINE void transform_axis(const int op, const int axis, const vec *a, vec *b) {
+// What is inlined to be specialised. Without optimisation, as under the sanitizers, nothing would be left out of all those copies:
+// the compiler would take minutes.
+#ifdef __OPTIMIZE__
+#define FR_SPECIAL FR_INLINE
+#else
+#define FR_SPECIAL static inline
+#endif
+
+FR_SPECIAL void transform_axis(const int op, const int axis, const vec *a, vec *b) {
     const int h = points_of(axis) / 2 - 1, n = outputs_of(axis);
     if (axis == WINOGRAD_NONE) b[0] = a[0];
     else if (axis == WINOGRAD_EDGE && op == WINOGRAD_INPUT) transform_edge_input(a, b);
@@ -57,8 +65,8 @@ FR_INLINE void transform_axis(const int op, const int axis, const vec *a, vec *b
 
 // Result rows first..last-1 of one tile. Other results of the columns' transforms are dead, and the compiler leaves them out.
 // Pointers are pinned as they go along: else the compiler keeps the address of every value on the stack.
-FR_INLINE void transform_rows(const winograd_tiles *t, const int op, const int down, const int along,
-                                 const int first, const int last, ptrdiff_t tile) {
+FR_SPECIAL void transform_rows(const winograd_tiles *t, const int op, const int down, const int along, const int first,
+                               const int last, ptrdiff_t tile) {
     vec half[6][WINOGRAD_MOST], result[WINOGRAD_MOST];
     const real *from[WINOGRAD_MOST];
     FR_UNROLL(8) for (int r = 0; r < values_in(op, down); ++r) from[r] = t->in[r] + tile * t->in_step;
@@ -85,7 +93,7 @@ FR_INLINE void transform_rows(const winograd_tiles *t, const int op, const int d
 }
 
 // The input of a tile has more values than there are registers. Points 0 and +-q_0 go first, then the others: they share nothing.
-FR_INLINE void run_tiles(const winograd_tiles *tiles, const int op, const int down, const int along) {
+FR_SPECIAL void run_tiles(const winograd_tiles *tiles, const int op, const int down, const int along) {
     const winograd_tiles t = *tiles;
     const int rows = values_out(op, down), split = op == WINOGRAD_INPUT && rows > 3 ? 3 : rows;
     for (ptrdiff_t i = 0; i < t.count; ++i) {
