@@ -364,7 +364,7 @@ static void FR_NAME(pool_backward)(const fr_pool *s) {
     const pool_range reach = gather_reach(W);
     const ptrdiff_t room = GATHER_BUFFER / (most_meeting(D) * most_meeting(H)) - 2 * FR_WIDTH - (reach.hi - reach.lo);
     const ptrdiff_t most = room < all ? room : all;
-    _Alignas(64) real buffer[GATHER_BUFFER + POOL_BEYOND];
+    _Alignas(64) real buffer[GATHER_BUFFER + POOL_BEYOND] = {0};
     int32_t taps[GATHER_BUFFER + POOL_BEYOND];
     for (ptrdiff_t m = 0; m < all && most > 0; m += most)
         gather_strip(s, m, m + most < all ? most : all - m, buffer, taps, kind);

@@ -198,7 +198,8 @@ static void join_rows(const fr_pool *given, join_fn *join) {
     fr_pool s = *given;
     const fr_pool_axis *D = &s.axis[0], *H = &s.axis[1], *W = &s.axis[2];
     const ptrdiff_t most = pool_windows_at_once(W, 1), end = s.row + s.rows;
-    _Alignas(64) real buffer[POOL_BUFFER + POOL_BEYOND];
+    _Alignas(64)
+        real buffer[POOL_BUFFER + POOL_BEYOND] = {0};  // what lies past a row must be numbers: denormal ones are slow
     const int pairs = W->stride == 2 && W->kernel == 2 && W->dilation == 1 && pool_stays_inside(W) && D->kernel == 1 &&
                       H->kernel <= 3;
     if (pairs && s.mode == FR_POOL_MAX) s.row = join_in_place_max(&s);

@@ -249,7 +249,7 @@ static void select_rows(const fr_pool *given, select_fn *select) {
     const ptrdiff_t end = s.row + s.rows, most = pool_windows_at_once(W, rows_spanned(&s, 1) + (select ? 0 : 2));
     if (s.mode == FR_POOL_MAX && select && pool_stays_inside(W)) s.row = select_in_place(&s, select);
     s.rows = end - s.row;
-    _Alignas(64) real buffer[POOL_BUFFER + POOL_BEYOND];
+    _Alignas(64) real buffer[POOL_BUFFER + POOL_BEYOND] = {0};  // what lies past a row must be numbers: denormal ones are slow
     for (ptrdiff_t o = 0; o < W->out && most > 0; o += most)
         select_strip(&s, o, o + most < W->out ? most : W->out - o, buffer, select);
     pool_place to = pool_place_of(s.row, D->out, H->out);
