@@ -210,6 +210,11 @@ POOLS = (
     PoolProblem((1, 3, 12, 64), 4, {"stride": 2, "padding": 2}),
     PoolProblem((1, 2, 20, 33), 17, {"stride": 1, "padding": 8}),
     PoolProblem((1, 2, 11, 37), 3, {"stride": 3, "padding": 1}),
+    PoolProblem((2, 3, 13, 21), (5, 2), {"stride": 2}),  # more rows than are joined at once, then those of borders
+    PoolProblem((1, 2, 9, 20), (5, 3), {"stride": 1, "padding": (2, 1)}),
+    PoolProblem((1, 2, 3, 5000), 3, {"stride": 3, "padding": 1}),  # rows that no buffer holds at once
+    PoolProblem((1, 1, 2, 9000), (2, 3), {"stride": 1, "padding": 1}),
+    PoolProblem((1, 2, 10, 40), (9, 11), {"stride": 11, "padding": (4, 5)}),
     PoolProblem((2, 3, 3, 5, 18), 2, {"stride": 1, "padding": 1}),
     PoolProblem((1, 17, 5, 4, 6), (2, 3, 3), {"stride": (2, 1, 3), "padding": (1, 1, 0), "ceil_mode": True}),
 )

@@ -36,6 +36,7 @@ cdef struct Call:
     char *bias
     char *gain
     char *grad                   # [map][tap]; channels last: [member][tap][channel]
+    char *bias_grad              # [map], channels first; NULL if not wanted
     int activation
     Blocks blocks
     char *scratch
@@ -207,6 +208,7 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
     cdef Call *s = <Call *> work
     cdef ptrdiff_t c, k, n, d, number, a, channels = s.x.channels
     cdef char *memory = s.scratch + member * s.scratch_bytes
+    cdef char *map
     cdef ptrdiff_t *offset = <ptrdiff_t *> (memory + 2 * s.map_bytes)
     cdef const Taps *taps[3]
     cdef Range box[4]
@@ -223,11 +225,14 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
                 g.offset, g.x_stride = offset, s.axis[1].step * copy.place_stride[1]
                 g.rows, g.columns, g.y_stride = box[2].end - box[2].first, box[3].end - box[3].first, s.y.place_stride[1]
                 for k in range(c * s.y_maps, (c + 1) * s.y_maps):
+                    map = s.y.data + (n * s.y.batch_stride + k * s.y.channel_stride) * s.itemsize
+                    if number == 0 and s.bias_grad != NULL:  # brings the map into the cache
+                        s.kernels.add_sum(s.y.channel_stride, map, s.bias_grad + k * s.itemsize)
                     g.sums = s.grad + k * s.taps * s.itemsize
                     for d in range(box[1].end - box[1].first):
                         g.x = copy.data + d * s.axis[0].step * copy.place_stride[0] * s.itemsize
-                        g.y = s.y.data + (n * s.y.batch_stride + k * s.y.channel_stride + (box[1].first + d) * s.y.place_stride[0]
-                                          + box[2].first * s.y.place_stride[1] + box[3].first) * s.itemsize
+                        g.y = map + ((box[1].first + d) * s.y.place_stride[0] + box[2].first * s.y.place_stride[1]
+                                     + box[3].first) * s.itemsize
                         s.kernels.map_conv_weight(&g)
 
 
@@ -405,13 +410,17 @@ cdef class DepthwiseKernels:
 
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
-                           bint channels_last):
-    """grad (K, 1, *kernel) += the gradient of the weights; channels last only with as many maps as channels."""
+                           bint channels_last, cnp.ndarray bias_grad):
+    """grad (K, 1, *kernel) += the gradient of the weights; channels last only with as many maps as channels.
+
+    bias_grad (K,), channels first alone, += the sum of each map of dy, which is read once for both.
+    """
     cdef Call s
     if cnp.PyArray_SIZE(dy) == 0:
         return
     s.kernels = kernels_for(dy.itemsize)
     s.grad, s.activation = <char *> cnp.PyArray_DATA(grad), FR_NONE
+    s.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     cdef int size = prepare(&s, x, dy, windows, channels_last)
     size = min(size, <int> s.x.channels)
     cdef Block _scratch = scratch_for(&s, size, s.taps * s.y.channels * s.itemsize if channels_last else 0)

@@ -35,15 +35,18 @@ cdef class Windows:
         The first tap of each window in the last axis that is in the map.
     divisors, factors : triples of arrays (windows of that axis,)
         A sum is divided by the product of divisors; its gradient is multiplied by the product of factors.
+    exact : bool
+        Whether a product with the factors is the quotient, to the bit.
     """
 
     cdef fr_pool pool
     cdef tuple tables
     cdef int itemsize
     cdef const void *factors[3]
+    cdef bint exact
 
     def __init__(self, cnp.ndarray axes not None, ptrdiff_t channels, cnp.ndarray first not None, tuple divisors not None,
-                 tuple factors not None):
+                 tuple factors not None, bint exact):
         cdef const cnp.int64_t *number = <const cnp.int64_t *> cnp.PyArray_DATA(axes)
         cdef int axis
         for axis in range(3):
@@ -52,7 +55,7 @@ cdef class Windows:
             self.factors[axis] = cnp.PyArray_DATA(factors[axis])
             number += 6
         self.tables = (first, divisors, factors)
-        self.itemsize = first.itemsize
+        self.itemsize, self.exact = first.itemsize, exact
         self.pool.channels = channels
         self.pool.first = cnp.PyArray_DATA(first)
         self.pool.wide = self.places() > FR_POOL_PLACES
@@ -65,6 +68,8 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, x, y, taps)
         cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
+        if mode == FR_POOL_SUM and self.exact:
+            self.multiply(&rows)
         rows.kernel = kernels.pool_last if self.pool.channels else kernels.pool
         rows.count = y.size // row if row else 0
         run(&rows, x.size + y.size)
@@ -74,12 +79,16 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, dy, dx, taps)
         cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
-        cdef int axis
-        for axis in range(3):
-            rows.whole.scale[axis] = self.factors[axis]
+        self.multiply(&rows)
         rows.kernel = kernels.pool_last_backward if self.pool.channels else kernels.pool_backward
         rows.count = dx.size // row if row else 0
         run(&rows, dx.size + dy.size)
+
+    cdef void multiply(self, Rows *rows):
+        cdef int axis
+        rows.whole.factors = 1
+        for axis in range(3):
+            rows.whole.scale[axis] = self.factors[axis]
 
     cdef Rows rows_of(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps):
         cdef Rows rows

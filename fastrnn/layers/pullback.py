@@ -53,6 +53,8 @@ def simple_pullback(
     def backward(dy: FloatArray) -> _Result:
         once.require()
         gradient = as_fitting(name, "dy", dy, shape, dtype)
+        if not parameters:
+            return once.take()(gradient)
         with adding_to(parameters):
             return once.take()(gradient)
 

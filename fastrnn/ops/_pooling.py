@@ -26,6 +26,7 @@ Sizes: TypeAlias = tuple[int, ...]
 
 LAYOUTS = (("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))
 ALL_LAYOUTS = tuple(layout for pair in LAYOUTS for layout in pair)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 MOST_PLACES = 1 << 24  # of one window: the kernels count them in float32
 KEPT_PLANS = 64
 
@@ -81,7 +82,9 @@ class Plan:
         self.axes = tuple(whole)
         tables: Any = [tuple(table.astype(dtype) for table in group) for group in (ones, [1 / one for one in ones])]
         first = self.axes[2].first_taps().astype(dtype)
-        self.windows = Windows(np.array(self.axes, np.int64), channels, first, tables[0], tables[1])
+        # By powers of two a product with 1 / one is the quotient.
+        exact = all((np.frexp(one)[0] == 0.5).all() for one in ones)
+        self.windows = Windows(np.array(self.axes, np.int64), channels, first, tables[0], tables[1], exact)
         self.taps_dtype = np.dtype(np.uint8 if self.places() <= BYTE_PLACES else np.int32)
 
     def places(self) -> int:
@@ -116,21 +119,39 @@ class Maps(NamedTuple):
         return (N, *out, C) if self.last else (N, C, *out)
 
 
+def is_plain(x: object) -> bool:
+    """Return whether x is what kernels take as it is: this is asked on every call, and saves what follows."""
+    if type(x) is not np.ndarray or not (x.dtype is FLOAT32 or x.dtype is FLOAT64):
+        return False
+    flags = x.flags
+    return flags.c_contiguous and flags.aligned
+
+
+def contiguous(name: str, x: Array) -> Array:
+    """Return x as kernels take it."""
+    return x if is_plain(x) else np.asarray(as_float_array(name, "x", x), order="C")
+
+
 def as_maps(name: str, x: Array, layout: str | None, axes: int | None = None) -> Maps:
     """Return x as maps; `axes` is the number of spatial axes that the options have."""
-    array = np.asarray(as_float_array(name, "x", x), order="C")
+    array = contiguous(name, x)
+    return Maps(array, *_form(name, array.shape, layout, axes))
+
+
+def _form(name: str, shape: Sizes, layout: str | None, axes: int | None) -> tuple[Sizes, bool]:
+    """Return the spatial sizes of maps, and whether their channels lie last."""
     if layout is not None:
         layout = choice(name, "layout", layout, ALL_LAYOUTS if axes is None else LAYOUTS[axes - 1])
         axes = len(layout) - 2
     ndims = (3, 4, 5) if axes is None else (axes + 2,)
-    if array.ndim not in ndims:
+    if len(shape) not in ndims:
         shapes = " or ".join(f"({', '.join(layout or LAYOUTS[ndim - 3][0])})" for ndim in ndims)
-        raise ShapeError(f"{name}: 'x' must have shape {shapes}, got {array.shape}")
+        raise ShapeError(f"{name}: 'x' must have shape {shapes}, got {shape}")
     last = layout is not None and layout.endswith("C")
-    sizes = array.shape[1:-1] if last else array.shape[2:]
+    sizes = shape[1:-1] if last else shape[2:]
     if 0 in sizes:
-        raise ShapeError(f"{name}: 'x' must have spatial sizes of at least 1, got {array.shape}")
-    return Maps(array, sizes, last)
+        raise ShapeError(f"{name}: 'x' must have spatial sizes of at least 1, got {shape}")
+    return sizes, last
 
 
 def axes_of(value: object) -> int | None:
@@ -183,6 +204,43 @@ def sliding_axes(
     return tuple(axes)
 
 
+class Placed(NamedTuple):
+    """Sliding windows on maps of one shape: their axes, the number of channels that lie last, and the shape of the result."""
+
+    axes: tuple[Axis, ...]
+    channels: int
+    shape: Sizes
+
+
+def _place(
+    name: str,
+    shape: Sizes,
+    layout: str | None,
+    kernel_size: PerAxis,
+    stride: PerAxis | None,
+    padding: PerAxis,
+    dilation: PerAxis,
+    ceil_mode: bool,
+) -> Placed:
+    """Return where windows lie, all options checked."""
+    sizes, last = _form(name, shape, layout, axes_of(kernel_size))
+    axes = sliding_axes(name, sizes, kernel_size, stride, padding, dilation, ceil_mode)
+    out = outputs_of(axes)
+    return Placed(axes, shape[-1] if last else 0, (shape[0], *out, shape[-1]) if last else (*shape[:2], *out))
+
+
+# Options of these types are told apart by their types alone, which sequences would not be.
+_SCALARS = frozenset((int, bool, type(None), str))
+_known_place = lru_cache(KEPT_PLANS, typed=True)(_place)
+
+
+def place(name: str, shape: Sizes, layout: str | None, *options: Any) -> Placed:
+    """Return where windows lie on maps of a shape; options are kernel_size, stride, padding, dilation and ceil_mode."""
+    if _SCALARS.issuperset(map(type, options)) and type(layout) in _SCALARS:
+        return _known_place(name, shape, layout, *options)
+    return _place(name, shape, layout, *options)
+
+
 def outputs_of(axes: tuple[Axis, ...]) -> Sizes:
     """Return the number of windows of each axis."""
     return tuple(axis.out for axis in axes)
@@ -214,12 +272,11 @@ class Selection:
 
     __slots__ = ("_maps_shape", "_plan", "_taps", "y")
 
-    def __init__(self, mode: int, maps: Maps, plan: Plan, out: Sizes, keep: bool) -> None:
-        shape = maps.shape(out)
-        self.y = empty(shape, maps.x.dtype)
-        self._plan, self._maps_shape = plan, maps.x.shape
+    def __init__(self, mode: int, x: Array, plan: Plan, shape: Sizes, keep: bool) -> None:
+        self.y = empty(shape, x.dtype)
+        self._plan, self._maps_shape = plan, x.shape
         self._taps = empty(shape, plan.taps_dtype) if keep else None
-        plan.windows.forward(mode, maps.x, self.y, self._taps)
+        plan.windows.forward(mode, x, self.y, self._taps)
 
     def indices(self) -> Array:
         """Return the flat position in its map of each value taken, -1 for a window outside; it must have been kept."""
@@ -231,7 +288,7 @@ class Selection:
         plan, taps, shape, y_shape, dtype = self._plan, self._taps, self._maps_shape, self.y.shape, self.y.dtype
 
         def pull_back(dy: Array) -> Array:
-            gradient = np.asarray(as_fitting(name, "dy", dy, y_shape, dtype), order="C")
+            gradient = as_gradient(name, dy, (y_shape, dtype))
             dx = empty(shape, dtype)
             plan.windows.backward(0, gradient, taps, dx)
             return dx
@@ -239,10 +296,10 @@ class Selection:
         return pull_back
 
 
-def sums(maps: Maps, plan: Plan, out: Sizes) -> Array:
-    """Return the divided sums of all windows."""
-    y = empty(maps.shape(out), maps.x.dtype)
-    plan.windows.forward(SUM, maps.x, y, None)
+def sums(x: Array, plan: Plan, shape: Sizes) -> Array:
+    """Return the divided sums of all windows, of that shape."""
+    y = empty(shape, x.dtype)
+    plan.windows.forward(SUM, x, y, None)
     return y
 
 
@@ -256,6 +313,8 @@ def spread(gradient: Array, plan: Plan, shape: Sizes) -> Array:
 def as_gradient(name: str, dy: Array, y: Array | tuple[Sizes, np.dtype[Any]]) -> Array:
     """Return dy as a contiguous array of the shape and dtype of y."""
     shape, dtype = y if isinstance(y, tuple) else (y.shape, y.dtype)
+    if is_plain(dy) and dy.shape == shape and dy.dtype == dtype:
+        return dy
     return np.asarray(as_fitting(name, "dy", dy, shape, dtype), order="C")
 
 

@@ -128,7 +128,7 @@ def _average(name: str, x: Array, output_size: OutputSize, layout: str | None) -
         whole = _over_all(name, maps, "mean", True)
         return whole.y.reshape(maps.shape(out)), _reshaped(name, whole, maps, out)
     plan = counting_plan(axes, _channels(maps, axes), maps.x.dtype, False, (1,) * len(axes))
-    y = sums(maps, plan, out)
+    y = sums(maps.x, plan, maps.shape(out))
     form = (y.shape, y.dtype)
     return y, lambda dy: spread(as_gradient(name, dy, form), plan, shape)
 
@@ -201,5 +201,5 @@ def _largest(
         found = times.astype("int64").reshape(y.shape) if indices and times is not None else y
         return y, _reshaped(name, whole, maps, out), found
     plan: Plan = selecting_plan(axes, _channels(maps, axes), maps.x.dtype)
-    chosen = Selection(MAX, maps, plan, out, keep)
+    chosen = Selection(MAX, maps.x, plan, maps.shape(out), keep)
     return chosen.y, chosen.pullback(name), chosen.indices() if indices else chosen.y

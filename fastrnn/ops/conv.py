@@ -100,13 +100,25 @@ def _pack(
     return PackedConv(arrays, geometry, check_algorithm(name, algorithm, geometry), backward)
 
 
-def add_weight(da: Array, x: Array, grad: Array, geometry: Geometry, sizes: Three, counts: Three, outputs: int) -> None:
-    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array."""
+def add_weight(
+    da: Array,
+    x: Array,
+    grad: Array,
+    geometry: Geometry,
+    sizes: Three,
+    counts: Three,
+    outputs: int,
+    bias: Array | None = None,
+) -> None:
+    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array.
+
+    Depthwise convolution with the channels first adds that of the bias too, if it is given.
+    """
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
     windows = (replace(geometry, flip=False) if geometry.flip else geometry).windows(sizes, counts)
     if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
-        add_depthwise_gradient(da, x, target, windows, geometry.channels_last)
+        add_depthwise_gradient(da, x, target, windows, geometry.channels_last, bias)
     else:
         add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
     if geometry.flip:
@@ -244,6 +256,7 @@ def conv_vjp(
     return without_axes(y, geometry), once(name, pullback)
 
 
+
 def _kept(h: Array, activation: int, packed: PackedConv) -> Array | None:
     """Return what the pullback needs of h, in memory of its own."""
     if packed.gain is not None:
@@ -284,17 +297,27 @@ def _parameter_gradients(saved: _Saved, dy: Array, sums: Grads) -> Array:
         target = empty(da.shape, packed.dtype)
         activation_gradient(saved.h, da, target, saved.activation)
         da = target
-    if "bias" in sums:
+    together = _bias_with_weight(saved, sums.get("bias"))
+    if "bias" in sums and together is None:
         add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
-    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
+    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad, together))
     return da
 
 
-def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
-    """Add the gradient of the weight, from that of the sums, to a contiguous array."""
+def _bias_with_weight(saved: _Saved, grad: Array | None) -> Array | None:
+    """Return the gradient of the bias if that of the weight comes with it."""
+    geometry, (K, per_group, *_) = saved.packed.geometry, saved.packed.shapes["weight"]
+    if grad is None or geometry.channels_last or saved.plan.algorithm != "direct" or not grad.flags.c_contiguous:
+        return None
+    return grad if is_depthwise(per_group, geometry.groups, K, False) else None
+
+
+def _add_weight(saved: _Saved, da: Array, grad: Array, bias: Array | None) -> None:
+    """Add the gradient of the weight, and of the bias if it is given, from that of the sums, to a contiguous array."""
     packed, geometry = saved.packed, saved.packed.geometry
     if saved.plan.algorithm == "direct":
-        add_weight(da, saved.x, grad, geometry, sizes_of(saved.x, geometry.channels_last), saved.plan.counts, len(grad))
+        sizes = sizes_of(saved.x, geometry.channels_last)
+        add_weight(da, saved.x, grad, geometry, sizes, saved.plan.counts, len(grad), bias)
         return
     target = np.zeros_like(grad) if geometry.flip else grad
     if saved.plan.algorithm == "dense":

@@ -15,13 +15,11 @@ from fastrnn.ops._pooling import (
     Pullback,
     Selection,
     as_gradient,
-    as_maps,
-    axes_of,
+    contiguous,
     counting_plan,
-    outputs_of,
     per_axis,
+    place,
     selecting_plan,
-    sliding_axes,
     spread,
     sums,
 )
@@ -104,27 +102,22 @@ def _lp_pool(
     p = norm_type if norm_type in {math.inf, -math.inf} else finite_float(name, "norm_type", norm_type)
     if p == 0:
         raise ArgumentError(f"{name}: 'norm_type' must not be 0, got {norm_type!r}")
-    maps = as_maps(name, x, layout, axes_of(kernel_size))
-    axes = sliding_axes(name, maps.sizes, kernel_size, stride, 0, 1, ceil_mode)
-    channels, dtype = maps.channels if maps.last else 0, maps.x.dtype
+    maps = contiguous(name, x)
+    axes, channels, y_shape = place(name, maps.shape, layout, kernel_size, stride, 0, 1, ceil_mode)
+    dtype = maps.dtype
     if math.isinf(p):
-        chosen = Selection(
-            MAX if p > 0 else MIN,
-            maps._replace(x=np.abs(maps.x)),
-            selecting_plan(axes, channels, dtype),
-            outputs_of(axes),
-            train,
-        )
+        plan = selecting_plan(axes, channels, dtype)
+        chosen = Selection(MAX if p > 0 else MIN, np.abs(maps), plan, y_shape, train)
         select = chosen.pullback(name)
-        saved = _sign(maps.x) if train else maps.x
+        saved = _sign(maps) if train else maps
         return chosen.y, lambda dy: np.multiply(saved, select(dy))
     kernel = per_axis(name, "kernel_size", kernel_size, len(axes), 1)
     plan = counting_plan(axes, channels, dtype, False, kernel)
     with np.errstate(all="ignore"):
-        u = sums(maps._replace(x=_power(maps.x, p)), plan, outputs_of(axes))
+        u = sums(_power(maps, p), plan, y_shape)
         y = _power(u, 1 / p)
-    slope = _lp_slopes(maps.x, u, p) if train else None
-    form, shape = (y.shape, dtype), maps.x.shape
+    slope = _lp_slopes(maps, u, p) if train else None
+    form, shape = (y.shape, dtype), maps.shape
 
     def pullback(dy: Array) -> Array:
         assert slope is not None

@@ -8,21 +8,18 @@ from fastrnn._checks import flag
 from fastrnn._kernels._pool import MAX, MIN
 from fastrnn.ops._pooling import (
     Array,
-    Maps,
     PerAxis,
     Plan,
     Pullback,
     Selection,
     Sizes,
     as_gradient,
-    as_maps,
-    axes_of,
     checked_divisor,
+    contiguous,
     counting_plan,
     dividing_plan,
-    outputs_of,
+    place,
     selecting_plan,
-    sliding_axes,
     spread,
     sums,
 )
@@ -55,10 +52,10 @@ def _select(
     ceil_mode: bool = False,
     layout: str | None = None,
 ) -> Selection:
-    maps = as_maps(name, x, layout, axes_of(kernel_size))
-    axes = sliding_axes(name, maps.sizes, kernel_size, stride, padding, dilation, ceil_mode)
-    plan = selecting_plan(axes, maps.channels if maps.last else 0, maps.x.dtype)
-    return Selection(mode, maps, plan, outputs_of(axes), keep)
+    array = contiguous(name, x)
+    placed = place(name, array.shape, layout, kernel_size, stride, padding, dilation, ceil_mode)
+    plan = selecting_plan(placed.axes, placed.channels, array.dtype)
+    return Selection(mode, array, plan, placed.shape, keep)
 
 
 def max_pool_forward(
@@ -213,15 +210,14 @@ def _averaging(
     count_include_pad: bool,
     divisor_override: int | None,
     layout: str | None,
-) -> tuple[Maps, Plan, Sizes]:
-    maps = as_maps(name, x, layout, axes_of(kernel_size))
-    axes = sliding_axes(name, maps.sizes, kernel_size, stride, padding, 1, ceil_mode)
+) -> tuple[Array, Plan, Sizes]:
+    array = contiguous(name, x)
+    axes, channels, shape = place(name, array.shape, layout, kernel_size, stride, padding, 1, ceil_mode)
     with_padding = flag(name, "count_include_pad", count_include_pad)
     divisor = checked_divisor(name, divisor_override)
-    channels = maps.channels if maps.last else 0
     if divisor is not None:
-        return maps, dividing_plan(axes, channels, maps.x.dtype, divisor), outputs_of(axes)
-    return maps, counting_plan(axes, channels, maps.x.dtype, with_padding, (1,) * len(axes)), outputs_of(axes)
+        return array, dividing_plan(axes, channels, array.dtype, divisor), shape
+    return array, counting_plan(axes, channels, array.dtype, with_padding, (1,) * len(axes)), shape
 
 
 def avg_pool_forward(
@@ -258,7 +254,7 @@ def avg_pool_forward(
     ------
     ShapeError, DTypeError, ArgumentError
     """
-    maps, plan, out = _averaging(
+    array, plan, out = _averaging(
         "avg_pool_forward",
         x,
         kernel_size,
@@ -269,7 +265,7 @@ def avg_pool_forward(
         divisor_override=divisor_override,
         layout=layout,
     )
-    return sums(maps, plan, out)
+    return sums(array, plan, out)
 
 
 def avg_pool_vjp(
@@ -293,7 +289,7 @@ def avg_pool_vjp(
     pullback : ``pullback(dy) -> dx``. May succeed once; a second call raises RuntimeError.
     """
     name = "avg_pool_vjp"
-    maps, plan, out = _averaging(
+    array, plan, out = _averaging(
         name,
         x,
         kernel_size,
@@ -304,6 +300,6 @@ def avg_pool_vjp(
         divisor_override=divisor_override,
         layout=layout,
     )
-    y = sums(maps, plan, out)
-    form, shape = (y.shape, y.dtype), maps.x.shape
+    y = sums(array, plan, out)
+    form, shape = (y.shape, y.dtype), array.shape
     return y, once(name, lambda dy: spread(as_gradient(name, dy, form), plan, shape))

@@ -133,33 +133,54 @@ static void FR_NAME(pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src
     }
 }
 
-enum { FR_TAPS_AT_ONCE = 8 };
+// Taps whose sums wait in registers, enough to hide the latency of a multiply-add. More are cut evenly: a lone tap takes as long as
+// five.
+enum { FR_TAPS_AT_ONCE = 9 };
+
+FR_INLINE ptrdiff_t taps_of_pass(ptrdiff_t taps) {
+    const ptrdiff_t passes = (taps + FR_TAPS_AT_ONCE - 1) / FR_TAPS_AT_ONCE;
+    return (taps + passes - 1) / passes;
+}
 
 // Lanes past the row are zeros in both operands: what lies there in x may be an infinity.
 FR_INLINE void map_products(const fr_map_conv *g, ptrdiff_t first, const int taps) {
     vec acc[FR_TAPS_AT_ONCE];
-    FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vzero();
+    FR_UNROLL(9) for (int t = 0; t < taps; ++t) acc[t] = vzero();
     for (ptrdiff_t r = 0; r < g->rows; ++r) {
         const real *x = (const real *)g->x + r * g->x_stride, *y = (const real *)g->y + r * g->y_stride;
         ptrdiff_t c = 0;
         for (; c + FR_WIDTH <= g->columns; c += FR_WIDTH) {
             const vec d = vload(y + c);
-            FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload(x + g->offset[first + t] + c), acc[t]);
+            FR_UNROLL(9) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload(x + g->offset[first + t] + c), acc[t]);
         }
         if (c < g->columns) {
             const ptrdiff_t lanes = g->columns - c;
             const vec d = vload_n(y + c, lanes);
-            FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload_n(x + g->offset[first + t] + c, lanes), acc[t]);
+            FR_UNROLL(9) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload_n(x + g->offset[first + t] + c, lanes), acc[t]);
         }
     }
-    FR_UNROLL(8) for (int t = 0; t < taps; ++t) ((real *)g->sums)[first + t] += vsum(acc[t]);
+    FR_UNROLL(9) for (int t = 0; t < taps; ++t) ((real *)g->sums)[first + t] += vsum(acc[t]);
 }
 
+static FR_NOINLINE void map_products_1(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 1); }
+static FR_NOINLINE void map_products_2(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 2); }
+static FR_NOINLINE void map_products_3(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 3); }
+static FR_NOINLINE void map_products_4(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 4); }
+static FR_NOINLINE void map_products_5(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 5); }
+static FR_NOINLINE void map_products_6(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 6); }
+static FR_NOINLINE void map_products_7(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 7); }
+static FR_NOINLINE void map_products_8(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 8); }
+static FR_NOINLINE void map_products_9(const fr_map_conv *g, ptrdiff_t first) { map_products(g, first, 9); }
+
 static void FR_NAME(map_conv_weight)(const fr_map_conv *g) {
-    ptrdiff_t t = 0;
-    for (; t + FR_TAPS_AT_ONCE <= g->taps; t += FR_TAPS_AT_ONCE) map_products(g, t, FR_TAPS_AT_ONCE);
-    for (; t + 2 <= g->taps; t += 2) map_products(g, t, 2);
-    if (t < g->taps) map_products(g, t, 1);
+    void (*const pass[])(const fr_map_conv *, ptrdiff_t) = {
+        map_products_1, map_products_2, map_products_3, map_products_4, map_products_5,
+        map_products_6, map_products_7, map_products_8, map_products_9,
+    };
+    for (ptrdiff_t t = 0, n; t < g->taps; t += n) {
+        n = taps_of_pass(g->taps - t);
+        pass[n - 1](g, t);
+    }
 }
 
 static void FR_NAME(pixel_conv)(const fr_pixel_conv *g) {
@@ -182,23 +203,56 @@ static void FR_NAME(pixel_conv)(const fr_pixel_conv *g) {
 
 FR_INLINE void pixel_products(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first, const int taps) {
     vec acc[FR_TAPS_AT_ONCE];
-    FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vzero();
+    FR_UNROLL(9) for (int t = 0; t < taps; ++t) acc[t] = vzero();
     for (ptrdiff_t p = 0; p < g->pixels; ++p) {
         const real *x = (const real *)g->x + p * g->x_stride + c;
         const vec d = vload_lanes((const real *)g->y + p * g->y_stride + c, lanes);
-        FR_UNROLL(8) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload_lanes(x + g->offset[first + t], lanes), acc[t]);
+        FR_UNROLL(9) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload_lanes(x + g->offset[first + t], lanes), acc[t]);
     }
-    FR_UNROLL(8) for (int t = 0; t < taps; ++t) {
+    FR_UNROLL(9) for (int t = 0; t < taps; ++t) {
         real *sum = (real *)g->sums + g->which[first + t] * g->channels + c;
         vstore_lanes(sum, vadd(vload_lanes(sum, lanes), acc[t]), lanes);
     }
 }
 
+static FR_NOINLINE void pixel_products_1(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 1);
+}
+static FR_NOINLINE void pixel_products_2(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 2);
+}
+static FR_NOINLINE void pixel_products_3(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 3);
+}
+static FR_NOINLINE void pixel_products_4(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 4);
+}
+static FR_NOINLINE void pixel_products_5(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 5);
+}
+static FR_NOINLINE void pixel_products_6(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 6);
+}
+static FR_NOINLINE void pixel_products_7(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 7);
+}
+static FR_NOINLINE void pixel_products_8(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 8);
+}
+static FR_NOINLINE void pixel_products_9(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
+    pixel_products(g, c, lanes, first, 9);
+}
+
 static void FR_NAME(pixel_conv_weight)(const fr_pixel_conv *g) {
+    void (*const pass[])(const fr_pixel_conv *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = {
+        pixel_products_1, pixel_products_2, pixel_products_3, pixel_products_4, pixel_products_5,
+        pixel_products_6, pixel_products_7, pixel_products_8, pixel_products_9,
+    };
     for (ptrdiff_t c = 0; c < g->channels; c += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(g->channels - c, 0);
-        ptrdiff_t t = 0;
-        for (; t + FR_TAPS_AT_ONCE <= g->taps; t += FR_TAPS_AT_ONCE) pixel_products(g, c, lanes, t, FR_TAPS_AT_ONCE);
-        for (; t < g->taps; ++t) pixel_products(g, c, lanes, t, 1);
+        for (ptrdiff_t t = 0, n; t < g->taps; t += n) {
+            n = taps_of_pass(g->taps - t);
+            pass[n - 1](g, c, lanes, t);
+        }
     }
 }

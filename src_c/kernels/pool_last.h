@@ -36,7 +36,7 @@ FR_INLINE void pool_position(const fr_pool *s, const pool_span span[3], const re
     FR_UNROLL(4) for (int v = 0; v < vectors; ++v) {
         const ptrdiff_t at = to + c + v * FR_WIDTH;
         if (keep) store_taps(s, at, taps[v], lanes);
-        if (mode == FR_POOL_SUM) y[v] = vdiv(y[v], divisor);
+        if (mode == FR_POOL_SUM) y[v] = pool_scaled(s, y[v], divisor);
         vstore_lanes((real *)s->y + at, pool_signed(mode, y[v]), lanes);
     }
 }
@@ -109,9 +109,10 @@ FR_INLINE void pull_back_last(const fr_pool *s, const int select) {
         const ptrdiff_t plane = row / (a[0].size * a[1].size);
         ptrdiff_t p[3] = {row / a[1].size % a[0].size, row % a[1].size, 0};
         pool_range range[3] = {pool_meeting(&a[0], p[0]), pool_meeting(&a[1], p[1]), {0, 0}};
-        for (; p[2] < a[2].size; ++p[2]) {
+        pool_walk walk = a[2].stride ? pool_walk_from(&a[2], 0) : (pool_walk){.stride = 1};
+        for (; p[2] < a[2].size; ++p[2], pool_step(&walk)) {
             real *dx = (real *)s->y + (row * a[2].size + p[2]) * C;
-            range[2] = pool_meeting(&a[2], p[2]);
+            range[2] = a[2].stride ? pool_met(&walk) : pool_meeting(&a[2], p[2]);
             ptrdiff_t c = 0;
             for (; c + POOL_BLOCK * FR_WIDTH <= C; c += POOL_BLOCK * FR_WIDTH)
                 gather_position(s, p, range, plane, dx, c, select, POOL_BLOCK);

@@ -34,6 +34,28 @@ FR_INLINE pool_range pool_meeting(const fr_pool_axis *a, ptrdiff_t p) {
     return (pool_range){before > 0 ? (before + a->stride - 1) / a->stride : 0, last < a->out ? last + 1 : a->out};
 }
 
+FR_INLINE ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+// The windows that meet a position of an axis, walked along it without divisions.
+typedef struct pool_walk {
+    ptrdiff_t lo, lo_rest, hi, hi_rest, stride, out;
+} pool_walk;
+
+FR_INLINE pool_walk pool_walk_from(const fr_pool_axis *a, ptrdiff_t p) {
+    const ptrdiff_t last = p + a->padding, first = last - a->dilation * (a->kernel - 1) + a->stride - 1;
+    const ptrdiff_t lo = floor_div(first, a->stride), hi = last / a->stride;
+    return (pool_walk){lo, first - lo * a->stride, hi + 1, last - hi * a->stride, a->stride, a->out};
+}
+
+FR_INLINE void pool_step(pool_walk *w) {
+    if (++w->lo_rest == w->stride) w->lo_rest = 0, ++w->lo;
+    if (++w->hi_rest == w->stride) w->hi_rest = 0, ++w->hi;
+}
+
+FR_INLINE pool_range pool_met(const pool_walk *w) {
+    return (pool_range){w->lo > 0 ? w->lo : 0, w->hi < w->out ? w->hi : w->out};
+}
+
 // The tap of window `o`, one of `pool_meeting`, that is at position p; -1 if it steps over p.
 FR_INLINE ptrdiff_t pool_tap(const fr_pool_axis *a, ptrdiff_t o, ptrdiff_t p) {
     if (a->stride == 0) return p - o * a->size / a->out;
@@ -75,6 +97,10 @@ FR_INLINE vec pool_signed(const int mode, vec v) {
 
 FR_INLINE vec pool_join(const int mode, vec a, vec b) { return mode == FR_POOL_SUM ? vadd(a, b) : vmax_nan(a, b); }
 
+FR_INLINE vec pool_scaled(const fr_pool *s, vec sum, vec scale) {
+    return s->factors ? vmul(sum, scale) : vdiv(sum, scale);
+}
+
 // Takes v at `tap` where it is larger, so that the first of equal values stays; with `nan` also where it is NaN: the last stays.
 FR_INLINE void pool_select(vec *best, vec *taps, vec v, vec tap, const int nan) {
     const vmask better = nan ? vgt_nan(v, *best) : vgt(v, *best);
@@ -84,14 +110,9 @@ FR_INLINE void pool_select(vec *best, vec *taps, vec v, vec tap, const int nan) 
 
 FR_INLINE ptrdiff_t lane_limit(ptrdiff_t n) { return n < 0 ? 0 : n < FR_WIDTH ? n : FR_WIDTH; }
 
-// Elements at..at+W-1 of a row of `size`, which they may leave on both sides.
-FR_INLINE vec vload_inside(const real *row, ptrdiff_t at, ptrdiff_t size, vec fill) {
-    return vload_between(row + at, lane_limit(-at), lane_limit(size - at), fill);
-}
-
-FR_INLINE void vstore_inside(real *row, vec v, ptrdiff_t at, ptrdiff_t size) {
-    if (at >= 0 && at + FR_WIDTH <= size) vstore(row + at, v);
-    else vstore_between(row + at, v, lane_limit(-at), lane_limit(size - at));
+// The first lanes from memory, the others of `fill`.
+FR_INLINE vec vload_filled(const real *from, ptrdiff_t lanes, vec fill) {
+    return lanes == FR_WIDTH ? vload(from) : vload_between(from, 0, lanes, fill);
 }
 
 // Taps are kept in bytes, or in 32 bits where a window has more than FR_POOL_PLACES places.

@@ -115,7 +115,9 @@ FR_INLINE vmask veq_i32(const int32_t *p, ptrdiff_t lo, ptrdiff_t hi, int n) {
     return _mm512_mask_cmpeq_epi32_mask(inside, _mm512_maskz_loadu_epi32(inside, p), _mm512_set1_epi32(n));
 }
 FR_INLINE void vstore_u8(uint8_t *p, vec v, ptrdiff_t n) {
-    _mm_mask_storeu_epi8(p, vfirst(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+    if (n == FR_WIDTH) _mm_storeu_si128((__m128i *)p, bytes);
+    else _mm_mask_storeu_epi8(p, vfirst(n), bytes);
 }
 FR_INLINE void vstore_i32(int32_t *p, vec v, ptrdiff_t n) {
     _mm512_mask_storeu_epi32(p, vfirst(n), _mm512_cvtps_epi32(v));

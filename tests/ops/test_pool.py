@@ -151,15 +151,33 @@ def test_threads_give_the_same_bits(
 
 
 @each_layout
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (2, 2, 0), ((5, 2), 2, 0), (3, 1, 0), (3, 3, 0)], ids=str
+)
 @pytest.mark.parametrize("operation", ["max_pool", "avg_pool"])
 def test_a_sample_has_the_same_bits_in_any_batch(
-    operation: str, last: bool, isa: str, dtype: type, rng: np.random.Generator
+    operation: str,
+    kernel: Any,
+    stride: int,
+    padding: int,
+    last: bool,
+    isa: str,
+    dtype: type,
+    rng: np.random.Generator,
 ) -> None:
     x = lying(random_arrays(rng, {"x": (5, 3, 9, 21)}, dtype)["x"], last)
-    options: dict[str, Any] = {"stride": 2, "padding": 1, "layout": "NHWC" if last else "NCHW"}
-    whole = run(ops, operation, x, 3, **options)
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "layout": "NHWC" if last else "NCHW"}
+    whole = run(ops, operation, x, kernel, **options)
     for rows in (slice(0, 1), slice(4, 5), slice(1, 4)):
-        assert_same_bits(run(ops, operation, x[rows], 3, **options), [part[rows] for part in whole])
+        assert_same_bits(run(ops, operation, x[rows], kernel, **options), [part[rows] for part in whole])
+
+
+def test_options_of_another_type_are_not_taken_for_remembered_ones() -> None:
+    x = np.ones((1, 1, 4, 4), np.float32)
+    assert ops.max_pool_values(x, 1).shape == x.shape
+    for kernel in (True, 1.0, (1.0, 1.0), (True, True)):
+        with pytest.raises(ArgumentError, match="max_pool_values: 'kernel_size' must be"):
+            ops.max_pool_values(x, kernel)
 
 
 @each_layout
