@@ -1,7 +1,7 @@
 """Sequences of different lengths: packed step by step, longest first, and back.
 
-Row r of the packed rows is place p of step s, counted over all steps; it belongs to sequence order[p] and to its own step s from its
-start or, reversed, from its end.
+Row r of the packed rows is place p of step s, counted over all steps; it belongs to sequence order[p] and to its own step s from
+its start or, reversed, from its end.
 """
 
 cimport numpy as cnp
@@ -17,8 +17,10 @@ cdef ptrdiff_t *indices(cnp.ndarray array) noexcept:
 
 
 def sort_by_length(cnp.ndarray lengths not None):
-    """Return the sequences (N,) in order of falling `lengths` (N,), contiguous intp >= 1, equals in their order; and how many of them
-    each step (longest,) has. N is at least 1."""
+    """Return the sequences (N,) in order of falling `lengths` (N,), equals in their order; and how many each step (longest,) has.
+
+    `lengths` are contiguous intp >= 1, at least one.
+    """
     cdef ptrdiff_t N = lengths.shape[0], n, t, longest = 0
     cdef const ptrdiff_t *length = indices(lengths)
     for n in range(N):
@@ -39,7 +41,10 @@ def sort_by_length(cnp.ndarray lengths not None):
 
 
 def steps_before(cnp.ndarray row not None, cnp.ndarray active not None, ptrdiff_t rows):
-    """Return for each row that of the step before, or -1-p for place p of the initial state. Step s has rows row[s] + p, p < active[s]."""
+    """Return for each row that of the step before, or -1-p for place p of the initial state.
+
+    Step s has rows row[s] + p, p < active[s].
+    """
     cdef cnp.ndarray previous = np.empty(rows, np.intp)
     cdef ptrdiff_t s, p
     for s in range(row.shape[0]):

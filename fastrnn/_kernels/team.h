@@ -43,8 +43,12 @@ static inline int fr_limit_at(int wish, int limit) {
 
 #ifdef __linux__
 // Sleeps unless *word is no longer `value`; may wake early.
-static inline void fr_sleep(atomic_int *word, int value) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0); }
-static inline void fr_wake_all(atomic_int *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
+static inline void fr_sleep(atomic_int *word, int value) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+static inline void fr_wake_all(atomic_int *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
 static inline int fr_cpu(void) { return sched_getcpu(); }
 
 // Moves this thread to another core if it was woken on `cpu`, where the one that woke it is at work. Left alone, the two would share
@@ -54,7 +58,8 @@ static inline void fr_leave_cpu(int cpu) {
     if (cpu < 0 || sched_getcpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
     others = allowed;
     CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
+    if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
+        sched_setaffinity(0, sizeof allowed, &allowed);
 }
 #else
 static inline void fr_sleep(atomic_int *word, int value) { (void)word, (void)value, sched_yield(); }
@@ -80,7 +85,8 @@ static inline void fr_signal_init(fr_signal *s) {
 }
 
 static inline void fr_signal_set(fr_signal *s, int value) {
-    atomic_store(&s->value, value);  // before the look at `sleeping`; who waits counts itself before its last look at the value
+    // Before the look at `sleeping`: who waits counts itself before its last look at the value.
+    atomic_store(&s->value, value);
     if (atomic_load(&s->sleeping) == 0) return;
     atomic_store(&s->cpu, fr_cpu());
     fr_wake_all(&s->value);

@@ -256,7 +256,6 @@ def conv_vjp(
     return without_axes(y, geometry), once(name, pullback)
 
 
-
 def _kept(h: Array, activation: int, packed: PackedConv) -> Array | None:
     """Return what the pullback needs of h, in memory of its own."""
     if packed.gain is not None:

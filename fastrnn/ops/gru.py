@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fastrnn._checks import flag
 from fastrnn._kernels._gru import GRUWeights
-from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, run_forward, shapes_of
+from fastrnn.ops._recurrent import (
+    Array,
+    Grads,
+    Packed,
+    Params,
+    Problem,
+    as_parts,
+    check_params,
+    once,
+    run_forward,
+    shapes_of,
+)
 from fastrnn.ops._stream import RecurrentStream
 
 

@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fastrnn._checks import choice
 from fastrnn._kernels._rnn import RNNWeights
-from fastrnn.ops._recurrent import Array, Grads, Packed, Params, Problem, as_parts, check_params, once, run_forward, shapes_of
+from fastrnn.ops._recurrent import (
+    Array,
+    Grads,
+    Packed,
+    Params,
+    Problem,
+    as_parts,
+    check_params,
+    once,
+    run_forward,
+    shapes_of,
+)
 from fastrnn.ops._stream import RecurrentStream
 
 
