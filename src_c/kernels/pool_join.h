@@ -34,7 +34,9 @@ FR_INLINE vec join_taps(const fr_pool_axis *W, const real *buffer, const int mod
 // In place, every stride-th of the windows that start at any element; of all rows as one, since vectors reach into the next.
 FR_INLINE void pick_windows(const fr_pool_axis *W, real *buffer, ptrdiff_t rows, ptrdiff_t pitch, ptrdiff_t count,
                                const int mode) {
-    for (ptrdiff_t i = 0; i < rows * pitch; i += FR_WIDTH) vstore(buffer + i, join_taps(W, buffer + i, mode, 1));
+    const ptrdiff_t last =
+        (rows - 1) * pitch + (count - 1) * W->stride;  // windows after it would reach past the buffer
+    for (ptrdiff_t i = 0; i <= last; i += FR_WIDTH) vstore(buffer + i, join_taps(W, buffer + i, mode, 1));
     for (; rows > 0; --rows, buffer += pitch) {
         for (ptrdiff_t i = 1; i < count; ++i) buffer[i] = buffer[i * W->stride];
     }

@@ -176,7 +176,6 @@ def test_without_music21(main, monkeypatch):
         (["--dropout", "1"], "argument --dropout: must be below 1"),
         (["--temperature", "0"], "argument --temperature: must be a number above 0"),
         (["--hidden", "x"], "argument --hidden: must be a whole number"),
-        (["--cell", "gru-cho", "--peer", "torch"], "PyTorch has no GRU"),
         (["--data", "/none.abc"], "cannot read /none.abc"),
         (["--data", __file__], "tunes that begin with M:, L: and K:"),
     ],
@@ -186,3 +185,10 @@ def test_bad_arguments(main, arguments, message):
     assert code == 2
     assert message in stderr
     assert stderr.count("\n") == 1
+
+
+def test_a_cell_that_the_peer_does_not_have(main):
+    pytest.importorskip("torch")
+    code, _, stderr = main("--cell", "gru-cho", "--peer", "torch")
+    assert code == 2
+    assert "PyTorch has no GRU" in stderr
