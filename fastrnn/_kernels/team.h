@@ -75,8 +75,9 @@ typedef struct fr_signal {
     atomic_int cpu;       // where they were woken from
 } fr_signal;
 
-// Spins some 50 microseconds, longer than any healthy step's imbalance, then sleeps, so that more threads than cores make progress.
-enum { FR_SPINS = 1000 };
+// Spins about a millisecond, then sleeps, so that more threads than cores make progress. Sleeping sooner costs more than it saves: a
+// core that has gone idle takes long to wake, and two members that mostly sleep are left on one core.
+enum { FR_SPINS = 20000 };
 
 static inline void fr_signal_init(fr_signal *s) {
     atomic_init(&s->value, 0);
