@@ -5,10 +5,10 @@ cimport numpy as cnp
 from fastrnn._kernels._dispatch cimport (
     FR_ACT_ELU, FR_ACT_GELU, FR_ACT_GELU_TANH, FR_ACT_HARDSIGMOID, FR_ACT_HARDSWISH, FR_ACT_HARDTANH, FR_ACT_LEAKY_RELU,
     FR_ACT_MISH, FR_ACT_PIECES, FR_ACT_RELU, FR_ACT_SIGMOID, FR_ACT_SILU, FR_ACT_SOFTPLUS, FR_ACT_SOFTSIGN, FR_ACT_TANH,
-    fr_activation, fr_kernels, fr_map_fn, fr_masked, fr_softmax, kernels_for
+    FR_CHUNK, fr_activation, fr_kernels, fr_map_fn, fr_masked, fr_softmax, kernels_for
 )
 from fastrnn._kernels._norm cimport stored_past
-from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
+from fastrnn._kernels._threads cimport Team, first_element, first_of, run_team, team_size
 
 cnp.import_array()
 
@@ -24,7 +24,6 @@ PIECES = {
 cdef double NANOSECONDS_PER_MOVE = 0.25   # bound by memory
 cdef double NANOSECONDS_PER_CURVE = 0.6   # with an exponential or two
 cdef double NANOSECONDS_PER_LOGIT = 0.8
-cdef ptrdiff_t CHUNK = 1024  # elements; shares are whole chunks, so that no two members write to one cache line
 
 cdef struct Pass:
     # Whichever of these the pass is; n elements, or rows of `softmax`.
@@ -47,11 +46,7 @@ cdef inline void start(Pass *whole, cnp.ndarray x):
 
 
 cdef inline int members(const Pass *whole, double nanoseconds) noexcept nogil:
-    return team_size(nanoseconds * whole.n, 1, whole.n // CHUNK)
-
-
-cdef inline ptrdiff_t first_element(ptrdiff_t n, int member, int size) noexcept nogil:
-    return n if member == size else first_of(n // CHUNK, member, size) * CHUNK
+    return team_size(nanoseconds * whole.n, 1, whole.n // FR_CHUNK)
 
 
 cdef void share_of_map(void *work, Team *team, int member) noexcept nogil:

@@ -8,7 +8,7 @@ from fastrnn._kernels._dispatch cimport (
     FR_CHUNK, FR_LOSS_ABSOLUTE, FR_LOSS_BINARY, FR_LOSS_HUBER, FR_LOSS_LOGITS, FR_LOSS_SMOOTH, FR_LOSS_SQUARE,
     fr_cross_entropy, fr_kernels, fr_loss, kernels_for
 )
-from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
+from fastrnn._kernels._threads cimport Team, first_element, first_of, run_team, team_size
 
 cnp.import_array()
 
@@ -92,11 +92,6 @@ def elementwise(int kind, cnp.ndarray x not None, cnp.ndarray target not None, c
     with nogil:
         run_team(share_of_elements, &work, team_size(NANOSECONDS_PER_ELEMENT * n, 1, n // FR_CHUNK))
     return sums, work.outside
-
-
-# Shares are whole chunks, so that no two members write to one cache line and sums do not depend on the team.
-cdef inline ptrdiff_t first_element(ptrdiff_t n, int member, int size) noexcept nogil:
-    return n if member == size else first_of(n // FR_CHUNK, member, size) * FR_CHUNK
 
 
 cdef void share_of_elements(void *given, Team *team, int member) noexcept nogil:

@@ -8,18 +8,13 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastrnn._kernels._dispatch cimport FR_CHUNK, fr_kernels, fr_optim, fr_optim_fn, kernels_for
-from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
+from fastrnn._kernels._threads cimport Team, first_element, first_of, run_team, team_size
 
 cnp.import_array()
 
 cdef double NANOSECONDS_PER_ELEMENT = 0.8  # with its state; bound by memory
 cdef double NANOSECONDS_TO_CLIP = 0.15
 cdef double NANOSECONDS_PER_ROW = 100      # rows far apart come from memory
-
-# Shares of whole arrays are whole chunks, so that no two members write to one cache line and sums do not depend on the team.
-cdef inline ptrdiff_t first_element(ptrdiff_t n, int member, int size) noexcept nogil:
-    return n if member == size else first_of(n // FR_CHUNK, member, size) * FR_CHUNK
-
 
 cdef struct Pass:
     fr_optim_fn function

@@ -1,5 +1,7 @@
 # The only contact with OpenMP: how many threads a call gets, how they start, and how they wait for each other.
 
+from fastrnn._kernels._dispatch cimport FR_CHUNK
+
 cdef extern from "team.h" nogil:
     ctypedef struct fr_barrier:
         pass
@@ -41,3 +43,7 @@ cdef bint take(Rounds *rounds, ptrdiff_t *first, ptrdiff_t *last) noexcept nogil
 cdef inline ptrdiff_t first_of(ptrdiff_t parts, int member, int size) noexcept nogil:
     """The first part of a member's even share; the next member's first is its end."""
     return parts * member // size
+
+cdef inline ptrdiff_t first_element(ptrdiff_t n, int member, int size) noexcept nogil:
+    """The same of n elements in whole chunks, so that no two members write to one cache line and sums do not depend on the team."""
+    return n if member == size else first_of(n // FR_CHUNK, member, size) * FR_CHUNK
