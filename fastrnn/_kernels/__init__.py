@@ -6,7 +6,7 @@ _memory     aligned memory that is used again
 _gemm       products over packed operands, dense layers
 _recurrent  weights in panel layout, one call of a time loop; _recurrent_forward and _recurrent_backward are those loops
 _rnn _lstm _gru   what tells one cell from another
-_ragged     sequences of different lengths, packed step by step
+_plan       which rows a time step reads and writes; _layers calls all cells of a layer
 _stream     step-by-step use
 _windows    how kernels slide over maps, and boxes of outputs; _band copies what a box reads
 _conv       convolution by products over bands; _conv_weight the gradients of its parameters, _conv_few that of few channels

@@ -7,6 +7,7 @@ cimport numpy as cnp
 
 from fastrnn._kernels._dispatch cimport fr_cell_backward_fn, fr_cell_fn, fr_kernels
 from fastrnn._kernels._memory cimport Block
+from fastrnn._kernels._plan cimport Plan
 
 cdef struct Cell:
     int gates                  # 1 RNN, 3 GRU, 4 LSTM
@@ -91,3 +92,16 @@ cdef class Weights:
     cdef char *pack_backward(self, cnp.ndarray weight, int first_gate, int gates, int alone) except NULL
     cdef char *pack_bias(self, list slots) except NULL
     cdef void describe(self, Sequence *s) noexcept
+
+cdef class Call:
+    cdef Sequence s
+    cdef Weights weights
+    cdef Plan plan
+    cdef list alive
+
+    cdef allocate(self, cnp.ndarray h0, cnp.ndarray c0)
+    cdef char *own(self, Block block) except NULL
+    cdef Block padded(self, cnp.ndarray values, ptrdiff_t stride)
+    cdef cnp.ndarray new_state(self, ptrdiff_t columns)
+    cdef void copy_rows(self, char *to, const char *rows, ptrdiff_t stride, ptrdiff_t columns, cnp.ndarray which) noexcept
+    cdef void copy_last(self, char *h, char *c) noexcept

@@ -1,9 +1,10 @@
-from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
+
+from fastrnn._kernels._plan import Plan
 
 _Array = NDArray[Any]
 
@@ -13,9 +14,6 @@ class Weights:
     units: int
     width: int
     dtype: np.dtype[Any]
-    def run_plain(
-        self, x: object, uniform: Callable[[int, int, bool], Any], reverse: bool, out: _Array | None, column: int
-    ) -> tuple[_Array, tuple[_Array, ...]] | None: ...
 
 @final
 class Call:
@@ -24,19 +22,17 @@ class Call:
         weights: Weights,
         x: _Array,
         y: _Array,
-        row: _Array,
-        active: _Array,
+        plan: Plan,
         h0: _Array | None,
         c0: _Array | None,
         keep: bool,
     ) -> None: ...
-    def last(self, rows: _Array) -> tuple[_Array, ...]: ...
+    def last(self) -> tuple[_Array, ...]: ...
     def backward(
         self,
         dy: _Array | None,
         dh: _Array | None,
         dc: _Array | None,
-        previous: _Array,
         dx: _Array,
         grads: dict[str, _Array],
     ) -> tuple[_Array, ...]: ...

@@ -15,8 +15,6 @@ from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._recurrent_backward cimport run_backward
 from fastrnn._kernels._recurrent_forward cimport run_forward
 
-from fastrnn._kernels._memory import empty
-
 cnp.import_array()
 
 cdef ptrdiff_t CHUNK_BYTES = 1 << 20  # of gates computed ahead; they should still be cached when their step comes
@@ -95,34 +93,6 @@ cdef class Weights:
                        min(length, self.units - p * length) * self.itemsize)
         return packed
 
-    def run_plain(self, x, uniform, bint reverse, cnp.ndarray out, ptrdiff_t column):
-        """The short way of a small call: all sequences whole, from zero states; None unless x lies as it is read.
-
-        Parameters
-        ----------
-        x : anything; an array (T, N, C) is taken if it is contiguous, of the right type, and not empty
-        uniform : function of (T, N, reverse) to the plan of such sequences
-        out : contiguous (T, N, at least column + R), whose columns from `column` on receive y; new memory for None
-
-        Returns
-        -------
-        y (T, N, R) or out, and the last h and, for cells that have it, c
-        """
-        cdef cnp.ndarray array, rows
-        if type(x) is not np.ndarray:
-            return None
-        array = x
-        if (array.ndim != 3 or array.shape[2] != self.inputs or array.descr is not self.dtype or array.size == 0
-                or not cnp.PyArray_ISCARRAY_RO(array)):
-            return None
-        plan = uniform(array.shape[0], array.shape[1], reverse)
-        y = empty((array.shape[0], array.shape[1], self.width), self.dtype) if out is None else out
-        rows = y.reshape(-1, y.shape[2])
-        if out is not None:
-            rows = rows[:, column:column + self.width]
-        call = Call(self, array.reshape(-1, self.inputs), rows, plan.row, plan.active, None, None, False)
-        return y, call.last(plan.last)
-
     cdef void describe(self, Sequence *s) noexcept:
         memset(s, 0, sizeof(s[0]))
         s.kernels, s.itemsize, s.cell, s.packed = self.kernels, self.itemsize, self.cell, self.packed
@@ -145,23 +115,19 @@ cdef class Call:
     ----------
     weights : Weights
     x : (rows, C); y : (rows, R), written. Last axis contiguous.
-    row, active : (T,) intp. Step s reads and writes rows row[s] .. row[s]+active[s]-1; active never grows, active[0] is N.
-    h0 : (N, R); c0 : (N, H), for cells that have it. Copied; zeros for None.
+    plan : Plan of those rows
+    h0 : (N, R); c0 : (N, H), for cells that have it. Last axis contiguous; copied; zeros for None.
     keep : keep what `backward` needs; x and y must then not change
     """
 
-    cdef Sequence s
-    cdef Weights weights
-    cdef list alive
-
-    def __init__(self, Weights weights not None, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray row not None,
-                 cnp.ndarray active not None, cnp.ndarray h0, cnp.ndarray c0, bint keep):
+    def __init__(self, Weights weights not None, cnp.ndarray x not None, cnp.ndarray y not None, Plan plan not None,
+                 cnp.ndarray h0, cnp.ndarray c0, bint keep):
         cdef Sequence *s = &self.s
-        self.weights = weights
-        self.alive = [x, y, row, active]
+        self.weights, self.plan = weights, plan
+        self.alive = [x, y]
         weights.describe(s)
-        s.row, s.active = <const ptrdiff_t *> data_of(row), <const ptrdiff_t *> data_of(active)
-        s.T, s.N, s.rows = row.shape[0], s.active[0], x.shape[0]
+        s.row, s.active = <const ptrdiff_t *> data_of(plan.row), <const ptrdiff_t *> data_of(plan.active)
+        s.T, s.N, s.rows = plan.row.shape[0], s.active[0], x.shape[0]
         s.x, s.x_stride, s.y, s.y_stride = data_of(x), row_stride(x), data_of(y), row_stride(y)
         s.keep = keep
         cdef ptrdiff_t weight_bytes = s.cell.gates * s.H * (s.C + s.R) * s.itemsize
@@ -190,42 +156,49 @@ cdef class Call:
         return block.data
 
     cdef Block padded(self, cnp.ndarray values, ptrdiff_t stride):
-        """A copy of (N, n) values, or zeros for None, in rows of `stride` elements, zeros behind."""
-        cdef ptrdiff_t nbytes = stride * self.s.itemsize, n
+        """A copy of (N, n) values in the plan's order, or zeros for None, in rows of `stride` elements, zeros behind."""
+        cdef ptrdiff_t nbytes = stride * self.s.itemsize, n, place
         if values is None:
             return zeroed_block(self.s.N * nbytes)
         cdef ptrdiff_t used = values.shape[1] * self.s.itemsize, step = row_stride(values) * self.s.itemsize
+        cdef const ptrdiff_t *places = <const ptrdiff_t *> data_of(self.plan.place)
         cdef Block copy = new_block(self.s.N * nbytes)
         for n in range(self.s.N):
-            memcpy(copy.data + n * nbytes, data_of(values) + n * step, used)
-            memset(copy.data + n * nbytes + used, 0, nbytes - used)
+            place = n if places == NULL else places[n]
+            memcpy(copy.data + place * nbytes, data_of(values) + n * step, used)
+            memset(copy.data + place * nbytes + used, 0, nbytes - used)
         return copy
 
-    cdef cnp.ndarray rows_of(self, const char *data, ptrdiff_t stride, ptrdiff_t columns, const ptrdiff_t *rows):
-        """A new (N, columns) array of the given rows, or of the first N for NULL."""
+    cdef cnp.ndarray new_state(self, ptrdiff_t columns):
         cdef cnp.npy_intp[2] shape = [self.s.N, columns]
-        cdef cnp.ndarray copy = cnp.PyArray_EMPTY(2, shape, self.weights.dtype.num, 0)
-        cdef ptrdiff_t nbytes = columns * self.s.itemsize, n, row
+        return cnp.PyArray_EMPTY(2, shape, self.weights.dtype.num, 0)
+
+    cdef void copy_rows(self, char *to, const char *rows, ptrdiff_t stride, ptrdiff_t columns, cnp.ndarray which) noexcept:
+        """Copy row which[n], for None row n, to row n of (N, columns), for all sequences in the user's order."""
+        cdef const ptrdiff_t *row = <const ptrdiff_t *> data_of(which)
+        cdef ptrdiff_t nbytes = columns * self.s.itemsize, n
         for n in range(self.s.N):
-            row = n if rows == NULL else rows[n]
-            memcpy(data_of(copy) + n * nbytes, data + row * stride * self.s.itemsize, nbytes)
-        return copy
+            memcpy(to + n * nbytes, rows + (n if row == NULL else row[n]) * stride * self.s.itemsize, nbytes)
 
-    def last(self, cnp.ndarray rows not None):
-        """h and, for cells that have it, c after the last step of each sequence; `rows` (N,) intp are the rows of those steps."""
+    cdef void copy_last(self, char *h, char *c) noexcept:
+        """Copy what `last` returns; c is NULL for cells that have none."""
         cdef Sequence *s = &self.s
-        cdef const ptrdiff_t *last = <const ptrdiff_t *> data_of(rows)
-        h = self.rows_of(s.y, s.y_stride, s.R, last)
-        return (h, self.rows_of(s.c, s.c_stride, s.H, last if s.keep else NULL)) if s.cell.cell_state else (h,)
+        self.copy_rows(h, s.y, s.y_stride, s.R, self.plan.last)
+        if c != NULL:
+            self.copy_rows(c, s.c, s.c_stride, s.H, self.plan.last if s.keep else self.plan.place)
 
-    def backward(self, cnp.ndarray dy, cnp.ndarray dh, cnp.ndarray dc, cnp.ndarray previous not None, cnp.ndarray dx not None,
-                 dict grads not None):
+    def last(self):
+        """h (N, R) and, for cells that have it, c (N, H) after the last step of each sequence."""
+        cdef cnp.ndarray h = self.new_state(self.s.R), c = self.new_state(self.s.H) if self.s.cell.cell_state else None
+        self.copy_last(data_of(h), data_of(c))
+        return (h,) if c is None else (h, c)
+
+    def backward(self, cnp.ndarray dy, cnp.ndarray dh, cnp.ndarray dc, cnp.ndarray dx not None, dict grads not None):
         """Fill dx and add to `grads`; once only, since the kept gates are overwritten.
 
         Parameters
         ----------
         dy : (rows, R) or None; dh : (N, R) or None; dc : (N, H) or None
-        previous : (rows,) intp, the row of y that holds h of the step before, or -1-n for row n of h0
         dx : (rows, C), written
         grads : name -> contiguous array to add into
 
@@ -237,6 +210,7 @@ cdef class Call:
         cdef ptrdiff_t panel = FR_SLOTS * s.kernels.width, panels
         cdef Block carried_h = self.padded(dh, s.dh_stride), carried_c, sums = zeroed_block(s.panels * panel * s.itemsize)
         cdef Block operands, du, dprojected
+        cdef cnp.ndarray previous = self.plan.before(), dh0 = self.new_state(s.R), dc0 = None
         s.dh, s.sums, s.previous = carried_h.data, sums.data, <const ptrdiff_t *> data_of(previous)
         s.dy, s.dx, s.dx_stride = data_of(dy), data_of(dx), row_stride(dx)
         s.dy_stride = 0 if dy is None else row_stride(dy)
@@ -255,5 +229,9 @@ cdef class Call:
         s.dw_projection = data_of(grads.get("weight_hr"))
         with nogil:
             run_backward(s)
-        dh0 = self.rows_of(s.dh, s.dh_stride, s.R, NULL)
-        return (dh0, self.rows_of(s.dc, s.c_stride, s.H, NULL)) if s.cell.cell_state else (dh0,)
+        self.copy_rows(data_of(dh0), s.dh, s.dh_stride, s.R, self.plan.place)
+        if not s.cell.cell_state:
+            return (dh0,)
+        dc0 = self.new_state(s.H)
+        self.copy_rows(data_of(dc0), s.dc, s.c_stride, s.H, self.plan.place)
+        return dh0, dc0

@@ -163,10 +163,11 @@ class Recurrent(Layer):
         ------
         ShapeError, DTypeError, LengthsError, ArgumentError
         """
-        if state is None and lengths is None and not self.batch_first:
-            plain = self._plainly(x)
+        if state is None:
+            packs = [self._packed(k, False) for k in range(len(self._cells))]
+            plain = ops.run_packed_layers(packs, self._directions, x, lengths, self.batch_first)
             if plain:
-                return plain
+                return plain[0], self._join(plain[1])
 
         def run(k: int, x: FloatArray, state: Any, **options: Any) -> tuple[FloatArray, Any]:
             return self._run_forward(x, self._packed(k, False), state, **options)
@@ -174,25 +175,6 @@ class Recurrent(Layer):
         x, states, valid, batched = self._inputs(x, state, lengths)
         y, final = self._through(run, x, states, valid)
         return self._user_layout(y, batched), self._user_states(final, batched)
-
-    def _plainly(self, x: Any) -> tuple[FloatArray, Any] | None:
-        """Call the layer the short way, which small calls feel: None unless x (T, N, C) lies as the kernels read it."""
-        if self._alone:
-            alone = self._packed(0, False).run_plain(x)
-            return alone and (alone[0], self._join([part[None] for part in alone[1]]))
-        D, W = self._directions, self._width
-        finals = []
-        for k in range(len(self._cells)):
-            packed, d = self._packed(k, False), k % D
-            if d == 0:
-                both = self._output(*x.shape[:2]) if D == 2 and getattr(x, "ndim", 0) == 3 else None
-            plain = packed.run_plain(x, d == 1, both, d * W)
-            if plain is None:
-                return None
-            if d == D - 1:
-                x = plain[0]
-            finals.append(plain[1])
-        return x, self._join(self._stack([parts if len(parts) > 1 else parts[0] for parts in finals]))
 
     def forward(
         self, x: FloatArray, state: Any = None, *, lengths: Any = None

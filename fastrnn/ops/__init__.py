@@ -6,6 +6,7 @@ kernels' layout once for many calls; `*_stream` run a layer step by step.
 """
 
 from fastrnn.ops._conv_stream import conv_stream
+from fastrnn.ops._recurrent import run_packed_layers
 from fastrnn.ops.activation import ACTIVATIONS, activation_forward, activation_vjp, exp, sigmoid, tanh
 from fastrnn.ops.adaptive_pool import (
     adaptive_avg_pool_forward,
@@ -172,6 +173,7 @@ __all__ = [
     "rnn_forward",
     "rnn_stream",
     "rnn_vjp",
+    "run_packed_layers",
     "scale_values",
     "set_isa",
     "set_num_threads",

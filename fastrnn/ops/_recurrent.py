@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn._checks import as_array, as_float_array, as_lengths, check_shape
+from fastrnn._kernels._layers import run_layers
 from fastrnn._kernels._memory import empty
+from fastrnn._kernels._plan import Plan, ragged, uniform
 from fastrnn._kernels._recurrent import Call, Weights
 from fastrnn.errors import ArgumentError, DTypeError, ShapeError
-from fastrnn.ops._sequences import Plan, as_rows, ragged, uniform
 
 Array = NDArray[Any]
 Params = Mapping[str, Array]
@@ -43,15 +44,6 @@ class Packed:
         """Return (C, H, width of h)."""
         return self.weights.inputs, self.weights.units, self.weights.width
 
-    def run_plain(
-        self, x: object, reverse: bool = False, out: Array | None = None, column: int = 0
-    ) -> tuple[Array, tuple[Array, ...]] | None:
-        """Return y and the parts of the last state, from zero states, if x (T, N, C) lies as the kernels read it, else None.
-
-        `out` (T, N, at least column + R), contiguous, receives y in its columns from `column` on, and is returned.
-        """
-        return self.weights.run_plain(x, uniform, reverse, out, column)
-
     def checked(self, name: str, cell: str, backward: bool, option: object = None) -> Packed:
         """Return self if it fits a call, else say why not."""
         if self.cell != cell or self.option != option:
@@ -61,6 +53,17 @@ class Packed:
         if backward and not self.trainable:
             raise ArgumentError(f"{name}: 'params' must be packed with backward=True, got backward=False")
         return self
+
+
+def run_packed_layers(
+    packs: Sequence[Packed], directions: int, x: object, lengths: object, batch_first: bool
+) -> tuple[Array, tuple[Array, ...]] | None:
+    """Return y and the parts of the last state (cells, N, width) of a whole layer from zero states, the short way.
+
+    `packs` are the weights of its cells, layer by layer. None unless x, time or batch first, and the lengths lie as the kernels
+    read them.
+    """
+    return run_layers(tuple([pack.weights for pack in packs]), directions, x, lengths, batch_first)
 
 
 def _shown(cell: str, option: object) -> str:
@@ -177,10 +180,9 @@ class Problem:
             for part, shape in zip(parts, shapes, strict=True)
         )
 
-    def ordered(self, parts: tuple[Array | None, ...]) -> list[Array | None]:
-        """Return the parts of a state in processing order, and None for a c that there is not."""
-        assert self.plan is not None
-        found = [None if part is None else self.plan.sorted(part) for part in parts]
+    def contiguous(self, parts: tuple[Array | None, ...]) -> list[Array | None]:
+        """Return the parts of a state as contiguous arrays, and None for a c that there is not."""
+        found = [None if part is None else np.ascontiguousarray(part) for part in parts]
         return found if len(found) > 1 else [*found, None]
 
     def run(self, keep: bool) -> tuple[Array, tuple[Array, ...]]:
@@ -200,11 +202,10 @@ class Problem:
         """Run the time loop over rows of x and y; return the last state."""
         plan = self.plan
         assert plan is not None
-        h0, c0 = self.ordered(self.state)
-        call = Call(self.packed.weights, x, y, plan.row, plan.active, h0, c0, keep)
+        h0, c0 = self.contiguous(self.state)
+        call = Call(self.packed.weights, x, y, plan, h0, c0, keep)
         self.call = call if keep else None
-        last = call.last(plan.last)
-        return last if plan.order is None else tuple(plan.unsorted(part) for part in last)
+        return call.last()
 
     def run_even(self, y: Array, keep: bool) -> tuple[Array, tuple[Array, ...]]:
         x_rows, y_rows = as_rows(self.x), as_rows(y)
@@ -261,7 +262,7 @@ class Problem:
     ) -> tuple[Array, tuple[Array, ...]]:
         plan = self.plan
         assert plan is not None and self.call is not None
-        dh, dc = self.ordered(parts)
+        dh, dc = self.contiguous(parts)
         dx = empty(self.x.shape, self.dtype)
         if plan.order is None:
             rows = None if dy is None else as_rows(dy)
@@ -273,13 +274,13 @@ class Problem:
         work = {
             key: value if value.flags.c_contiguous else np.zeros(value.shape, self.dtype) for key, value in sums.items()
         }
-        start = self.call.backward(dy_rows, dh, dc, plan.before(), dx_rows, work)
+        start = self.call.backward(dy_rows, dh, dc, dx_rows, work)
         for key, value in work.items():
             if value is not sums[key]:
                 sums[key] += value
         if plan.order is not None:
             plan.scatter(dx_rows, dx)
-        return dx, tuple(plan.unsorted(part) for part in start)
+        return dx, start
 
 
 def run_forward(
@@ -292,11 +293,26 @@ def run_forward(
     out: Array | None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """Check a call for inference and run it; return y and the parts of the last state."""
-    if state is None and lengths is None and out is None and not reverse:
-        plain = packed.run_plain(x)
+    if state is None and out is None and not reverse:
+        plain = run_layers((packed.weights,), 1, x, lengths, False)
         if plain:
-            return plain
+            return plain[0], tuple([part[0] for part in plain[1]])
     return Problem(name, packed, x, state, lengths, reverse, out).run(keep=False)
+
+
+def as_rows(array: Array) -> Array | None:
+    """Return a (T, N, C) array as (T*N, C) without a copy, or None if the kernels cannot step through its rows as they lie."""
+    T, N, C = array.shape
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array.reshape(T * N, C)
+    outer, inner, last = array.strides
+    if not array.flags.aligned or (C > 1 and last != array.itemsize):
+        return None
+    if N == 1 or T == 1 or outer == N * inner:
+        step = outer if N == 1 else inner
+        if step >= C * array.itemsize and step % array.itemsize == 0:
+            return array.reshape(T * N, C)  # a view, as the two axes are one
+    return None
 
 
 def check_writable(name: str, arg: str, array: object, dtype: Any) -> None:

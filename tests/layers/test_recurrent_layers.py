@@ -129,6 +129,27 @@ def test_a_padded_batch_equals_its_sequences(lengths: list[int], family: Any, ba
 
 
 @family
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (3, False), (2, True)])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("shape", [(5, 3), (5, 1), (1, 3), (1, 1)])
+def test_the_short_way_of_small_calls_gives_the_same_bits(
+    family: Any, layers: int, bidirectional: bool, batch_first: bool, shape: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """A call that is given a state goes the long way, cell by cell."""
+    layer = family(3, 4, layers, bidirectional=bidirectional, batch_first=batch_first, rng=0)
+    T, N = shape
+    x = rng.standard_normal((N, T, 3) if batch_first else (T, N, 3)).astype(np.float32)
+    zeros = np.zeros((layers * (1 + bidirectional), N, 4), np.float32)
+    state = (zeros, zeros) if family is fr.LSTM else zeros
+    for lengths in (None, rng.integers(1, T + 1, N), rng.integers(1, T + 1, N, dtype=np.int16), np.full(N, T)):
+        y, last = layer(x, lengths=lengths)
+        y_long, last_long = layer(x, state, lengths=lengths)
+        assert y.flags.c_contiguous and y.shape == y_long.shape
+        assert_array_equal(y, y_long)
+        assert_array_equal(parts(last), parts(last_long))
+
+
+@family
 def test_full_lengths_change_nothing(family: Any, rng: np.random.Generator) -> None:
     layer = family(3, 4, bidirectional=True, dtype=np.float64, rng=0)
     x = rng.standard_normal((5, 3, 3))

@@ -1,0 +1,104 @@
+"""All cells of a recurrent layer in one call: inference from zero states, without what small calls would feel."""
+
+cimport numpy as cnp
+
+import numpy as np
+
+from fastrnn._kernels._plan cimport Plan, new_ragged
+from fastrnn._kernels._recurrent cimport Call, Weights
+
+from fastrnn._kernels._memory import empty
+from fastrnn._kernels._plan import uniform
+
+cnp.import_array()
+
+
+def run_layers(tuple weights not None, int directions, x, lengths, bint batch_first):
+    """Run layers of `directions` cells each, from zero states.
+
+    Parameters
+    ----------
+    weights : Weights of each cell, layer by layer
+    x : anything; served is a contiguous array (T, N, C), or (N, T, C), of the right type, that is not empty
+    lengths : anything; served are None and an array (N,) of signed integers, each in 1..T
+
+    Returns
+    -------
+    y (T, N, D*R), or (N, T, D*R), and the last h (cells, N, R) and, for cells that have it, c (cells, N, H).
+    None unless x and lengths are of the kind served: the caller then finds out what they are.
+    """
+    cdef Weights cell = weights[0]
+    cdef cnp.ndarray steps, length = None
+    if type(x) is not np.ndarray:
+        return None
+    steps = x
+    if (steps.ndim != 3 or steps.shape[2] != cell.inputs or steps.descr is not cell.dtype or steps.size == 0
+            or not cnp.PyArray_ISCARRAY_RO(steps)):
+        return None
+    if batch_first:
+        steps = steps.swapaxes(0, 1)
+    if lengths is not None:
+        if type(lengths) is not np.ndarray or lengths.dtype.kind != "i":
+            return None
+        length = lengths.astype(np.intp)  # a copy: another thread may change it
+        if not usable(length, steps.shape[1], steps.shape[0]):
+            return None
+    elif not cnp.PyArray_ISCARRAY_RO(steps):  # the rows of a step do not lie side by side
+        length = np.full(steps.shape[1], steps.shape[0], np.intp)
+    return run_cells(weights, directions, steps, length, batch_first)
+
+
+cdef bint usable(cnp.ndarray lengths, ptrdiff_t N, ptrdiff_t T) noexcept:
+    cdef const cnp.npy_intp *length = <const cnp.npy_intp *> cnp.PyArray_DATA(lengths)
+    cdef ptrdiff_t n
+    if lengths.ndim != 1 or lengths.shape[0] != N or not cnp.PyArray_ISCARRAY_RO(lengths):
+        return False
+    for n in range(N):
+        if length[n] < 1 or length[n] > T:
+            return False
+    return True
+
+
+cdef run_cells(tuple weights, int directions, cnp.ndarray steps, cnp.ndarray lengths, bint batch_first):
+    cdef ptrdiff_t T = steps.shape[0], N = steps.shape[1]
+    cdef Weights cell = weights[0]
+    cdef list plans = [uniform(T, N, d == 1) if lengths is None else new_ragged(lengths, d == 1) for d in range(directions)]
+    cdef cnp.ndarray h = np.empty((len(weights), N, cell.width), cell.dtype), c = None, y = None
+    cdef int k, d
+    if cell.cell.cell_state:
+        c = np.empty((len(weights), N, cell.units), cell.dtype)
+    for k in range(len(weights)):
+        d = k % directions
+        cell = weights[k]
+        if d == 0:
+            y = new_output(T, N, directions * cell.width, cell.dtype, batch_first and k + directions == len(weights))
+        run_cell(cell, plans[d], steps, y, d * cell.width, h, c, k)
+        if d == directions - 1:
+            steps = y
+    return y.swapaxes(0, 1) if batch_first else y, (h,) if c is None else (h, c)
+
+
+cdef cnp.ndarray new_output(ptrdiff_t T, ptrdiff_t N, ptrdiff_t width, cnp.dtype dtype, bint batch_first):
+    return empty((N, T, width), dtype).swapaxes(0, 1) if batch_first else empty((T, N, width), dtype)
+
+
+cdef run_cell(Weights cell, Plan plan, cnp.ndarray steps, cnp.ndarray y, ptrdiff_t column, cnp.ndarray h, cnp.ndarray c,
+              ptrdiff_t k):
+    """One cell from steps (T, N, C) to the columns of y (T, N, D*R) from `column` on; its last states become h[k] and c[k]."""
+    cdef cnp.ndarray rows, outputs
+    cdef bint part = y.shape[2] > cell.width
+    cdef Call call
+    if plan.order is None:
+        rows, outputs = steps.reshape(-1, cell.inputs), y.reshape(-1, y.shape[2])
+        if part:
+            outputs = outputs[:, column:column + cell.width]
+    else:
+        rows, outputs = plan.gathered(steps), empty((plan.rows, cell.width), cell.dtype)
+    call = Call(cell, rows, outputs, plan, None, None, False)
+    if plan.order is not None:
+        plan.scatter(outputs, y[:, :, column:column + cell.width] if part else y)
+    call.copy_last(place_of(h, k), NULL if c is None else place_of(c, k))
+
+
+cdef inline char *place_of(cnp.ndarray states, ptrdiff_t k) noexcept:
+    return <char *> cnp.PyArray_DATA(states) + k * states.strides[0]
