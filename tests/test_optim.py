@@ -236,6 +236,12 @@ def test_bad_params(params: Any) -> None:
             call()
 
 
+@pytest.mark.parametrize("params", [[], {}, fr.Dropout(0.5), [{"params": []}]])
+def test_nothing_to_train_is_refused(params: Any) -> None:
+    with pytest.raises(ArgumentError, match="Adam: 'params' must have at least one parameter, got none"):
+        fr.Adam(params)
+
+
 # Clipping
 
 

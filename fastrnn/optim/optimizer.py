@@ -48,6 +48,8 @@ class Optimizer:
             Group(named, self._checked({**arguments, **own})) for named, own in self._split(params, arguments)
         ]
         self.params = {name: parameter for group in self.groups for name, parameter in group.params.items()}
+        if not self.params:
+            raise ArgumentError(f"{self._name}: 'params' must have at least one parameter, got none")
         self._slots: dict[str, Slots] = {}
         self._homes: dict[str, Arena | None] = {}  # in whose layout the slots lie
         self._flat: dict[tuple[Arena, str], FloatArray] = {}  # slots of a whole arena
