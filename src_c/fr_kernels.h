@@ -522,7 +522,9 @@ typedef struct fr_kernels {
     void (*bags_backward)(const fr_bags *);
     // Activation, dropout and softmax.
     void (*activate)(const fr_activation *);
-    void (*multiply)(ptrdiff_t n, const void *a, const void *b, void *y);  // y = a b; y may be either
+    // y = a + b, y = a b; y may be either.
+    void (*add)(ptrdiff_t n, const void *a, const void *b, void *y);
+    void (*multiply)(ptrdiff_t n, const void *a, const void *b, void *y);
     void (*masked_scale)(const fr_masked *);
     void (*softmax)(const fr_softmax *);
     void (*softmax_backward)(const fr_softmax *);

@@ -8,7 +8,7 @@ from fastrnn._kernels._dispatch cimport (
     FR_CHUNK, fr_activation, fr_kernels, fr_map_fn, fr_masked, fr_softmax, kernels_for
 )
 from fastrnn._kernels._norm cimport stored_past
-from fastrnn._kernels._threads cimport Team, first_element, first_of, run_team, team_size
+from fastrnn._kernels._threads cimport Team, first_element, first_of, run_team, share_fn, team_size
 
 cnp.import_array()
 
@@ -20,6 +20,8 @@ CURVES = {
 PIECES = {
     "relu": FR_ACT_RELU, "leaky_relu": FR_ACT_LEAKY_RELU, "hardtanh": FR_ACT_HARDTANH, "hardsigmoid": FR_ACT_HARDSIGMOID,
 }
+
+cdef ptrdiff_t SUM_PIECE = 2048  # elements
 
 cdef double NANOSECONDS_PER_MOVE = 0.25   # bound by memory
 cdef double NANOSECONDS_PER_CURVE = 0.6   # with an exponential or two
@@ -55,6 +57,12 @@ cdef void share_of_map(void *work, Team *team, int member) noexcept nogil:
     whole.map(first_element(whole.n, member + 1, team.size) - first, whole.x + offset, whole.y + offset)
 
 
+cdef void share_of_sum(void *work, Team *team, int member) noexcept nogil:
+    cdef Pass *whole = <Pass *> work
+    cdef ptrdiff_t first = first_element(whole.n, member, team.size), offset = first * whole.itemsize
+    whole.kernels.add(first_element(whole.n, member + 1, team.size) - first, whole.x + offset, whole.other + offset, whole.y + offset)
+
+
 cdef void share_of_product(void *work, Team *team, int member) noexcept nogil:
     cdef Pass *whole = <Pass *> work
     cdef ptrdiff_t first = first_element(whole.n, member, team.size), offset = first * whole.itemsize
@@ -70,7 +78,29 @@ cdef void share_of_activation(void *work, Team *team, int member) noexcept nogil
     part.x, part.y = <const char *> part.x + offset, <char *> part.y + offset
     if part.saved != NULL:
         part.saved = <char *> part.saved + (first if part.kind >= FR_ACT_PIECES else offset)
-    whole.kernels.activate(&part)
+    if whole.other == NULL:
+        whole.kernels.activate(&part)
+    else:
+        activate_sum(whole.kernels, part, whole.other + offset, whole.itemsize)
+
+
+cdef void activate_sum(const fr_kernels *kernels, fr_activation part, const char *other, int itemsize) noexcept nogil:
+    """y = f(x + other), by pieces that stay in the first-level cache between the two."""
+    cdef ptrdiff_t left = part.n
+    while left > 0:
+        part.n = min(left, SUM_PIECE)
+        kernels.add(part.n, part.x, other, part.y)
+        part.x, other = <const char *> part.x + part.n * itemsize, other + part.n * itemsize
+        activate_in_place(kernels, part)
+        part.y = <char *> part.y + part.n * itemsize
+        if part.saved != NULL:
+            part.saved = <char *> part.saved + part.n * (1 if part.kind >= FR_ACT_PIECES else itemsize)
+        left -= part.n
+
+
+cdef inline void activate_in_place(const fr_kernels *kernels, fr_activation part) noexcept nogil:
+    part.x = part.y
+    kernels.activate(&part)
 
 
 cdef void share_of_masked(void *work, Team *team, int member) noexcept nogil:
@@ -119,10 +149,14 @@ def tanh(cnp.ndarray x not None, cnp.ndarray y not None):
     apply(kernels_for(x.itemsize).tanh, x, y)
 
 
-def activate(int kind, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray saved, double a, double b):
-    """y = f(x), which may be x; `saved`, if any, gets the slopes of one of CURVES, or the mask (uint8) of one of PIECES."""
+def activate(int kind, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray saved, double a, double b,
+             cnp.ndarray other=None):
+    """y = f(x), or f(x + other); y may be x. `saved`, if any, gets the slopes of one of CURVES, or the mask (uint8) of one of PIECES."""
     cdef Pass whole
     start(&whole, x)
+    whole.other = NULL
+    if other is not None:
+        whole.other = <const char *> cnp.PyArray_DATA(other)
     whole.activation.kind, whole.activation.a, whole.activation.b = kind, a, b
     whole.activation.x, whole.activation.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
     whole.activation.saved = NULL if saved is None else cnp.PyArray_DATA(saved)
@@ -131,14 +165,23 @@ def activate(int kind, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarr
         run_team(share_of_activation, &whole, members(&whole, cost))
 
 
+def add(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray y not None):
+    """y = a + b, which may be either of them."""
+    combine(share_of_sum, a, b, y)
+
+
 def multiply(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray y not None):
     """y = a b, which may be either of them."""
+    combine(share_of_product, a, b, y)
+
+
+cdef void combine(share_fn share, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y):
     cdef Pass whole
     start(&whole, a)
     whole.x, whole.other = <const char *> cnp.PyArray_DATA(a), <const char *> cnp.PyArray_DATA(b)
     whole.y = <char *> cnp.PyArray_DATA(y)
     with nogil:
-        run_team(share_of_product, &whole, members(&whole, NANOSECONDS_PER_MOVE))
+        run_team(share, &whole, members(&whole, NANOSECONDS_PER_MOVE))
 
 
 def masked_scale(cnp.ndarray x not None, cnp.ndarray mask not None, cnp.ndarray y not None, double inside, double outside,

@@ -372,6 +372,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*bags)(const fr_bags *) noexcept nogil
         void (*bags_backward)(const fr_bags *) noexcept nogil
         void (*activate)(const fr_activation *) noexcept nogil
+        void (*add)(ptrdiff_t n, const void *a, const void *b, void *y) noexcept nogil
         void (*multiply)(ptrdiff_t n, const void *a, const void *b, void *y) noexcept nogil
         void (*masked_scale)(const fr_masked *) noexcept nogil
         void (*softmax)(const fr_softmax *) noexcept nogil

@@ -16,6 +16,7 @@ __all__ = [
     "MERGES",
     "Pullback",
     "as_layers",
+    "check_alike",
     "check_lengths_taken",
     "common_lengths",
     "dtype_of",
@@ -100,9 +101,9 @@ def input_gradient(gradients: Sequence[Any]) -> Any:
         if total is None:
             total = gradient
         elif fresh:
-            total += gradient
+            ops.add(total, gradient, total)
         else:
-            total, fresh = np.add(total, gradient, out=ops.empty(np.shape(total), total.dtype)), True
+            total, fresh = ops.add(total, gradient, ops.empty(total.shape, total.dtype)), True
     return total
 
 
@@ -117,24 +118,22 @@ def merge_parts(name: str, parts: Sequence[FloatArray], merge: str, axis: int) -
         Their dtypes differ.
     """
     first = parts[0]
-    if any(part.dtype != first.dtype for part in parts):
-        raise DTypeError(f"{name}: branches must give one dtype, got {', '.join(str(part.dtype) for part in parts)}")
     if merge == "concat":
         if not -first.ndim <= axis < first.ndim:
             raise ShapeError(f"{name}: 'axis' must be one of the axes of {first.shape}, got {axis}")
-        _check_alike(name, [_without(part.shape, axis) for part in parts], parts)
+        check_alike(name, parts, axis)
         shape = list(first.shape)
         shape[axis] = sum(part.shape[axis] for part in parts)
         return np.concatenate(parts, axis, out=ops.empty(tuple(shape), first.dtype))
-    _check_alike(name, [part.shape for part in parts], parts)
+    check_alike(name, parts)
     y: FloatArray = ops.empty(first.shape, first.dtype)
     if len(parts) == 1:
         y[...] = first
         return y
-    operation = np.multiply if merge == "mul" else np.add
-    operation(first, parts[1], out=y)
+    operation = np.multiply if merge == "mul" else ops.add
+    operation(first, parts[1], y)
     for part in parts[2:]:
-        operation(y, part, out=y)
+        operation(y, part, y)
     if merge == "mean":
         y /= len(parts)
     return y
@@ -148,7 +147,11 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _check_alike(name: str, keys: Sequence[Any], parts: Sequence[FloatArray]) -> None:
+def check_alike(name: str, parts: Sequence[FloatArray], axis: int | None = None) -> None:
+    """Raise `DTypeError` or `ShapeError` unless all have one dtype, and one shape but for `axis`."""
+    if any(part.dtype != parts[0].dtype for part in parts):
+        raise DTypeError(f"{name}: branches must give one dtype, got {', '.join(str(part.dtype) for part in parts)}")
+    keys = [part.shape if axis is None else _without(part.shape, axis) for part in parts]
     if any(key != keys[0] for key in keys):
         shapes = " and ".join(str(part.shape) for part in parts)
         raise ShapeError(f"{name}: results must have shapes that fit together, got {shapes}")

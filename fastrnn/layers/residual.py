@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import ops
 from fastrnn._checks import FloatArray, as_fitting, as_numbers, choice
 from fastrnn.errors import ArgumentError, DTypeError
 from fastrnn.layers.containers import (
     Pullback,
     as_layers,
+    check_alike,
     check_lengths_taken,
     common_lengths,
     forward_one,
@@ -24,7 +26,7 @@ from fastrnn.layers.containers import (
 from fastrnn.layers.layer import Layer, layer_from_config, registered
 from fastrnn.layers.pullback import Once
 from fastrnn.layers.sequential import Sequential
-from fastrnn.ops.activation import as_activation
+from fastrnn.ops.activation import Activation, as_activation
 
 __all__ = ["Residual"]
 
@@ -87,7 +89,12 @@ class Residual(Layer):
         self._check(lengths)
         inner = predict_one(self.body, x, lengths)
         around = self._as_is(x, inner) if self.shortcut is None else predict_one(self.shortcut, x, lengths)
-        return self._activate(merge_parts(self._name, (inner, around), "sum", 0))
+        function = self._function()
+        if function is None:
+            return merge_parts(self._name, (inner, around), "sum", 0)
+        y = self._result(inner, around)
+        function.apply(np.ascontiguousarray(inner), y, np.ascontiguousarray(around))
+        return y
 
     def forward(self, x: Any, *, lengths: Any = None) -> tuple[FloatArray, Pullback]:
         """Train.
@@ -110,9 +117,13 @@ class Residual(Layer):
             around = self._as_is(x, inner)
         else:
             around, pull_around = forward_one(self.shortcut, x, lengths)
-        y = merge_parts(name, (inner, around), "sum", 0)
-        function = None if self.activation is None else as_activation(name, self.activation, {})
-        once = Once(name, None if function is None else function.apply_keeping(y, y))
+        function = self._function()
+        if function is None:
+            y, saved = merge_parts(name, (inner, around), "sum", 0), None
+        else:
+            y = self._result(inner, around)
+            saved = function.apply_keeping(np.ascontiguousarray(inner), y, np.ascontiguousarray(around))
+        once = Once(name, saved)
         shape, dtype = y.shape, y.dtype
 
         def backward(dy: FloatArray) -> Any:
@@ -140,11 +151,13 @@ class Residual(Layer):
             raise DTypeError(f"{self._name}: 'x' must have dtype {like.dtype} as the body's result, got {array.dtype}")
         return array.astype(like.dtype, copy=False)
 
-    def _activate(self, y: FloatArray) -> FloatArray:
-        """Apply the activation to a new array, in place."""
-        if self.activation is not None:
-            as_activation(self._name, self.activation, {}).apply(y, y)
-        return y
+    def _function(self) -> Activation | None:
+        return None if self.activation is None else as_activation(self._name, self.activation, {})
+
+    def _result(self, inner: FloatArray, around: FloatArray) -> FloatArray:
+        """Return a new array for the sum of the two, which must be alike."""
+        check_alike(self._name, (inner, around))
+        return ops.empty(inner.shape, inner.dtype)
 
     def config(self) -> dict[str, Any]:
         """Return the configs of all layers, and the activation."""

@@ -7,7 +7,7 @@ kernels' layout once for many calls; `*_stream` run a layer step by step.
 
 from fastrnn.ops._conv_stream import conv_stream
 from fastrnn.ops._recurrent import run_packed_layers
-from fastrnn.ops.activation import ACTIVATIONS, activation_forward, activation_vjp, exp, sigmoid, tanh
+from fastrnn.ops.activation import ACTIVATIONS, activation_forward, activation_vjp, add, exp, sigmoid, tanh
 from fastrnn.ops.adaptive_pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_vjp,
@@ -100,6 +100,7 @@ __all__ = [
     "adaptive_max_pool_values",
     "adaptive_max_pool_values_vjp",
     "adaptive_max_pool_vjp",
+    "add",
     "attention_forward",
     "attention_memory",
     "attention_vjp",

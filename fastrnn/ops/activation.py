@@ -18,7 +18,9 @@ from fastrnn.ops._recurrent import once
 Array = NDArray[Any]
 Pullback = Callable[[Array], Array]
 
-__all__ = ["ACTIVATIONS", "activation_forward", "activation_vjp", "exp", "sigmoid", "tanh"]
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+
+__all__ = ["ACTIVATIONS", "activation_forward", "activation_vjp", "add", "exp", "sigmoid", "tanh"]
 
 
 def _mapped(name: str, kernel: Callable[[Array, Array], None], x: Array) -> Array:
@@ -43,6 +45,16 @@ def tanh(x: Array) -> Array:
     return _mapped("tanh", _activation.tanh, x)
 
 
+def add(a: Array, b: Array, out: Array) -> Array:
+    """Return out = a + b, as `numpy.add`; several threads share it if all are alike and contiguous. `out` may be a or b."""
+    arrays = a, b, out
+    alike = a.dtype in FLOATS and all(array.dtype == a.dtype and array.shape == a.shape for array in arrays)
+    if alike and all(array.flags.c_contiguous and array.flags.aligned for array in arrays):
+        _activation.add(*arrays)
+        return out
+    return np.add(a, b, out=out)
+
+
 class Activation(NamedTuple):
     """One function as the kernels know it."""
 
@@ -53,14 +65,14 @@ class Activation(NamedTuple):
     inside: float = 1.0  # the slopes of the pieces
     outside: float = 0.0
 
-    def apply(self, x: Array, y: Array) -> None:
-        """y = f(x); y may be x."""
-        _activation.activate(self.code, x, y, None, self.a, self.b)
+    def apply(self, x: Array, y: Array, other: Array | None = None) -> None:
+        """y = f(x), or f(x + other); y may be x. All contiguous and of one type."""
+        _activation.activate(self.code, x, y, None, self.a, self.b, other)
 
-    def apply_keeping(self, x: Array, y: Array) -> Array:
-        """y = f(x), and what `pull` needs; y may be x."""
+    def apply_keeping(self, x: Array, y: Array, other: Array | None = None) -> Array:
+        """Do what `apply` does; return what `pull` needs."""
         saved = empty(x.shape, x.dtype if self.curve else np.uint8)
-        _activation.activate(self.code, x, y, saved, self.a, self.b)
+        _activation.activate(self.code, x, y, saved, self.a, self.b, other)
         return saved
 
     def pull(self, saved: Array, dy: Array) -> Array:

@@ -215,6 +215,14 @@ static void FR_NAME(activate)(const fr_activation *s) {
     }
 }
 
+static void FR_NAME(add)(ptrdiff_t n, const void *a, const void *b, void *y) {
+    for (ptrdiff_t i = 0; i < n; i += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(n - i, 0);
+        const vec left = vload_lanes((const real *)a + i, lanes), right = vload_lanes((const real *)b + i, lanes);
+        vstore_lanes((real *)y + i, vadd(left, right), lanes);
+    }
+}
+
 static void FR_NAME(multiply)(ptrdiff_t n, const void *a, const void *b, void *y) {
     for (ptrdiff_t i = 0; i < n; i += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(n - i, 0);

@@ -97,6 +97,7 @@ const fr_kernels FR_NAME(table) = {
     .bags = FR_NAME(bags),
     .bags_backward = FR_NAME(bags_backward),
     .activate = FR_NAME(activate),
+    .add = FR_NAME(add),
     .multiply = FR_NAME(multiply),
     .masked_scale = FR_NAME(masked_scale),
     .softmax = FR_NAME(softmax),

@@ -65,7 +65,10 @@ static void check_activations(ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; ++i) mask[i] = i % 3 == 1, put(x, i, i % 3 == 2 ? INFINITY : i);
     K->masked_scale(&(fr_masked){.n = n, .x = x, .mask = mask, .y = x, .inside = 2, .clear = 1});
     for (ptrdiff_t i = 0; i < n; ++i) expect("cleared", get(x, i), i % 3 == 1 ? 2. * i : 0);
-    free(x), free(y), free(plain), free(dx), free(mask);
+    void *sum = filled(n), *left = filled(n), *right = filled(n);
+    K->add(n, left, right, sum);
+    for (ptrdiff_t i = 0; i < n; ++i) expect("sum", get(sum, i), get(left, i) + get(right, i));
+    free(x), free(y), free(plain), free(dx), free(mask), free(sum), free(left), free(right);
 }
 
 static void check_softmax(ptrdiff_t count, ptrdiff_t columns) {

@@ -61,6 +61,31 @@ def test_residual_is_a_sum(rng: np.random.Generator) -> None:
     assert_allclose(fr.Residual(square, activation="tanh")(x), np.tanh(square(x) + x), rtol=1e-14)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("size", [1, 5, 2047, 2049, 300_001])
+def test_a_sum_of_any_size_with_its_activation(
+    activation: str, size: int, isa: str, threads: int, dtype: Any, rng: np.random.Generator
+) -> None:
+    """The sum is made by pieces, in each of which the activation follows; a member of a team has its own."""
+    x = rng.standard_normal((1, size)).astype(dtype)
+    block = fr.Residual(fr.LeakyReLU(), activation=activation)
+    summed = fr.LeakyReLU()(x) + x
+    y, backward = block.forward(x)
+    assert_array_equal(y, fr.ops.activation_forward(summed, activation))
+    assert_array_equal(block(x), y)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    inner = fr.ops.activation_vjp(summed, activation)[1](dy)
+    assert_array_equal(backward(dy), fr.ops.activation_vjp(x, "leaky_relu")[1](inner) + inner)
+
+
+def test_branches_in_any_layout(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((4, 6, 5))
+    turned = x.transpose(0, 2, 1)
+    y, backward = fr.Residual(fr.Softsign(), activation="relu").forward(turned)
+    assert_array_equal(y, np.maximum(fr.Softsign()(turned) + turned, 0))
+    assert backward(np.ones((4, 6, 5)).transpose(0, 2, 1)).shape == turned.shape
+
+
 def test_residual_names_and_repr() -> None:
     block = fr.Residual(linear(2), shortcut=linear(2, bias=False), activation="relu")
     assert list(block.parameters()) == ["body.0.weight", "body.0.bias", "shortcut.weight"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numeric import Array, layouts
+from numpy.testing import assert_array_equal
 from shapes import AROUND_WIDTHS, FLAT_SIZES
 from tolerances import assert_close, assert_same_bits
 
@@ -164,6 +165,18 @@ def test_bad_options(kind: Any, params: dict[str, Any], argument: str) -> None:
     for name in ("activation_forward", "activation_vjp"):
         with pytest.raises(ArgumentError, match=f"^{name}: '{argument}' must .*, got "):
             getattr(ops, name)(np.zeros(3), kind, **params)
+
+
+@pytest.mark.parametrize("size", [0, 2, 17, 70_001])
+def test_sums(size: int, isa: str, threads: int, dtype: Any, rng: np.random.Generator) -> None:
+    a, b = rng.standard_normal((2, size)).astype(dtype)
+    assert_array_equal(ops.add(a, b, np.empty_like(a)), a + b)
+    in_place = a.copy()
+    assert ops.add(in_place, b, in_place) is in_place
+    assert_array_equal(in_place, a + b)
+    assert_array_equal(ops.add(a[::2], b[::2], np.empty_like(a[::2])), a[::2] + b[::2])
+    with pytest.raises(ValueError, match="shape"):
+        ops.add(a, b, np.empty(size + 1, dtype))
 
 
 def test_bad_arrays(rng: np.random.Generator) -> None:
