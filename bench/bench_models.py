@@ -156,6 +156,7 @@ def _our_inference(problem: ModelProblem) -> Contender:
 
 def our_step(problem: ModelProblem, model: fr.Layer) -> tuple[tuple[str, Callable[[], None]], ...]:
     """Return the parts of a training step with their names, to be called in this order."""
+    fr.arena(model)  # one pass over all parameters, as that of torch.optim.Adam(fused=True)
     optimizer, batch = fr.optim.Adam(model, problem.lr), problem.batch
     kept: dict[str, Any] = {}
 
