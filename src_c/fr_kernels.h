@@ -146,6 +146,7 @@ enum { FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID };
 //   B(k, column) = b[k*vectors*W + column]
 //   C(row)       = c[c_row[row]*vectors*W ...], vectors*W columns, all of them written
 // start: C itself if `resume`, else the bias (vectors*W values), else zeros.
+// C is brought to y[y_row[row] + u*y_stride], u < maps, later; these places are fetched meanwhile, if y is not NULL.
 typedef struct fr_conv {
     ptrdiff_t rows;
     const void *a;
@@ -158,6 +159,9 @@ typedef struct fr_conv {
     const void *bias;  // NULL: zeros
     void *c;
     const ptrdiff_t *c_row;
+    const void *y;
+    const ptrdiff_t *y_row;
+    ptrdiff_t y_stride, maps;
 } fr_conv;
 
 // Lanes first..end-1 of a vector go to y[to + lane].
@@ -187,7 +191,7 @@ typedef struct fr_plane_conv {
 } fr_plane_conv;
 
 // A map with room around it: `above` rows of zeros, `rows` rows, and `below` rows of zeros, all `width` places long, of which number
-// before + i is src[r*src_stride + i*step], i < columns, and the others are zeros. Up to W-1 reals past the last row are written.
+// before + i is src[r*src_stride + i*step], i < columns, and the others are zeros.
 typedef struct fr_pad {
     ptrdiff_t above, rows, below, width;
     ptrdiff_t before, columns, step;

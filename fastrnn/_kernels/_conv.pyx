@@ -30,6 +30,7 @@ cdef ptrdiff_t MOST_PIXELS = 512
 cdef ptrdiff_t MOST_OF_VOLUMES = 2048  # boxes of several planes read those between them once
 # Bytes of a panel that are multiplied with all pixels of a box before the next: it stays in the second-level cache that long.
 cdef ptrdiff_t PIECE_BYTES = 512 << 10
+cdef ptrdiff_t LEAST_TO_FETCH = 96  # products of a sum while which the places of its output are fetched
 
 
 cdef void describe_maps(cnp.ndarray array, bint channels_last, Maps *maps):
@@ -65,6 +66,7 @@ cdef struct Tables:
     # Of one box: its pixels and the kernel's segments, phase by phase.
     ptrdiff_t *a_row       # where its input starts in the band
     ptrdiff_t *c_row       # its number in the box
+    ptrdiff_t *y_row       # where its first map lies in the output
     ptrdiff_t *segment
     ptrdiff_t *pixel       # [phases + 1] first pixel of each phase
     ptrdiff_t *segments    # [phases + 1]
@@ -113,7 +115,7 @@ cdef ptrdiff_t add_pixels(const Correlation *s, const Range *box, const Band *ba
                           Tables *t, ptrdiff_t count) noexcept nogil:
     cdef Range q[3]
     cdef ptrdiff_t origin[3]
-    cdef ptrdiff_t n, d, h, w, a, row, at
+    cdef ptrdiff_t n, d, h, w, a, row, at, place
     cdef ptrdiff_t height = box[2].end - box[2].first, width = box[3].end - box[3].first
     cdef ptrdiff_t step = s.axis[2].step * band.place_stride[2], spread = s.axis[2].spread
     for a in range(3):
@@ -128,8 +130,12 @@ cdef ptrdiff_t add_pixels(const Correlation *s, const Range *box, const Band *ba
                 at = (((n * (box[1].end - box[1].first) + d * s.axis[0].spread + phase[0] - box[1].first) * height
                        + h * s.axis[1].spread + phase[1] - box[2].first) * width
                       + q[2].first * s.axis[2].spread + phase[2] - box[3].first)
+                place = ((box[0].first + n) * s.y.batch_stride + (d * s.axis[0].spread + phase[0]) * s.y.place_stride[0]
+                         + (h * s.axis[1].spread + phase[1]) * s.y.place_stride[1]
+                         + (q[2].first * spread + phase[2]) * s.y.place_stride[2])
                 for w in range(q[2].end - q[2].first):
                     t.a_row[count], t.c_row[count] = row + w * step, at + w * spread
+                    t.y_row[count] = place + w * spread * s.y.place_stride[2]
                     count += 1
     return count
 
@@ -144,11 +150,13 @@ cdef void multiply(const Correlation *s, const Tables *t, const Band *band, ptrd
     cdef char *bias = NULL
     if s.bias != NULL:
         bias = s.bias + (group * s.columns + panel * wide) * s.itemsize
+    product.maps, product.y_stride = min(wide, s.outputs - panel * wide), s.y.channel_stride
     for p in range(phases_of(s.axis)):
         first, end, length = t.segments[p], t.segments[p + 1], t.length[p]
         product.rows, product.vectors = t.pixel[p + 1] - t.pixel[p], vectors
         product.a_row, product.c_row, product.c = t.a_row + t.pixel[p], t.c_row + t.pixel[p], sums
         product.bias, product.resume, product.segments = bias, 0, 0
+        product.y, product.y_row = NULL, t.y_row + t.pixel[p]
         product.b = packed + (k * s.columns + panel * (end - first) * length * wide) * s.itemsize
         k += (end - first) * length
         if product.rows == 0:
@@ -165,6 +173,8 @@ cdef void multiply(const Correlation *s, const Tables *t, const Band *band, ptrd
             for part in range(parts):
                 product.a = band.data + first_of(length, <int> part, <int> parts) * s.itemsize
                 product.length = (first_of(length, <int> part + 1, <int> parts) - first_of(length, <int> part, <int> parts))
+                if product.segments * product.length >= LEAST_TO_FETCH:
+                    product.y = s.y.data + (group * s.outputs + panel * wide) * s.y.channel_stride * s.itemsize
                 s.kernels.conv(&product)
                 product.b = <const char *> product.b + product.segments * product.length * columns * s.itemsize
                 product.resume = 1
@@ -213,7 +223,8 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
     phases = phases_of(s.axis)
     t.a_row = <ptrdiff_t *> (sums + s.sums_bytes)
     t.c_row = t.a_row + s.pixels
-    t.pixel = t.c_row + s.pixels
+    t.y_row = t.c_row + s.pixels
+    t.pixel = t.y_row + s.pixels
     t.segments = t.pixel + phases + 1
     t.length = t.segments + phases + 1
     t.segment = t.length + phases
@@ -354,7 +365,7 @@ cdef class Kernels:
         s.pixels = s.blocks.most[0] * s.blocks.most[1] * s.blocks.most[2] * s.blocks.most[3]
         s.band_bytes = 64 if s.borrowed else ceil_div(largest_band(axis, &s.blocks) * self.inputs * self.itemsize, 64) * 64
         s.sums_bytes = s.pixels * row
-        tables = 2 * s.pixels + 3 * phases_of(axis) + 2 + taps_of(axis)
+        tables = 3 * s.pixels + 3 * phases_of(axis) + 2 + taps_of(axis)
         s.scratch_bytes = ceil_div(s.band_bytes + s.sums_bytes + tables * sizeof(ptrdiff_t), 4096) * 4096 + 64
         cdef Block scratch = new_block(size * s.scratch_bytes)
         s.scratch = scratch.data

@@ -106,6 +106,9 @@ cdef extern from "fr_kernels.h" nogil:
         const void *bias
         void *c
         const ptrdiff_t *c_row
+        const void *y
+        const ptrdiff_t *y_row
+        ptrdiff_t y_stride, maps
 
     ctypedef struct fr_turn:
         ptrdiff_t rows, columns

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from fastrnn._checks import choice
 from fastrnn.errors import ArgumentError
+from fastrnn.ops._polyphase import kernel_of_phases
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import supported, tiles_and_products
 
@@ -22,6 +23,9 @@ ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
+#: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
+#: the maps apart, sums of few products and larger weights cost what is saved.
+PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
 
 
 def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
@@ -42,11 +46,10 @@ def _refusal(geometry: Geometry) -> str:
     """Return why Winograd's algorithm cannot run convolutions of this geometry, or ""."""
     if geometry.border != "zeros":
         return f"padding_mode is {geometry.border!r}, not 'zeros'"
-    S = geometry.S
-    if S == 3 or not supported(
-        geometry.kernel[3 - S :], geometry.stride[3 - S :], geometry.dilation[3 - S :], geometry.groups
-    ):
-        return "it takes stride 1, dilation 1, groups 1 and kernels of 3 to 5 on two axes or 3 to 16 on one"
+    first = 3 - geometry.S
+    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
+    if geometry.S == 3 or not supported(kernel, (1,) * geometry.S, geometry.dilation[first:], geometry.groups):
+        return "it takes dilation 1, groups 1 and kernels of 3 to 5 strides on two axes or 3 to 16 on one"
     return ""
 
 
@@ -54,10 +57,14 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     """Return whether C maps go to K of these sizes by Winograd's algorithm; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
-    S = geometry.S
-    tiles, products = tiles_and_products(geometry.kernel[3 - S :], counts[3 - S :])
-    saving = math.prod(counts) * math.prod(geometry.kernel) / max(products, 1)
-    pairs = C * K * (tiles if S == 2 else 1)
+    first, steps = 3 - geometry.S, math.prod(geometry.stride)
+    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
+    tiles, products = tiles_and_products(kernel, counts[first:])
+    saving = math.prod(counts) * math.prod(geometry.kernel) / max(products * steps, 1)
+    if steps > 1:
+        enough = saving >= PHASES_SAVING and C * math.prod(geometry.kernel) >= PHASES_PRODUCTS
+        return enough and geometry.S == 2 and K >= PHASES_MAPS and math.prod(counts) >= PHASES_PLACES
+    pairs = C * K * (tiles if geometry.S == 2 else 1)
     return saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS and pairs >= LEAST_PAIRS
 
 
@@ -67,8 +74,9 @@ def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:
     return algorithm != "winograd" and plain and sizes == geometry.kernel and geometry.dilation == (1, 1, 1)
 
 
-#: What a value turned, copied to a band of planes (without and with a stride), or woven from phases costs, in products.
-TURN_COST, COPY_COST, SPLIT_COST, WEAVE_COST = 16, 15, 25, 20
+#: What a value turned, copied to a band of planes (without and with a stride), or woven from phases costs, in products; and what
+#: a plane costs whatever its size.
+TURN_COST, COPY_COST, SPLIT_COST, WEAVE_COST, PLANE_COST = 16, 15, 25, 20, 1500
 #: Products of turned maps for one vector of units; of planes for one map more than a quarter of them, for each line of five that a
 #: tap reads of a channel and that does not stay in NEAR_BYTES of the first-level cache.
 NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.12, 40 << 10, 320
@@ -90,18 +98,21 @@ def prefers_planes(geometry: Geometry, C: int, K: int, counts: Three, lanes: int
     if math.prod(geometry.kernel) == 1 and steps == 1 and not any(map(any, geometry.pads)):
         long_rows = _up(outputs, lanes)
         mixed_up = outputs % (4 * lanes) == 0  # by the sets of the caches: such maps are copied
-        moved = 2.0 * COPY_COST * inputs if mixed_up else 0.0
+        moved, planes = 2.0 * COPY_COST * inputs if mixed_up else 0.0, 0
     else:
         depth, rows, columns = (-(-n // (s if backward else 1)) for n, s in zip(counts, stride, strict=True))
         width = columns + (geometry.span(2) - 1) // stride[2]
         long_rows = depth * phases * _up((rows - 1) * width + columns, lanes)
         if backward:
             moved = COPY_COST * inputs * read * geometry.kernel[0] + (WEAVE_COST * units if phases > 1 else 0)
+            parts = 1
         else:
             parts = math.prod(min(k, s) for k, s in zip(geometry.kernel[1:], stride[1:], strict=True))
             moved = (COPY_COST if stride[2] == 1 else SPLIT_COST) * inputs * parts * geometry.kernel[0]
+        planes = depth * geometry.kernel[0] * inputs * parts
+    moved = outputs * moved + PLANE_COST * planes
     slower = 1 + FAR_COST * _far_lines(geometry, inputs, backward=backward)
-    return long_rows * taps * max(units, units / 4 + LOAD_COST) * slower + outputs * moved < outputs * turned
+    return long_rows * taps * max(units, units / 4 + LOAD_COST) * slower + moved < outputs * turned
 
 
 def _far_lines(geometry: Geometry, inputs: int, *, backward: bool) -> float:

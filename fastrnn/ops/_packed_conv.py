@@ -16,6 +16,7 @@ from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn._kernels._windows import Windows
 from fastrnn.ops._conv_algorithm import is_dense, prefers_planes, prefers_winograd
+from fastrnn.ops._polyphase import PhasedWeights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
@@ -68,7 +69,7 @@ class PackedConv:
         self._arrays = arrays | {"weight": copied(arrays["weight"])}
         self._plans: dict[Three, Plan] = {}
         self._direct: dict[tuple[bool, bool], AnyKernels] = {}
-        self._winograd: WinogradWeights | None = None
+        self._winograd: WinogradWeights | PhasedWeights | None = None
         self._dense: DenseWeights | None = None
 
     @property
@@ -125,11 +126,15 @@ class PackedConv:
         weight = self._arrays["weight"]
         return np.ascontiguousarray(np.flip(weight, tuple(range(2, weight.ndim)))) if self.geometry.flip else weight
 
-    def winograd(self) -> WinogradWeights:
+    def winograd(self) -> WinogradWeights | PhasedWeights:
         """Return the weights for Winograd's algorithm, for y and for dx."""
         if self._winograd is None:
-            pads = self.geometry.pads[3 - self.geometry.S :]
-            self._winograd = WinogradWeights(self._in_order(), pads, backward=self.backward)
+            first, weight = 3 - self.geometry.S, self._in_order()
+            stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
+            if any(step != 1 for step in stride):
+                self._winograd = PhasedWeights(weight, stride, pads, backward=self.backward)
+            else:
+                self._winograd = WinogradWeights(weight, pads, backward=self.backward)
         return self._winograd
 
 

@@ -9,6 +9,17 @@ FR_INLINE void store_stretch(real *to, vec x, const fr_stretch part) {
     else vstore_between(to, x, part.first, part.end);
 }
 
+// What the sums will be stored to comes nearer meanwhile. Even for a few taps: the lines of a tile lie on as many pages as it has
+// maps, and stores alone would wait for one after the other.
+FR_INLINE void fetch_places(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, const int mr, const int nv) {
+    const real *y = (const real *)g->y + unit * g->y_stride;
+    FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
+        const fr_stretch *part = &g->stretch[g->stretches[v + j]];
+        const real *to = y + part->to + part->first;
+        FR_UNROLL(6) for (int i = 0; i < mr; ++i) __builtin_prefetch(to + i * g->y_stride, 1, 3);
+    }
+}
+
 // clang-format off
 // Maps unit..unit+mr-1 of the vectors v..v+nv-1.
 FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, const int mr, const int nv) {
@@ -19,6 +30,7 @@ FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, c
     }
     const real *a = (const real *)g->weight + unit * g->taps, *x = g->x;
     const real *from[FR_SLOTS];
+    fetch_places(g, unit, v, mr, nv);
     FR_UNROLL(4) for (int j = 0; j < nv; ++j) from[j] = x + g->from[v + j];
     for (ptrdiff_t k = 0; k < g->taps; ++k, a += mr) {
         const ptrdiff_t at = g->offset[k];

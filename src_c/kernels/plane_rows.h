@@ -17,20 +17,27 @@ FR_INLINE vec load_every(const real *src, ptrdiff_t step, ptrdiff_t n) {
 }
 
 FR_INLINE real *zero_reals(real *to, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j += FR_WIDTH) vstore(to + j, vzero());
+    for (ptrdiff_t j = 0; j < n; j += FR_WIDTH) vstore_lanes(to + j, vzero(), lanes_left(n - j, 0));
     return to + n;
 }
 
-// What a vector holds past its row is overwritten by the next row.
+// `over`: whole vectors are written, past the end of the row.
+FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, const int over) {
+    to = zero_reals(to, p->before);
+    for (ptrdiff_t j = 0; j < p->columns; j += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(p->columns - j, 0);
+        vstore_lanes(to + j, load_every(src + j * p->step, p->step, lanes), over ? FR_WIDTH : lanes);
+    }
+    zero_reals(to + p->columns, p->width - p->before - p->columns);
+}
+
+// What a vector holds past its row is overwritten by the next row, if that is long enough.
 static void FR_NAME(pad_plane)(const fr_pad *p) {
     const real *src = p->src;
     real *to = zero_reals(p->dst, p->above * p->width);
-    for (ptrdiff_t r = 0; r < p->rows; ++r, src += p->src_stride, to += p->width) {
-        zero_reals(to, p->before);
-        for (ptrdiff_t j = 0; j < p->columns; j += FR_WIDTH)
-            vstore(to + p->before + j, load_every(src + j * p->step, p->step, lanes_left(p->columns - j, 0)));
-        zero_reals(to + p->before + p->columns, p->width - p->before - p->columns);
-    }
+    const int over = p->width >= FR_WIDTH;
+    for (ptrdiff_t r = 1; r < p->rows; ++r, src += p->src_stride, to += p->width) pad_row(p, src, to, over);
+    if (p->rows) pad_row(p, src, to, 0), to += p->width;
     zero_reals(to, p->below * p->width);
 }
 

@@ -29,7 +29,11 @@ static void check_conv(ptrdiff_t count, int vectors, ptrdiff_t length, int resum
                        .resume = resume,
                        .bias = count % 2 ? bias : NULL,
                        .c = c,
-                       .c_row = c_row});
+                       .c_row = c_row,
+                       .y = resume ? c : NULL,
+                       .y_row = c_row,
+                       .y_stride = count,
+                       .maps = columns});
     for (ptrdiff_t r = 0; r < count; ++r) {
         for (ptrdiff_t j = 0; j < columns; ++j) {
             const ptrdiff_t at = c_row[r] * columns + j;
@@ -95,13 +99,13 @@ static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
     free(x), free(weight), free(bias), free(gain), free(y), free(before);
 }
 
-// Two rows of `columns` values a step apart, with a row above and one below.
-static void check_pad_plane(ptrdiff_t columns, ptrdiff_t step) {
-    const ptrdiff_t width = columns + 3, reads = columns ? (columns - 1) * step + 1 : 0;
-    void *src = filled(2 * reads + 1), *dst = filled(4 * width + K->width - 1);
+// Two rows of `columns` values a step apart, with a row above and perhaps some below.
+static void check_pad_plane(ptrdiff_t columns, ptrdiff_t step, ptrdiff_t below) {
+    const ptrdiff_t width = columns + 3, reads = columns ? (columns - 1) * step + 1 : 0, rows = 3 + below;
+    void *src = filled(2 * reads + 1), *dst = filled(rows * width);
     K->pad_plane(&(fr_pad){.above = 1,
                            .rows = 2,
-                           .below = 1,
+                           .below = below,
                            .width = width,
                            .before = 2,
                            .columns = columns,
@@ -109,7 +113,7 @@ static void check_pad_plane(ptrdiff_t columns, ptrdiff_t step) {
                            .src = (char *)src + size,
                            .src_stride = reads,
                            .dst = dst});
-    for (ptrdiff_t i = 0; i < 4 * width; ++i) {
+    for (ptrdiff_t i = 0; i < rows * width; ++i) {
         const ptrdiff_t r = i / width - 1, j = i % width - 2;
         const int inside = r >= 0 && r < 2 && j >= 0 && j < columns;
         expect("pad_plane", get(dst, i), inside ? get(src, 1 + r * reads + j * step) : 0);
@@ -259,7 +263,7 @@ static void check_convolution(void) {
         for (ptrdiff_t n = 1; n <= 2 * W + 1; n += W / 4 + 1) check_turn(m, n, (int)((m + n) % 4));
     for (ptrdiff_t n = 1; n <= 2 * W + 1; ++n) {
         check_pack_taps(1 + n % W, n), check_pixel_conv(1 + n % 3, n), check_moves(n);
-        for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step), check_weave(n, step);
+        for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step, n % 3), check_weave(n, step);
         for (int height = 3; height <= 7; height += 2)
             check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import math
 import mmap
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from shapes import (
 from tolerances import assert_same_bits
 
 from fastrnn import ops
+from fastrnn._kernels._phases import join_phases, split_phases
 from fastrnn.ops._winograd import WinogradWeights
 
 PAGE = mmap.PAGESIZE
@@ -186,6 +188,22 @@ def check_winograd(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
                 assert_same_bits(fenced, given)
 
 
+def check_phases(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
+    for n in (1, 3, 8, 16, 17, 33):
+        for step in ((1, 2), (2, 3), (4, 1)):
+            for channels_last in (False, True):
+                print("phases", n, step, channels_last, flush=True)
+                counts, channels = (n // step[0] + 2, n // step[1] + 3), math.prod(step) * 3
+                x = rng.standard_normal((2, n, n, 3) if channels_last else (2, 3, n, n)).astype(dtype)
+                phases = np.zeros((2, *counts, channels) if channels_last else (2, channels, *counts), dtype)
+                given = (x, phases, np.zeros_like(x))
+                fenced = guard.copy(given)
+                for maps, split, joined in (given, fenced):
+                    split_phases(maps, split, step, (2, 1), channels_last)
+                    join_phases(split, joined, step, (2, 1), channels_last)
+                assert_same_bits(fenced, given)
+
+
 def check_the_rest(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
     for n in (*TAILS, 9001):  # the last for a team
         print("flat", n, flush=True)
@@ -306,7 +324,16 @@ def check_pools(guard: Guard, dtype: Any, rng: np.random.Generator) -> None:
                     assert_same_bits(pooled(guard.copy(x), "time_pool", mode, **options), wanted)
 
 
-CHECKS = (check_recurrent, check_linear, check_conv, check_winograd, check_pools, check_elementwise, check_the_rest)
+CHECKS = (
+    check_recurrent,
+    check_linear,
+    check_conv,
+    check_winograd,
+    check_phases,
+    check_pools,
+    check_elementwise,
+    check_the_rest,
+)
 
 
 def main() -> None:

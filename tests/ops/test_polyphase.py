@@ -1,0 +1,144 @@
+"""Winograd convolution with a stride, over phases of the maps, equals the float64 reference, in every layout and at every size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numeric import Array, random_arrays
+from tolerances import assert_close, assert_same_bits
+
+from fastrnn import ops, reference
+from fastrnn._kernels._phases import join_phases, split_phases
+from fastrnn.errors import ArgumentError
+from fastrnn.ops._conv_algorithm import prefers_winograd
+
+# x, weight, options. Phases with fewer taps than others, strides that differ, maps that end within a window or go on past the last
+# one, borders of a whole phase and more.
+CASES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((2, 3, 21, 37), (5, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((1, 2, 23, 18), (4, 2, 5, 6), {"stride": 2, "padding": ((2, 1), (0, 3))}),
+    ((2, 17, 12, 13), (18, 17, 6, 5), {"stride": 2}),
+    ((1, 3, 41, 39), (5, 3, 11, 11), {"stride": 4, "padding": 2}),
+    ((2, 2, 9, 31), (3, 2, 3, 7), {"stride": (1, 2), "padding": ((1, 1), (5, 4))}),
+    ((1, 2, 19, 40), (3, 2, 8, 9), {"stride": (2, 3)}),
+    ((2, 3, 5, 7), (4, 3, 5, 7), {"stride": 2}),
+    ((3, 4, 37), (5, 4, 9), {"stride": 2, "padding": 4}),
+    ((1, 1, 200), (6, 1, 20), {"stride": 4, "padding": ((0, 7),)}),
+)
+
+
+def last(array: Array) -> Array:
+    """Return a copy with the channels last."""
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+
+
+def first(array: Array) -> Array:
+    """Return a copy with the channels first."""
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1))
+
+
+def results(arrays: dict[str, Array], dy: Array, *, channels_last: bool = False, **options: Any) -> dict[str, Array]:
+    """Return y and all gradients, channels first."""
+    x, weights = arrays["x"], {name: arrays[name] for name in ("weight", "bias")}
+    if channels_last:
+        options["layout"] = "NLC" if x.ndim == 3 else "NHWC"
+        x, dy = last(x), last(dy)
+    y, pull = ops.conv_vjp(x, **weights, **options, algorithm="winograd")
+    dx, grads = pull(dy)
+    return {"y": first(y), "dx": first(dx), **grads} if channels_last else {"y": y, "dx": dx, **grads}
+
+
+def problem(
+    case: tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], rng: np.random.Generator, dtype: Any
+) -> tuple[dict[str, Array], Array, dict[str, Array]]:
+    """Return arguments, dy, and the results in float64."""
+    x, weight, options = case
+    arrays = random_arrays(rng, {"x": x, "weight": weight, "bias": weight[:1]}, dtype)
+    arrays["weight"] /= np.sqrt(weight[1] * 9)  # sums of order 1
+    y, pull = reference.conv_vjp(**{name: array.astype(np.float64) for name, array in arrays.items()}, **options)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    dx, grads = pull(dy.astype(np.float64))
+    return arrays, dy, {"y": y, "dx": dx, **grads}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_reference(case: Any, threads: int, isa: str, dtype: type, rng: np.random.Generator) -> None:
+    arrays, dy, wanted = problem(case, rng, dtype)
+    got = results(arrays, dy, **case[2])
+    assert_close("winograd", got, wanted)
+    turned = results(arrays, dy, **case[2], channels_last=True)
+    assert_same_bits([turned["y"], turned["dx"], turned["weight"]], [got["y"], got["dx"], got["weight"]])
+    ops.set_num_threads(1)
+    assert_same_bits(results(arrays, dy, **case[2]), got)
+
+
+def test_a_sample_has_the_same_bits_in_any_batch(isa: str, rng: np.random.Generator) -> None:
+    arrays, dy, _ = problem(CASES[0], rng, np.float32)
+    whole = results(arrays, dy, **CASES[0][2])
+    one = results(arrays | {"x": arrays["x"][1:].copy()}, dy[1:].copy(), **CASES[0][2])
+    assert_same_bits([one["y"], one["dx"]], [whole["y"][1:], whole["dx"][1:]])
+
+
+def test_options_that_the_phases_do_not_see(isa: str, dtype: type, rng: np.random.Generator) -> None:
+    arrays = random_arrays(rng, {"x": (2, 3, 15, 22), "weight": (7, 3, 5, 6), "bias": (7,), "gain": (7,)}, dtype)
+    arrays["weight"] /= 8
+    options: dict[str, Any] = {"stride": 2, "padding": 2, "flip": True, "activation": "tanh"}
+    y, pull = reference.conv_vjp(**{name: array.astype(np.float64) for name, array in arrays.items()}, **options)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    got, pull_fast = ops.conv_vjp(**arrays, **options, algorithm="winograd")
+    assert_close("winograd", got, y)
+    (dx, grads), (exact_dx, exact_grads) = pull_fast(dy), pull(dy.astype(np.float64))
+    assert_close("winograd", {"dx": dx, **grads}, {"dx": exact_dx, **exact_grads})
+
+
+def test_empty_batch(isa: str, rng: np.random.Generator) -> None:
+    weight = rng.standard_normal((4, 3, 7, 7)).astype(np.float32)
+    y, pull = ops.conv_vjp(np.zeros((0, 3, 30, 30), np.float32), weight, stride=2, algorithm="winograd")
+    assert y.shape == (0, 4, 12, 12)
+    dx, grads = pull(y)
+    assert dx.shape == (0, 3, 30, 30)
+    assert not grads["weight"].any()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("step", [(1, 2), (2, 3), (3, 1)], ids=str)
+def test_phases(
+    step: tuple[int, int], channels_last: bool, threads: int, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
+    """Phases as NumPy takes them; put together again they are the maps, with zeros where there is no phase."""
+    low, sizes, counts = (3, 1), (10, 37), (4, 21)
+    maps = rng.standard_normal((2, 3, *sizes)).astype(dtype)
+    padded = np.zeros((2, 3, counts[0] * step[0] + 99, counts[1] * step[1] + 99), dtype)
+    padded[:, :, low[0] : low[0] + sizes[0], low[1] : low[1] + sizes[1]] = maps
+    covered = padded[:, :, : counts[0] * step[0], : counts[1] * step[1]]
+    split = covered.reshape(2, 3, counts[0], step[0], counts[1], step[1]).transpose(0, 3, 5, 1, 2, 4)
+    wanted = np.ascontiguousarray(split).reshape(2, -1, *counts)
+    turn = last if channels_last else np.ascontiguousarray
+    phases, joined = np.full_like(turn(wanted), np.nan), np.full_like(turn(maps), np.nan)
+    split_phases(turn(maps), phases, step, low, channels_last)
+    assert_same_bits(phases, turn(wanted))
+    join_phases(phases, joined, step, low, channels_last)
+    inside = np.zeros_like(padded)
+    inside[:, :, : covered.shape[2], : covered.shape[3]] = covered
+    back = inside[:, :, low[0] : low[0] + sizes[0], low[1] : low[1] + sizes[1]]
+    assert_same_bits(joined, turn(np.ascontiguousarray(back)))
+
+
+def test_first_layers_take_it(rng: np.random.Generator) -> None:
+    """By themselves where the saving is large and the maps are; it is refused where a phase has fewer than three taps."""
+    for kernel, stride, sizes, taken in (
+        (7, 2, (224, 224), True),
+        (11, 4, (227, 227), True),
+        (7, 2, (64, 64), False),
+        (5, 2, (224, 224), False),
+    ):
+        weight = rng.standard_normal((64, 3, kernel, kernel)).astype(np.float32)
+        packed = ops.pack_conv(weight, stride=stride)
+        counts = packed.geometry.counts("test", (1, *sizes))
+        assert prefers_winograd("auto", packed.geometry, 3, 64, counts) == taken
+    for kernel, stride in ((3, 2), (4, 2), (11, 2)):
+        weight = rng.standard_normal((4, 3, kernel, kernel)).astype(np.float32)
+        with pytest.raises(ArgumentError, match="kernels of 3 to 5 strides on two axes"):
+            ops.pack_conv(weight, stride=stride, algorithm="winograd")
