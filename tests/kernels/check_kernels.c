@@ -582,7 +582,8 @@ static void check_winograd(fr_winograd w, ptrdiff_t count) {
     void *weight = filled(count * count * taps), *grad = filled(count * count * taps),
          *grad0 = copied(grad, count * count * taps);
     void *u = filled(points * count * wide), *v = filled(points * tiles * padded), *t = filled(points * tiles * wide);
-    void *m = filled(points * tiles * wide), *scratch = filled(FR_WINOGRAD_WEIGHT_SCRATCH * K->width);
+    const ptrdiff_t together = count < FR_WINOGRAD_CHANNELS ? count : FR_WINOGRAD_CHANNELS;
+    void *m = filled(points * tiles * wide), *scratch = filled(together * taps * K->width);
     fr_winograd_weights g = {.weight = weight,
                              .units = count,
                              .channels = count,
@@ -596,14 +597,14 @@ static void check_winograd(fr_winograd w, ptrdiff_t count) {
                              .scratch = scratch};
     K->winograd_weights(&g);
     w.channels = count,
-    w.scratch =
-        filled(K->width * (16 * (w.tile_columns * w.outputs[1] + 8) + w.outputs[0] * w.points[1] * w.tile_columns));
+    w.scratch = filled(K->width * w.points[0] * ((w.tile_columns - 1) * w.outputs[1] + w.points[1]));
     w.maps = x, w.map_rows = rows, w.map_columns = columns, w.channel_stride = places, w.row_stride = columns,
     w.column_stride = 1;
     w.top = -pad, w.left = -1, w.tiles = v, w.point_stride = tiles * padded, w.tile_stride = padded,
     w.panel_stride = wide;
     K->winograd_input(&w);
     fr_winograd input = w;
+    free(w.scratch), w.scratch = filled(K->width * w.outputs[0] * w.tile_columns * w.outputs[1]);
     w.maps = y, w.map_rows = rows_out, w.map_columns = columns_out, w.channel_stride = places_out,
     w.row_stride = columns_out;
     w.top = w.left = 0, w.tiles = m, w.point_stride = tiles * wide, w.tile_stride = wide, w.bias = bias;
