@@ -303,7 +303,8 @@ typedef struct fr_time_pool {
 //   tiles   point p of tile t, vector v of channels: at p*point_stride + t*tile_stride + v/4*panel_stride + v%4*W; tiles row by
 //           row; whole vectors, zeros past `channels`
 // Tile (0, 0) begins at place (top, left) of the map, which may lie outside; places outside are zero, and not written.
-// scratch: W * (2*8*(columns*outputs[1] + 8) + outputs[0]*points[1]*columns) reals, columns of all tiles of a row.
+// scratch: the places that a row of tiles reads (input) or that it covers (output, spread), for W channels: with all tiles of a row
+// counted, points[0] * ((columns-1)*outputs[1] + points[1]) * W or outputs[0] * columns*outputs[1] * W reals.
 enum { FR_ACTIVATION_NONE, FR_ACTIVATION_RELU, FR_ACTIVATION_TANH, FR_ACTIVATION_SIGMOID };
 typedef struct fr_winograd {
     void *maps;
@@ -325,7 +326,8 @@ typedef struct fr_winograd {
 //                `flipped`: the first `valid` taps in reverse
 //                `packed`: tap t of (unit, channel) at (channel*taps + t)*4*W + unit instead, zeros past `units` and `valid`
 //   transformed  point p of (unit, channel): at p*point_stride + channel*4*W + unit
-enum { FR_WINOGRAD_WEIGHT_SCRATCH = 512 };  // vectors
+// scratch: all taps of W units and as many channels as are transformed at a time, at most this many vectors.
+enum { FR_WINOGRAD_CHANNELS = 8, FR_WINOGRAD_WEIGHT_SCRATCH = FR_WINOGRAD_CHANNELS * 25 };
 typedef struct fr_winograd_weights {
     void *weight;
     ptrdiff_t units, channels, unit_stride, channel_stride, valid;

@@ -16,11 +16,11 @@ from fastrnn._kernels._dispatch cimport (
 )
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
-from fastrnn._kernels._threads cimport Team, first_of, run_team
-from fastrnn._kernels._winograd_gradient cimport Gradient, plan_gradient, share_of_gradient
+from fastrnn._kernels._threads cimport Team, first_of, run_team, wait_for_team
+from fastrnn._kernels._winograd_gradient cimport Gradient, place_gradient, plan_gradient, share_of_gradient
 from fastrnn._kernels._winograd_tiles cimport (
-    LINE, Algorithm, Census, Geometry, Maps, PointSet, census_of, maps_of, places_of, point_sets, round_up, scratch_bytes,
-    set_geometry, share_fetch, team_for, transform_block,
+    LINE, Algorithm, Census, Geometry, Maps, PointSet, Range, census_of, maps_of, places_of, point_sets, range_of, round_up,
+    scratch_bytes, set_geometry, share_fetch, team_for, transform_block, whole_pages,
 )
 from fastrnn._kernels._winograd_weights cimport (
     Transform, packed_weights, part_of_weights, point_distance, transform_part, transformed_weights,
@@ -48,56 +48,80 @@ cdef struct Layer:
     int activation
     const char *transformed  # U; NULL: each block transforms the weights again, as it needs them
     Transform weights
-    ptrdiff_t k, k_padded, u_point
+    ptrdiff_t chunks, together  # ranges of channels; pieces of the kernel in one sum
+    ptrdiff_t sums, v_piece, v_tile, v_point, u_point, weight_bytes  # `v_piece` channels of a piece are room for the largest chunk
     char *workspace
     ptrdiff_t workspace_bytes, v_bytes, m_bytes, u_bytes
 
 
-cdef ptrdiff_t chunks_of(ptrdiff_t channels) noexcept nogil:
-    return 1 if channels <= LONGEST else ceil_div(channels, <ptrdiff_t> CHUNK)
+cdef void set_sums(Layer *l) noexcept nogil:
+    """Choose how the sum over pieces and channels is cut. V has each sum by itself, so that products read it without gaps."""
+    cdef ptrdiff_t channels = l.x.channels, lanes = l.g.kernels.width, pieces = l.g.algorithm.pieces
+    l.chunks = 1 if channels <= LONGEST else ceil_div(channels, <ptrdiff_t> CHUNK)
+    l.together = pieces if pieces * channels <= LONGEST else 1
+    l.sums = pieces // l.together * l.chunks
+    l.v_piece = ceil_div(ceil_div(channels, lanes), l.chunks) * lanes
+    l.v_tile = l.together * l.v_piece
 
 
-cdef ptrdiff_t pieces_of_sum(const Layer *l) noexcept nogil:
-    """Pieces of the kernel that are one sum: all, if that is short enough."""
-    return l.g.algorithm.pieces if l.k <= LONGEST else 1
+cdef Range chunk_of(const Layer *l, ptrdiff_t chunk) noexcept nogil:
+    """The channels of a chunk."""
+    return range_of(l.x.channels, l.g.kernels.width, chunk, l.chunks)
 
 
-cdef void fetch_weights(const Layer *l, ptrdiff_t panel, ptrdiff_t chunk, ptrdiff_t chunks, const fr_boxes *last,
-                        fr_fetch *fetch) noexcept nogil:
+cdef void transform_input(const Layer *l, ptrdiff_t block, Range own, fr_winograd *strip, char *v) noexcept nogil:
+    """V [sum][point][tile][piece][channel] of a block, for some channels."""
+    cdef const Geometry *g = &l.g
+    cdef ptrdiff_t step, piece, i, first, last
+    cdef Range channels
+    strip.point_stride, strip.tile_stride, strip.panel_stride = l.v_point, l.v_tile, FR_SLOTS * g.kernels.width
+    for step in range(l.sums):
+        channels = chunk_of(l, step % l.chunks)
+        first, last = max(channels.first, own.first), min(channels.first + channels.count, own.first + own.count)
+        if first >= last:
+            continue
+        strip.maps, strip.channels = l.x.data + first * l.x.channel_stride * g.itemsize, last - first
+        for i in range(l.together):
+            piece = step // l.chunks * l.together + i
+            strip.tiles = v + (step * g.points * l.v_point + i * l.v_piece + first - channels.first) * g.itemsize
+            transform_block(g, block, g.kernels.winograd_input, strip, &l.x, g.top, g.left + piece * g.algorithm.taps[1])
+
+
+cdef void fetch_weights(const Layer *l, ptrdiff_t panel, ptrdiff_t chunk, const fr_boxes *last, fr_fetch *fetch) noexcept nogil:
     """Fetch the weights of a chunk, or if there are no more, of the next panel's first; after the last panel, `last`."""
-    cdef ptrdiff_t first, end
-    if chunk == chunks:
+    cdef Range channels
+    if chunk == l.chunks:
         panel, chunk = panel + 1, 0
     fetch.part[1] = last[0]
     if panel * FR_SLOTS * l.g.kernels.width < l.y.channels:
-        first, end = first_of(l.x.channels, <int> chunk, <int> chunks), first_of(l.x.channels, <int> chunk + 1, <int> chunks)
-        fetch.part[1] = part_of_weights(&l.weights, panel, first, end - first)
+        channels = chunk_of(l, chunk)
+        fetch.part[1] = part_of_weights(&l.weights, panel, channels.first, channels.count)
 
 
-cdef void run_sum(const Layer *l, const PointSet *sets, int count, ptrdiff_t v_point, ptrdiff_t m_point,
-                  const char *v, const char *u, char *m, fr_gemm *product, fr_fetch *fetch) noexcept nogil:
+cdef void run_sum(const Layer *l, const PointSet *sets, int count, ptrdiff_t m_point, const char *v, const char *u, char *m,
+                  fr_gemm *product, fr_fetch *fetch) noexcept nogil:
     """M (+)= V U at all points, for one sum over channels; v and u are where that begins."""
     cdef const Geometry *g = &l.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, v_tile = g.algorithm.pieces * l.k_padded
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width
     cdef int i
     for i in range(count):
         product.rows, product.panels = sets[i].end - sets[i].tile, sets[i].count
         product.columns = sets[i].count * product.slots * g.kernels.width
-        product.run[0].a = v + (sets[i].first * v_point + sets[i].tile * v_tile) * g.itemsize
+        product.run[0].a = v + (sets[i].first * l.v_point + sets[i].tile * l.v_tile) * g.itemsize
         product.run[0].b = u + sets[i].first * l.u_point * g.itemsize
         product.c = m + (sets[i].first * m_point + sets[i].tile * width) * g.itemsize
-        product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * v_point, sets[i].step * l.u_point
+        product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * l.v_point, sets[i].step * l.u_point
         product.c_panel_stride = sets[i].step * m_point
         g.kernels.winograd_product(product, fetch)
 
 
-cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const char *v, char *m, ptrdiff_t v_point,
-                    ptrdiff_t m_point, char *u, char *scratch, fr_fetch *fetch) noexcept nogil:
+cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const char *v, char *m, ptrdiff_t m_point, char *u,
+                    char *scratch, fr_fetch *fetch) noexcept nogil:
     """M = V U for one panel of units, at all points; meanwhile, maps are fetched."""
     cdef const Geometry *g = &l.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, pieces = g.algorithm.pieces, together = pieces_of_sum(l), c, n
-    cdef ptrdiff_t chunks = chunks_of(l.x.channels), step, piece, i
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, step, piece, i
     cdef const char *b
+    cdef Range channels
     cdef PointSet sets[8]
     cdef int count = point_sets(g, census, sets)
     cdef fr_boxes last = fetch.part[1]
@@ -105,71 +129,71 @@ cdef void run_panel(const Layer *l, const Census *census, ptrdiff_t panel, const
     memset(&product, 0, sizeof(product))
     product.runs = product.run[0].k_stride = 1
     product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(l.y.channels - panel * width, <ptrdiff_t> g.kernels.width))
-    product.far = l.transformed != NULL and g.points * l.k * round_up(l.y.channels, width) * g.itemsize > FAR_BYTES
-    product.run[0].row_stride, product.run[0].b_stride, product.c_row_stride = pieces * l.k_padded, width, width
-    product.run[0].segments, product.run[0].segment_stride = together, l.k_padded
+    product.far = l.transformed != NULL and l.weight_bytes > FAR_BYTES
+    product.run[0].row_stride, product.run[0].b_stride, product.c_row_stride = l.v_tile, width, width
+    product.run[0].segments, product.run[0].segment_stride = l.together, l.v_piece
     product.run[0].vectors, product.run[0].last = product.slots, product.slots - 1
-    share_fetch(g, fetch, sets, count, 0, pieces // together * chunks)
-    for step in range(pieces // together * chunks):
-        piece = step // chunks * together
-        c = first_of(l.x.channels, <int> (step % chunks), <int> chunks)
-        n = first_of(l.x.channels, <int> (step % chunks) + 1, <int> chunks) - c
+    share_fetch(g, fetch, sets, count, 0, l.sums)
+    for step in range(l.sums):
+        piece, channels = step // l.chunks * l.together, chunk_of(l, step % l.chunks)
         b = u
         if l.transformed == NULL:
-            for i in range(together):
-                transform_part(&l.weights, panel, piece + i, c, n, u + i * n * width * g.itemsize, l.u_point, scratch)
-            fetch_weights(l, panel, step % chunks + 1, chunks, &last, fetch)
+            for i in range(l.together):
+                transform_part(&l.weights, panel, piece + i, channels.first, channels.count,
+                               u + i * channels.count * width * g.itemsize, l.u_point, scratch)
+            fetch_weights(l, panel, step % l.chunks + 1, &last, fetch)
             share_fetch(g, fetch, sets, count, 0, 1)
         else:
-            b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + c) * width) * g.itemsize
-        product.run[0].length = n
-        run_sum(l, sets, count, v_point, m_point, v + (piece * l.k_padded + c) * g.itemsize, b, m, &product, fetch)
+            b = l.transformed + (panel * g.points * l.u_point + (piece * l.x.channels + channels.first) * width) * g.itemsize
+        product.run[0].length = channels.count
+        run_sum(l, sets, count, m_point, v + step * g.points * l.v_point * g.itemsize, b, m, &product, fetch)
         product.add = 1
 
 
 cdef void share_of_layer(void *work, Team *team, int member) noexcept nogil:
-    """Blocks are shared out; where there are fewer than members, panels, and every member transforms all tiles."""
+    """Blocks are shared out; where there are fewer than members, panels, and for the transforms of the input its channels."""
     cdef Layer *layer = <Layer *> work
     cdef Geometry *g = &layer.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, panels = ceil_div(layer.y.channels, width), panel, piece
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, panels = ceil_div(layer.y.channels, width), panel
     cdef ptrdiff_t block = 0, last_block = g.blocks, first_panel = 0, last_panel = panels
-    cdef ptrdiff_t v_point = g.most_tiles * g.algorithm.pieces * layer.k_padded + LINE, m_point = g.most_tiles * width + LINE
+    cdef ptrdiff_t m_point = g.most_tiles * width + LINE
     cdef char *v = layer.workspace + member * layer.workspace_bytes
     cdef char *m = v + layer.v_bytes
     cdef char *u = m + layer.m_bytes
+    cdef bint shared = g.blocks < team.size
+    cdef Range own
     cdef Census census
     cdef fr_winograd strip
     cdef fr_fetch fetch
     memset(&fetch, 0, sizeof(fetch))
     memset(&strip, 0, sizeof(strip))
     strip.scratch = u + layer.u_bytes
-    if g.blocks >= team.size:
-        block, last_block = first_of(g.blocks, member, team.size), first_of(g.blocks, member + 1, team.size)
-    else:
+    own.first, own.count = 0, layer.x.channels
+    if shared:
+        v, own = layer.workspace, range_of(layer.x.channels, g.kernels.width, member, team.size)
         first_panel, last_panel = first_of(panels, member, team.size), first_of(panels, member + 1, team.size)
-    if first_panel == last_panel:
-        return
+    else:
+        block, last_block = first_of(g.blocks, member, team.size), first_of(g.blocks, member + 1, team.size)
     while block < last_block:
         census = census_of(g, block)
-        for piece in range(g.algorithm.pieces):
-            strip.maps, strip.channels = layer.x.data, layer.x.channels
-            strip.tiles, strip.point_stride = v + piece * layer.k_padded * g.itemsize, v_point
-            strip.tile_stride, strip.panel_stride = g.algorithm.pieces * layer.k_padded, width
-            transform_block(g, block, g.kernels.winograd_input, &strip, &layer.x, g.top,
-                            g.left + piece * g.algorithm.taps[1])
+        transform_input(layer, block, own, &strip, v)
+        if shared:
+            wait_for_team(team)
         for panel in range(first_panel, last_panel):
             strip.channels = min(width, layer.y.channels - panel * width)
             fetch.part[0] = places_of(g, &layer.y, block, 0, 0, 0, panel * width, strip.channels)
             fetch.part[1].boxes = 0
             if panel == last_panel - 1 and block + 1 < last_block:
                 fetch.part[1] = places_of(g, &layer.x, block + 1, g.top, g.left, g.algorithm.points[1], 0, layer.x.channels)
-            run_panel(layer, &census, panel, v, m, v_point, m_point, u, <char *> strip.scratch, &fetch)
+            run_panel(layer, &census, panel, v, m, m_point, u, <char *> strip.scratch, &fetch)
             strip.maps = layer.y.data + panel * width * layer.y.channel_stride * g.itemsize
             strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = m, m_point, width, width
             if layer.bias != NULL:
                 strip.bias = layer.bias + panel * width * g.itemsize
             strip.activation = layer.activation
             transform_block(g, block, g.kernels.winograd_output, &strip, &layer.y, 0, 0)
+        if shared and block + 1 < last_block:
+            wait_for_team(team)
         block += 1
 
 
@@ -241,27 +265,28 @@ cdef class WinogradKernel:
     cdef run(self, cnp.ndarray x, cnp.ndarray y, ptrdiff_t top, ptrdiff_t left, bint backward, cnp.ndarray bias, int activation,
              bint channels_last):
         cdef Layer l
-        cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, pieces = self.algorithm.pieces, points, tiles
+        cdef ptrdiff_t width = FR_SLOTS * self.kernels.width, points, tiles
         l.g.kernels, l.g.itemsize, l.g.algorithm, l.g.top, l.g.left = self.kernels, self.itemsize, self.algorithm, top, left
         l.x, l.y = maps_of(x, channels_last), maps_of(y, channels_last)
         l.bias = NULL
         if bias is not None:
             l.bias = <const char *> cnp.PyArray_DATA(bias)
         l.activation, l.weights = activation, self.backward_weights if backward else self.forward_weights
-        l.k, l.k_padded = pieces * l.x.channels, round_up(l.x.channels, self.kernels.width)
         l.g.images = x.shape[0]
+        set_sums(&l)
         points = self.algorithm.points[0] * self.algorithm.points[1]
-        tiles = BLOCK_BYTES // (points * (pieces * l.k_padded + width) * self.itemsize)
-        if points * l.k * l.y.channels * self.itemsize > LARGE_BYTES:
+        l.weight_bytes = points * self.algorithm.pieces * l.x.channels * l.y.channels * self.itemsize
+        tiles = BLOCK_BYTES // (points * (l.sums * l.v_tile + width) * self.itemsize)
+        if l.weight_bytes > LARGE_BYTES:
             tiles = max(tiles, <ptrdiff_t> LEAST_FAR_TILES)
         set_geometry(&l.g, l.y.rows, l.y.columns, tiles)
         if l.g.units == 0:
             return
-        l.v_bytes = round_up(points * (l.g.most_tiles * pieces * l.k_padded + LINE) * self.itemsize, 64)
+        l.v_point, l.u_point = l.g.most_tiles * l.v_tile + LINE, l.v_tile * width + LINE
+        l.v_bytes = round_up(l.sums * points * l.v_point * self.itemsize, 64)
         l.m_bytes = round_up(points * (l.g.most_tiles * width + LINE) * self.itemsize, 64)
         cdef Block transformed = self.ahead(backward, l.g.blocks)
         l.transformed, l.u_bytes = NULL, 0
-        l.u_point = pieces_of_sum(&l) * ceil_div(l.x.channels, chunks_of(l.x.channels)) * width + LINE
         if transformed is not None:
             l.transformed, l.u_point = transformed.data, point_distance(&l.weights)
         else:
@@ -269,7 +294,7 @@ cdef class WinogradKernel:
         l.workspace_bytes = l.v_bytes + l.m_bytes + l.u_bytes
         l.workspace_bytes += max(scratch_bytes(&l.g), FR_WINOGRAD_WEIGHT_SCRATCH * self.kernels.width * self.itemsize)
         cdef int size = team_for(&l.g, l.x.channels, l.y.channels, max(l.g.blocks, ceil_div(l.y.channels, width)))
-        cdef Block workspace = new_block(size * l.workspace_bytes)
+        cdef Block workspace = new_block(whole_pages(size * l.workspace_bytes))
         l.workspace = workspace.data
         with nogil:
             run_team(share_of_layer, &l, size)
@@ -284,7 +309,7 @@ cdef class WinogradKernel:
         cdef int size = plan_gradient(&d)
         if d.g.units == 0:
             return
-        cdef Block workspace = new_block(d.tiles_bytes * (1 if d.whole else size) + d.member_bytes * size)
-        d.workspace = workspace.data
+        cdef Block workspace = new_block(whole_pages(d.workspace_bytes))
+        place_gradient(&d, workspace.data, size)
         with nogil:
             run_team(share_of_gradient, &d, size)

@@ -1,7 +1,8 @@
 """The weight gradient of a Winograd convolution.
 
 Tiles of the input V and of the output's gradient T [panel][point][tile][4 W] meet point by point; the sums V^T T stay in cache for
-a range of channels and units until all tiles are in, and then become gradients of weights.
+a range of channels and units until all tiles are in, and then become gradients of weights. If there are few channels and units, the
+tiles are in parts, each with a sum of its own, so that a team has something to share out; they are added in order.
 """
 
 from libc.string cimport memset
@@ -12,46 +13,42 @@ from fastrnn._kernels._dispatch cimport (
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._threads cimport Team, first_of, wait_for_team
 from fastrnn._kernels._winograd_tiles cimport (
-    LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, places_of, point_sets, round_up, scratch_bytes,
-    set_geometry, share_fetch, team_for, transform_block,
+    LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, places_of, point_sets, range_of, round_up,
+    scratch_bytes, set_geometry, share_fetch, team_for, transform_block,
 )
 
 cdef enum:
     BLOCK_BYTES = 900 << 10  # V and T of a block
     SUM_BYTES = 1200 << 10   # of the transformed weight gradient that a task sums up
     WHOLE_BYTES = 12 << 20   # V and T of all tiles: with less, they are kept whole and each range is one sum
-
-
-cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
-    """One of `parts` even ranges of 0..n-1 that begin at multiples of `unit`."""
-    cdef Range r
-    cdef ptrdiff_t units = ceil_div(n, unit)
-    r.first = min(n, units * part // parts * unit)
-    r.count = min(n, units * (part + 1) // parts * unit) - r.first
-    return r
+    PARTS = 4                # of the tiles, if there is one range whose sums are small
+    LEAST_BLOCKS = 3         # of a part: their numbers must not differ much
 
 
 cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Range channels, Range units, char *v, char *t,
                          char *scratch) noexcept nogil:
     """V and T of a block, from some channels and units; v and t are where the first of them go."""
     cdef const Geometry *g = &d.g
-    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width
+    cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, c = 0
     cdef fr_winograd strip
     memset(&strip, 0, sizeof(strip))
     strip.scratch = scratch
-    strip.maps, strip.channels = d.x.data + channels.first * d.x.channel_stride * g.itemsize, channels.count
-    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = v, d.v_point, d.v_channels, d.v_panel
-    if channels.count:
+    strip.point_stride, strip.tile_stride, strip.panel_stride = d.v_point, d.v_channels, width
+    while c < channels.count:
+        strip.maps, strip.tiles = d.x.data + (channels.first + c) * d.x.channel_stride * g.itemsize, v
+        strip.channels = min(d.v_channels, channels.count - c)
         transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
+        v += g.points * d.v_point * g.itemsize
+        c += d.v_channels
     strip.maps, strip.channels = d.dy.data + units.first * d.dy.channel_stride * g.itemsize, units.count
     strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = t, d.t_point, width, g.points * d.t_point
     if units.count:
         transform_block(g, block, g.kernels.winograd_spread, &strip, &d.dy, 0, 0)
 
 
-cdef void sum_gradient(const Gradient *d, ptrdiff_t block, ptrdiff_t channels, ptrdiff_t units, const char *v, const char *t,
-                       char *sums, fr_fetch *fetch) noexcept nogil:
-    """sums [panel][point][channel][4 W] += V^T T over the tiles of a block; the first block begins the sums."""
+cdef void sum_gradient(const Gradient *d, ptrdiff_t block, int add, ptrdiff_t channels, ptrdiff_t units, const char *v,
+                       const char *t, char *sums, fr_fetch *fetch) noexcept nogil:
+    """sums [panel][point][channel][4 W] = V^T T over the tiles of a block, or += if `add`."""
     cdef const Geometry *g = &d.g
     cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel, sum_point = d.most_channels * width
     cdef Census census = census_of(g, block)
@@ -59,7 +56,7 @@ cdef void sum_gradient(const Gradient *d, ptrdiff_t block, ptrdiff_t channels, p
     cdef int i, count = point_sets(g, &census, sets)
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
-    product.rows, product.runs, product.add, product.far = channels, 1, block > 0, d.whole
+    product.rows, product.runs, product.add, product.far = channels, 1, add, d.whole
     product.run[0].row_stride, product.run[0].k_stride, product.run[0].segments = 1, d.v_channels, 1
     product.run[0].b_stride = product.c_row_stride = width
     share_fetch(g, fetch, sets, count, channels, ceil_div(units, width))
@@ -87,13 +84,14 @@ cdef fr_boxes part_of_gradient(const Gradient *d, Range channels, Range units) n
     return part
 
 
-cdef void fetch_after(const Gradient *d, ptrdiff_t block, Range channels, Range units, fr_fetch *fetch) noexcept nogil:
+cdef void fetch_after(const Gradient *d, ptrdiff_t block, ptrdiff_t last, Range channels, Range units,
+                      fr_fetch *fetch) noexcept nogil:
     """Fetch the maps of the next block; after the last, the gradient that the sums are added to."""
     cdef const Geometry *g = &d.g
     cdef ptrdiff_t over = g.algorithm.points[1]
     fetch.part[0] = places_of(g, &d.x, block + 1, g.top, g.left, over, channels.first, channels.count)
     fetch.part[1] = places_of(g, &d.dy, block + 1, 0, 0, 0, units.first, units.count)
-    if block + 1 == g.blocks:
+    if block == last:
         fetch.part[0] = part_of_gradient(d, channels, units)
 
 
@@ -116,48 +114,83 @@ cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Ra
         g.kernels.winograd_weight_gradient(&w)
 
 
+cdef void sum_part(const Gradient *d, ptrdiff_t piece, ptrdiff_t part, Range channels, Range units, char *v, char *t, char *sums,
+                   char *scratch) noexcept nogil:
+    """The sums of one range over the blocks of one part."""
+    cdef const Geometry *g = &d.g
+    cdef ptrdiff_t first = g.blocks * part // d.parts, last = g.blocks * (part + 1) // d.parts - 1, block
+    cdef fr_fetch fetch
+    memset(&fetch, 0, sizeof(fetch))
+    for block in range(first, last + 1):
+        transform_both(d, block, piece, channels, units, v, t, scratch)
+        fetch_after(d, block, last, channels, units, &fetch)
+        sum_gradient(d, block, block > first, channels.count, units.count, v, t, sums, &fetch)
+
+
+cdef void sum_whole(const Gradient *d, Range channels, Range units, const char *v, const char *t, char *sums) noexcept nogil:
+    """The sums of one range over all tiles, which are transformed."""
+    cdef ptrdiff_t lanes = d.g.kernels.width
+    cdef fr_fetch fetch
+    memset(&fetch, 0, sizeof(fetch))
+    fetch.part[0] = part_of_gradient(d, channels, units)
+    sum_gradient(d, 0, 0, channels.count, units.count, v + channels.first // lanes * d.g.points * d.v_point * d.g.itemsize,
+                 t + units.first // (FR_SLOTS * lanes) * d.g.points * d.t_point * d.g.itemsize, sums, &fetch)
+
+
+cdef void finish_parts(const Gradient *d, ptrdiff_t piece, Team *team, int member, char *scratch) noexcept nogil:
+    """A member's share of the channels of each range: the sums of all parts become gradients, in order."""
+    cdef ptrdiff_t lanes = d.g.kernels.width, width = FR_SLOTS * lanes, task, first, ranges = d.channel_ranges * d.panel_ranges
+    cdef Range channels, units, own
+    for task in range(ranges * d.parts):
+        channels = range_of(d.x.channels, lanes, task // d.parts % d.channel_ranges, d.channel_ranges)
+        units = range_of(d.dy.channels, width, task // d.parts // d.channel_ranges, d.panel_ranges)
+        own = range_of(channels.count, 1, member, team.size)
+        first = own.first
+        own.first += channels.first
+        finish_gradient(d, piece, own, units, d.sums + task * d.sum_bytes + first * width * d.g.itemsize, scratch)
+
+
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef Gradient *d = <Gradient *> work
     cdef Geometry *g = &d.g
-    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, piece, block, task
-    cdef ptrdiff_t tasks = d.channel_ranges * d.panel_ranges
-    cdef char *v = d.workspace if d.whole else d.workspace + member * (d.tiles_bytes + d.member_bytes)
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, piece, task
+    cdef ptrdiff_t tasks = d.channel_ranges * d.panel_ranges * d.parts
+    cdef char *v = d.workspace if d.whole else d.workspace + member * d.tiles_bytes
     cdef char *t = v + d.v_bytes
-    cdef char *sums = v + d.tiles_bytes + (member * d.member_bytes if d.whole else 0)
-    cdef char *scratch = sums + d.sum_bytes
+    cdef char *sums = d.sums + member * d.sum_bytes
+    cdef char *scratch = d.scratch + member * d.scratch_bytes
+    cdef bint together = d.parts > 1 and team.size > 1
     cdef Range channels, units
-    cdef fr_fetch fetch
-    memset(&fetch, 0, sizeof(fetch))
     for piece in range(g.algorithm.pieces):
         if d.whole:
-            channels, units = range_of(d.x.channels, width, member, team.size), range_of(d.dy.channels, width, member, team.size)
+            channels, units = range_of(d.x.channels, lanes, member, team.size), range_of(d.dy.channels, width, member, team.size)
             if piece:
                 units.count = 0
-            transform_both(d, 0, piece, channels, units, v + channels.first // width * d.v_panel * g.itemsize,
+            transform_both(d, 0, piece, channels, units, v + channels.first // lanes * g.points * d.v_point * g.itemsize,
                            t + units.first // width * g.points * d.t_point * g.itemsize, scratch)
             wait_for_team(team)
         for task in range(first_of(tasks, member, team.size), first_of(tasks, member + 1, team.size)):
-            channels = range_of(d.x.channels, lanes, task % d.channel_ranges, d.channel_ranges)
-            units = range_of(d.dy.channels, width, task // d.channel_ranges, d.panel_ranges)
+            channels = range_of(d.x.channels, lanes, task // d.parts % d.channel_ranges, d.channel_ranges)
+            units = range_of(d.dy.channels, width, task // d.parts // d.channel_ranges, d.panel_ranges)
+            if together:
+                sums = d.sums + task * d.sum_bytes
             if d.whole:
-                fetch.part[0] = part_of_gradient(d, channels, units)
-                sum_gradient(d, 0, channels.count, units.count,
-                             v + (channels.first // width * d.v_panel + channels.first % width) * g.itemsize,
-                             t + units.first // width * g.points * d.t_point * g.itemsize, sums, &fetch)
+                sum_whole(d, channels, units, v, t, sums)
             else:
-                for block in range(g.blocks):
-                    transform_both(d, block, piece, channels, units, v, t, scratch)
-                    fetch_after(d, block, channels, units, &fetch)
-                    sum_gradient(d, block, channels.count, units.count, v, t, sums, &fetch)
-            finish_gradient(d, piece, channels, units, sums, scratch)
-        if d.whole:
+                sum_part(d, piece, task % d.parts, channels, units, v, t, sums, scratch)
+            if not together:
+                finish_gradient(d, piece, channels, units, sums, scratch)
+        if together:
+            wait_for_team(team)
+            finish_parts(d, piece, team, member, scratch)
+        if d.whole or together:
             wait_for_team(team)
 
 
 cdef int plan_gradient(Gradient *d) noexcept nogil:
-    """Choose ranges and blocks, lay out the workspace, and return the size of the team.
+    """Choose ranges, blocks and parts, measure the workspace, and return the size of the team.
 
-    Blocks decide the order of sums, so they are chosen before the team is known; ranges may then be split for it.
+    Blocks and parts decide the order of sums, so they are chosen before the team is known; ranges may then be split for it.
     """
     cdef Geometry *g = &d.g
     cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panels = ceil_div(d.dy.channels, width)
@@ -175,16 +208,29 @@ cdef int plan_gradient(Gradient *d) noexcept nogil:
         choose_edges(g, d.dy.rows, d.dy.columns)
         g.most_tiles = g.units * g.tile_columns
         d.panel_ranges, d.channel_ranges = panels, padded // lanes
-    cdef int size = team_for(g, d.x.channels, d.dy.channels, padded // lanes * panels)
-    if not d.whole and d.channel_ranges * d.panel_ranges < 4 * size and d.channel_ranges * d.panel_ranges % size:
+    d.parts = 1
+    if PARTS * points * padded * panels * width * g.itemsize <= SUM_BYTES and g.blocks >= PARTS * LEAST_BLOCKS:
+        d.parts = PARTS
+    cdef int size = team_for(g, d.x.channels, d.dy.channels, padded // lanes * panels * d.parts)
+    cdef ptrdiff_t tasks = d.channel_ranges * d.panel_ranges * d.parts
+    if not d.whole and tasks < 4 * size and tasks % size:
         d.channel_ranges = min(padded // lanes, round_up(d.channel_ranges, size))
     d.most_panels, d.most_channels = ceil_div(panels, d.panel_ranges), ceil_div(padded // lanes, d.channel_ranges) * lanes
-    d.v_channels = width if d.whole else d.most_channels
+    d.v_channels = lanes if d.whole else d.most_channels
     d.t_panels = panels if d.whole else d.most_panels
     d.v_point, d.t_point = g.most_tiles * d.v_channels + LINE, g.most_tiles * width + LINE
-    d.v_panel = points * d.v_point if d.whole else width
-    d.v_bytes = round_up((ceil_div(padded, width) if d.whole else 1) * points * d.v_point * g.itemsize, 64)
+    d.v_bytes = round_up((padded // lanes if d.whole else 1) * points * d.v_point * g.itemsize, 64)
     d.tiles_bytes = d.v_bytes + round_up(d.t_panels * points * d.t_point * g.itemsize, 64)
     d.sum_bytes = d.most_panels * points * d.most_channels * width * g.itemsize
-    d.member_bytes = d.sum_bytes + max(scratch_bytes(g), FR_WINOGRAD_WEIGHT_SCRATCH * lanes * g.itemsize)
-    return min(size, <int> (d.channel_ranges * d.panel_ranges))
+    d.scratch_bytes = max(scratch_bytes(g), FR_WINOGRAD_WEIGHT_SCRATCH * lanes * g.itemsize)
+    tasks = d.channel_ranges * d.panel_ranges * d.parts
+    size = min(size, <int> tasks)
+    d.workspace_bytes = d.tiles_bytes * (1 if d.whole else size) + d.sum_bytes * (tasks if d.parts > 1 and size > 1 else size)
+    d.workspace_bytes += d.scratch_bytes * size
+    return size
+
+
+cdef void place_gradient(Gradient *d, char *workspace, int size) noexcept nogil:
+    """Lay out the workspace, of which each part is a multiple of 64 bytes."""
+    d.workspace, d.scratch = workspace, workspace + d.workspace_bytes - d.scratch_bytes * size
+    d.sums = workspace + d.tiles_bytes * (1 if d.whole else size)

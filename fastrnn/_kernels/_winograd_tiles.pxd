@@ -46,6 +46,8 @@ cdef struct PointSet:
     ptrdiff_t first, step, count, tile, end
 
 cdef ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) noexcept nogil
+cdef ptrdiff_t whole_pages(ptrdiff_t nbytes) noexcept nogil
+cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts) noexcept nogil
 cdef void choose_edges(Geometry *g, ptrdiff_t rows, ptrdiff_t columns) noexcept nogil
 cdef void set_geometry(Geometry *g, ptrdiff_t out_rows, ptrdiff_t out_columns, ptrdiff_t tiles) noexcept nogil
 cdef ptrdiff_t scratch_bytes(const Geometry *g) noexcept nogil

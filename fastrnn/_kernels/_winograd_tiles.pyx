@@ -18,11 +18,26 @@ cdef enum:
     LEAST_TILES = 16  # of a block, whatever its size
     MOST_TILES = 96   # the products of more tiles do not fetch U ahead
     CACHE_LINE = 64
+    HUGE_PAGE = 2 << 20  # blocks of two and more are aligned to them
     MOST_FETCHED = 4096  # bytes that a product fetches for one of its tiles: the core waits for more
 
 
 cdef ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) noexcept nogil:
     return (n + unit - 1) // unit * unit
+
+
+cdef ptrdiff_t whole_pages(ptrdiff_t nbytes) noexcept nogil:
+    """Room for a block on huge pages, if it takes more than one: each tile goes to dozens of pages of the usual size."""
+    return nbytes if nbytes <= HUGE_PAGE else round_up(nbytes, HUGE_PAGE)
+
+
+cdef Range range_of(ptrdiff_t n, ptrdiff_t unit, ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
+    """One of `parts` even ranges of 0..n-1 that begin at multiples of `unit`."""
+    cdef Range r
+    cdef ptrdiff_t units = ceil_div(n, unit)
+    r.first = min(n, units * part // parts * unit)
+    r.count = min(n, units * (part + 1) // parts * unit) - r.first
+    return r
 
 
 cdef ptrdiff_t first_column(const Geometry *g, ptrdiff_t part) noexcept nogil:
@@ -63,9 +78,10 @@ cdef void set_geometry(Geometry *g, ptrdiff_t out_rows, ptrdiff_t out_columns, p
 
 
 cdef ptrdiff_t scratch_bytes(const Geometry *g) noexcept nogil:
-    cdef ptrdiff_t columns = ceil_div(g.tile_columns, g.parts), width = g.kernels.width
-    cdef ptrdiff_t maps = 16 * (columns * g.algorithm.outputs[1] + 8) + g.algorithm.outputs[0] * g.algorithm.points[1] * columns
-    return round_up(width * maps * g.itemsize, 64)
+    """What the transform of the input takes; the others take less."""
+    cdef const Algorithm *a = &g.algorithm
+    cdef ptrdiff_t columns = (ceil_div(g.tile_columns, g.parts) - 1) * a.outputs[1] + a.points[1]
+    return round_up(a.points[0] * columns * g.kernels.width * g.itemsize, 64)
 
 
 cdef Census census_of(const Geometry *g, ptrdiff_t block) noexcept nogil:

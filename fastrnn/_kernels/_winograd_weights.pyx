@@ -6,7 +6,7 @@ from fastrnn._kernels._dispatch cimport FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
-from fastrnn._kernels._winograd_tiles cimport LINE
+from fastrnn._kernels._winograd_tiles cimport LINE, whole_pages
 
 cdef double NANOSECONDS_PER_REAL = 0.25
 
@@ -88,7 +88,7 @@ cdef void share_of_transform(void *work, Team *team, int member) noexcept nogil:
 cdef Block transformed_weights(Transform *t):
     cdef ptrdiff_t panels = ceil_div(t.units, FR_SLOTS * t.kernels.width)
     cdef ptrdiff_t reals = panels * t.algorithm.points[0] * t.algorithm.points[1] * point_distance(t)
-    cdef Block result = new_block(reals * t.itemsize)
+    cdef Block result = new_block(whole_pages(reals * t.itemsize))
     cdef int size = team_size(NANOSECONDS_PER_REAL * reals, 1, t.channels)
     cdef Block scratch = new_block(size * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize)
     t.transformed, t.scratch = result.data, scratch.data

@@ -4,8 +4,6 @@
 #include "pack.h"
 #include "winograd_tile.h"
 
-enum { WINOGRAD_CHANNELS = 8 };  // transformed at a time, so that their gathered taps stay near
-
 // Whether the taps of neighbouring channels follow each other, in both forms.
 FR_INLINE int taps_join(const fr_winograd_weights *w) {
     const ptrdiff_t taps = (ptrdiff_t)w->taps[0] * w->taps[1];
@@ -50,8 +48,8 @@ static void FR_NAME(winograd_weights)(const fr_winograd_weights *w) {
     const ptrdiff_t tap = w->packed ? FR_SLOTS * FR_WIDTH : FR_WIDTH;
     winograd_tiles tiles = {.in_column = tap, .in_step = taps * tap, .out_row = w->points[1] * w->point_stride,
                             .out_column = w->point_stride, .out_step = FR_SLOTS * FR_WIDTH};
-    for (ptrdiff_t c = 0; c < w->channels; c += WINOGRAD_CHANNELS) {
-        tiles.count = w->channels - c < WINOGRAD_CHANNELS ? w->channels - c : WINOGRAD_CHANNELS;
+    for (ptrdiff_t c = 0; c < w->channels; c += FR_WINOGRAD_CHANNELS) {
+        tiles.count = w->channels - c < FR_WINOGRAD_CHANNELS ? w->channels - c : FR_WINOGRAD_CHANNELS;
         for (int v = 0; v < FR_SLOTS; ++v) {
             const real *from = (const real *)w->weight;
             if (w->packed) {
@@ -98,8 +96,8 @@ static void FR_NAME(winograd_weight_gradient)(const fr_winograd_weights *w) {
     winograd_tiles_fn *gather = winograd_function(WINOGRAD_SCALED_GATHER, w->points[0], w->taps[0], w->points[1], w->taps[1]);
     winograd_tiles tiles = {.in_column = w->point_stride, .in_step = FR_SLOTS * FR_WIDTH, .out = finished,
                             .out_row = w->taps[1] * FR_WIDTH, .out_column = FR_WIDTH, .out_step = taps * FR_WIDTH};
-    for (ptrdiff_t c = 0; c < w->channels; c += WINOGRAD_CHANNELS) {
-        tiles.count = w->channels - c < WINOGRAD_CHANNELS ? w->channels - c : WINOGRAD_CHANNELS;
+    for (ptrdiff_t c = 0; c < w->channels; c += FR_WINOGRAD_CHANNELS) {
+        tiles.count = w->channels - c < FR_WINOGRAD_CHANNELS ? w->channels - c : FR_WINOGRAD_CHANNELS;
         for (int v = 0; v * FR_WIDTH < w->units; ++v) {
             const real *from = (const real *)w->transformed + (c * FR_SLOTS + v) * FR_WIDTH;
             for (ptrdiff_t j = 0; j < w->points[0]; ++j) tiles.in[j] = from + j * w->points[1] * w->point_stride;
