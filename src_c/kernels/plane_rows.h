@@ -29,9 +29,20 @@ static void FR_NAME(pad_plane)(const fr_pad *p) {
         zero_reals(to, p->before);
         for (ptrdiff_t j = 0; j < p->columns; j += FR_WIDTH)
             vstore(to + p->before + j, load_every(src + j * p->step, p->step, lanes_left(p->columns - j, 0)));
-        zero_reals(to + p->before + p->columns, p->width - p->before - p->columns);
+        const ptrdiff_t end =
+            p->before + (p->columns + FR_WIDTH - 1) / FR_WIDTH * FR_WIDTH;  // the last vector ends in zeros
+        zero_reals(to + end, p->width - end);
     }
     zero_reals(to, p->below * p->width);
+}
+
+// Past the caches, as FR_PAST_BYTES says.
+static void FR_NAME(copy_past)(ptrdiff_t n, const void *src, void *dst) {
+    const real *from = src;
+    real *to = dst;
+    for (ptrdiff_t i = 0, lanes = lanes_first(to, n, 1); i < n; i += lanes, lanes = lanes_left(n - i, 0))
+        vstore_past(to + i, vload_lanes(from + i, lanes), lanes, 1);
+    vstream_end();
 }
 
 FR_INLINE void weave_two(ptrdiff_t columns, const real *even, const real *odd, real *to) {
