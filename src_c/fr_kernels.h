@@ -254,6 +254,9 @@ typedef struct fr_pixel_conv {
 // all planes, depths and heights. The number of places is at most 2^24.
 enum { FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM };
 enum { FR_POOL_PLACES = 255 };  // as many places have bytes as taps
+enum {
+    FR_POOL_TURNED = 400
+};  // places of maps, or of bands of them, of which a vector's worth stays in the first-level cache
 
 typedef struct fr_pool_axis {
     ptrdiff_t size, out;                          // of x and of y
@@ -264,6 +267,8 @@ typedef struct fr_pool {
     int mode;
     int wide;
     int factors;  // of a sum forward: scale holds factors, not divisors
+    int turned;  // lanes hold maps: channels first, not wide, whole maps of at most FR_POOL_TURNED places and windows; or of any
+                 // number, without depth, if rows of windows do not meet and two of them have no more places
     fr_pool_axis axis[3];
     ptrdiff_t channels;
     ptrdiff_t row, rows;
@@ -500,10 +505,7 @@ typedef struct fr_kernels {
     void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
                           ptrdiff_t dst_stride);
     void (*map_conv)(const fr_map_conv *);
-    // Rows copied between `left` zeros and `right` zeros, each at most W. Whole vectors are written: from up to W before a row,
-    // first row to last, and up to W past its end.
-    void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
-                     ptrdiff_t dst_stride, ptrdiff_t left, ptrdiff_t right);
+    void (*copy_past)(ptrdiff_t n, const void *src, void *dst);  // past the caches
     void (*map_conv_weight)(const fr_map_conv *);
     void (*pixel_conv)(const fr_pixel_conv *);
     void (*pixel_conv_weight)(const fr_pixel_conv *);

@@ -216,6 +216,12 @@ POOLS = (
     PoolProblem((1, 1, 2, 9000), (2, 3), {"stride": 1, "padding": 1}),
     PoolProblem((1, 2, 10, 40), (9, 11), {"stride": 11, "padding": (4, 5)}),
     PoolProblem((2, 3, 3, 5, 18), 2, {"stride": 1, "padding": 1}),
+    PoolProblem((2, 17, 13, 13), 3, {"stride": 2}),  # small maps of many channels, then bands of large ones
+    PoolProblem((3, 9, 5, 7), 3, {"stride": 1, "padding": 1}),
+    PoolProblem((1, 19, 20, 20), 2, {}),
+    PoolProblem((1, 17, 26, 61), 3, {"padding": 1, "ceil_mode": True}),
+    PoolProblem((2, 8, 44, 33), (2, 4), {"stride": 5, "padding": (0, 2)}),
+    PoolProblem((2, 18, 30), 4, {"stride": 4}),
     PoolProblem((1, 17, 5, 4, 6), (2, 3, 3), {"stride": (2, 1, 3), "padding": (1, 1, 0), "ceil_mode": True}),
 )
 DILATED_POOLS = (
@@ -223,6 +229,8 @@ DILATED_POOLS = (
     PoolProblem((1, 3, 2), 2, {"dilation": 3, "padding": 1, "stride": 1}),  # a window between the places of the map
     PoolProblem((1, 18, 9, 35), (2, 3), {"stride": 2, "dilation": (3, 2), "padding": (1, 1), "ceil_mode": True}),
     PoolProblem((1, 2, 6, 5, 9), 2, {"stride": 2, "dilation": (1, 3, 2)}),
+    PoolProblem((1, 17, 11, 12), 2, {"stride": 3, "dilation": 2, "padding": 1}),
+    PoolProblem((1, 17, 45, 40), 2, {"stride": 4, "dilation": 3, "padding": 1}),
 )
 # Maps and the sizes to pool them to.
 ADAPTIVE_POOLS = (

@@ -13,9 +13,24 @@ class DepthwiseKernels:
     channels_last: bool
     def __init__(self, weight: _Array, bias: _Array | None, gain: _Array | None, channels_last: bool) -> None: ...
     def run(
-        self, x: _Array, y: _Array, windows: Windows, channels_last: bool, activation: int, scaled: bool
+        self,
+        x: _Array,
+        y: _Array,
+        windows: Windows,
+        channels_last: bool,
+        activation: int,
+        scaled: bool,
+        kept: _Array | None = None,
     ) -> None: ...
 
 def add_depthwise_gradient(
-    dy: _Array, x: _Array, grad: _Array, windows: Windows, channels_last: bool, bias_grad: _Array | None
+    dy: _Array,
+    x: _Array,
+    grad: _Array,
+    windows: Windows,
+    channels_last: bool,
+    bias_grad: _Array | None,
+    back: DepthwiseKernels | None = None,
+    dx: _Array | None = None,
+    windows_back: Windows | None = None,
 ) -> None: ...

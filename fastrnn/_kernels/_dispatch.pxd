@@ -147,13 +147,13 @@ cdef extern from "fr_kernels.h" nogil:
         void *sums
 
     cdef enum:
-        FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_POOL_PLACES, FR_TIME_KMAX, FR_TIME_PIECE
+        FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_POOL_PLACES, FR_POOL_TURNED, FR_TIME_KMAX, FR_TIME_PIECE
 
     ctypedef struct fr_pool_axis:
         ptrdiff_t size, out, kernel, stride, padding, dilation
 
     ctypedef struct fr_pool:
-        int mode, wide, factors
+        int mode, wide, factors, turned
         fr_pool_axis axis[3]
         ptrdiff_t channels, row, rows
         const void *x
@@ -351,8 +351,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
                               ptrdiff_t dst_stride) noexcept nogil
         void (*map_conv)(const fr_map_conv *) noexcept nogil
-        void (*pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst, ptrdiff_t dst_stride,
-                         ptrdiff_t left, ptrdiff_t right) noexcept nogil
+        void (*copy_past)(ptrdiff_t n, const void *src, void *dst) noexcept nogil
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
         void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
         void (*pixel_conv_weight)(const fr_pixel_conv *) noexcept nogil

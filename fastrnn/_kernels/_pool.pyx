@@ -4,7 +4,8 @@ cimport cython
 cimport numpy as cnp
 
 from fastrnn._kernels._dispatch cimport (
-    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, fr_kernels, fr_pool, fr_pool_axis, fr_pool_fn, kernels_for,
+    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, FR_POOL_TURNED, fr_kernels, fr_pool,
+    fr_pool_axis, fr_pool_fn, kernels_for,
 )
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 
@@ -13,12 +14,15 @@ cnp.import_array()
 MAX, MIN, SUM = FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM
 BYTE_PLACES = FR_POOL_PLACES  # windows of more places keep their taps in int32
 
+cdef ptrdiff_t JOIN_TURNED = 256  # more places than that are joined faster along their rows
+
 cdef double NANOSECONDS_PER_ELEMENT = 0.25  # moved
 
 cdef struct Rows:
     fr_pool_fn kernel
     fr_pool whole
     ptrdiff_t count
+    ptrdiff_t together  # rows that are not shared out: those of a map that is turned
 
 
 @cython.final
@@ -72,6 +76,8 @@ cdef class Windows:
             self.multiply(&rows)
         rows.kernel = kernels.pool_last if self.pool.channels else kernels.pool
         rows.count = y.size // row if row else 0
+        self.turn(&rows, x, self.pool.axis[0].out * self.pool.axis[1].out, JOIN_TURNED if taps is None else FR_POOL_TURNED,
+                  kernels.width)
         run(&rows, x.size + y.size)
 
     def backward(self, int mode, cnp.ndarray dy not None, cnp.ndarray taps, cnp.ndarray dx not None):
@@ -82,7 +88,25 @@ cdef class Windows:
         self.multiply(&rows)
         rows.kernel = kernels.pool_last_backward if self.pool.channels else kernels.pool_backward
         rows.count = dx.size // row if row else 0
+        self.turn(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED, kernels.width)
         run(&rows, dx.size + dy.size)
+
+    cdef void turn(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, int width):
+        """Turn small maps where there are enough of them in one sample: the way must not depend on the batch."""
+        cdef const fr_pool_axis *a = self.pool.axis
+        cdef ptrdiff_t places = a[0].size * a[1].size * a[2].size, windows = a[0].out * a[1].out * a[2].out
+        rows.together = 1
+        if self.pool.channels or self.pool.wide or 2 * cnp.PyArray_DIM(x, 1) < width:
+            return
+        if max(places, windows) <= limit or (limit == FR_POOL_TURNED and self.falls_into_bands()):
+            rows.whole.turned, rows.together = True, rows_of_map
+
+    cdef bint falls_into_bands(self):
+        """Whether large maps can be turned too, and their rows would be written one element after the other."""
+        cdef const fr_pool_axis *H = &self.pool.axis[1]
+        cdef const fr_pool_axis *W = &self.pool.axis[2]
+        return (self.pool.axis[0].size == 1 and self.pool.axis[0].out == 1 and W.stride > 2
+                and H.stride >= (H.kernel - 1) * H.dilation + 1 and 2 * W.size * H.stride <= FR_POOL_TURNED)
 
     cdef void multiply(self, Rows *rows):
         cdef int axis
@@ -93,7 +117,7 @@ cdef class Windows:
     cdef Rows rows_of(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps):
         cdef Rows rows
         rows.whole = self.pool
-        rows.whole.mode = mode
+        rows.whole.mode, rows.whole.turned = mode, False
         rows.whole.x, rows.whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
         rows.whole.taps = NULL if taps is None else cnp.PyArray_DATA(taps)
         return rows
@@ -139,6 +163,7 @@ cdef void run(Rows *rows, ptrdiff_t elements):
 cdef void share_of_rows(void *work, Team *team, int member) noexcept nogil:
     cdef Rows *rows = <Rows *> work
     cdef fr_pool part = rows.whole
-    part.row = first_of(rows.count, member, team.size)
-    part.rows = first_of(rows.count, member + 1, team.size) - part.row
+    cdef ptrdiff_t shared = rows.count // rows.together
+    part.row = first_of(shared, member, team.size) * rows.together
+    part.rows = first_of(shared, member + 1, team.size) * rows.together - part.row
     rows.kernel(&part)

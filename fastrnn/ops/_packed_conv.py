@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     algorithm: str  # "dense", "winograd" or "direct"
     planes: bool  # of "direct": whether the pixels lie in the lanes
     planes_back: bool
+    maps: bool  # of "direct": depthwise with the channels first, map by map
 
 
 class PackedConv:
@@ -144,11 +145,13 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     whole, back = backward_windows(geometry, sizes, counts)
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
-        return Plan(*windows, "dense", False, False)
+        return Plan(*windows, "dense", False, False, False)
     if prefers_winograd(algorithm, geometry, C, K, counts):
-        return Plan(*windows, "winograd", False, False)
+        return Plan(*windows, "winograd", False, False, False)
     planes = prefers_planes(geometry, C, K, counts, width)
-    return Plan(*windows, "direct", planes, prefers_planes(geometry, C, K, whole, width, backward=True))
+    planes_back = prefers_planes(geometry, C, K, whole, width, backward=True)
+    maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K, False)
+    return Plan(*windows, "direct", planes, planes_back, maps)
 
 
 def _direct_kernels(

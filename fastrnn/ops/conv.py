@@ -108,17 +108,17 @@ def add_weight(
     sizes: Three,
     counts: Three,
     outputs: int,
-    bias: Array | None = None,
+    beside: tuple[Any, ...] = (None,),
 ) -> None:
     """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array.
 
-    Depthwise convolution with the channels first adds that of the bias too, if it is given.
+    Depthwise convolution with the channels first computes what is `beside` too, the last arguments of its kernels.
     """
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
     windows = (replace(geometry, flip=False) if geometry.flip else geometry).windows(sizes, counts)
     if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
-        add_depthwise_gradient(da, x, target, windows, geometry.channels_last, bias)
+        add_depthwise_gradient(da, x, target, windows, geometry.channels_last, *beside)
     else:
         add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
     if geometry.flip:
@@ -180,13 +180,23 @@ def conv_forward(
     return without_axes(_run(name, x, packed, number, scaled=True)[0], packed.geometry)
 
 
-def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool) -> tuple[Array, Array, Plan]:
-    """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and the plan."""
+def _run(
+    name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool, keep: bool = False
+) -> tuple[Array, Array, Plan]:
+    """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and the plan.
+
+    To `keep` x is to return a copy of it.
+    """
     geometry, (C, K) = packed.geometry, packed.channels
     last = geometry.channels_last
     maps = as_maps(name, "x", x, packed.dtype, geometry, C)
     plan = packed.plan(name, sizes_of(maps, last))
     y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
+    if plan.maps:
+        kept = empty(maps.shape, packed.dtype) if keep else None
+        kernels: Any = packed.direct(False, False)
+        kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
+        return y, maps if kept is None else kept, plan
     if plan.algorithm == "dense":
         packed.dense().forward(_rows(maps), _rows(y))
         if activation:
@@ -195,10 +205,10 @@ def _run(name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bo
         packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
     else:
         packed.direct(False, plan.planes).run(maps, y, plan.windows, last, activation, scaled)
-        return y, maps, plan
+        return y, copied(maps) if keep else maps, plan
     if scaled and packed.gain is not None:
         y *= _per_map(packed.gain, last)
-    return y, maps, plan
+    return y, copied(maps) if keep else maps, plan
 
 
 def conv_vjp(
@@ -238,9 +248,9 @@ def conv_vjp(
     packed = _pack(name, weight, bias, gain, options, True)
     number = activation_number(name, activation)
     geometry = packed.geometry
-    h, maps, plan = _run(name, x, packed, number, scaled=packed.gain is None)
+    h, kept, plan = _run(name, x, packed, number, scaled=packed.gain is None, keep=True)
     y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
-    saved = _Saved(packed, copied(maps), plan, _kept(h, number, packed), number)
+    saved = _Saved(packed, kept, plan, _kept(h, number, packed), number)
     shape = without_axes(y, geometry).shape
 
     def pullback(
@@ -250,8 +260,15 @@ def conv_vjp(
         if given.shape != shape:
             raise ShapeError(f"{name}: 'dy' must have shape {shape}, got {given.shape}")
         sums = check_grads(name, packed.shapes, grads, packed.dtype)
-        da = _parameter_gradients(saved, with_axes(np.ascontiguousarray(given), geometry), sums)
-        return _input_gradient(saved, da) if input_gradient else None, sums
+        da = _gradient_of_sums(saved, with_axes(np.ascontiguousarray(given), geometry), sums)
+        dx = _whole_like_x(saved, len(da)) if input_gradient else None
+        if plan.maps:
+            _all_gradients(saved, da, sums, dx)
+        else:
+            _add_parameter_gradients(saved, da, sums)
+            if dx is not None:
+                _input_gradient(saved, da, dx)
+        return None if dx is None else without_axes(_folded(dx, geometry), geometry), sums
 
     return without_axes(y, geometry), once(name, pullback)
 
@@ -283,10 +300,9 @@ def _per_map(vector: Array, channels_last: bool) -> Array:
     return vector if channels_last else vector[:, None, None, None]
 
 
-def _parameter_gradients(saved: _Saved, dy: Array, sums: Grads) -> Array:
-    """Add the gradients of the parameters into `sums`; return da."""
-    packed, geometry = saved.packed, saved.packed.geometry
-    last = geometry.channels_last
+def _gradient_of_sums(saved: _Saved, dy: Array, sums: Grads) -> Array:
+    """Add the gradient of the gain into `sums`; return da."""
+    packed, last = saved.packed, saved.packed.geometry.channels_last
     da = dy
     if packed.gain is not None and saved.h is not None:
         product = np.ascontiguousarray(dy * saved.h)
@@ -296,27 +312,36 @@ def _parameter_gradients(saved: _Saved, dy: Array, sums: Grads) -> Array:
         target = empty(da.shape, packed.dtype)
         activation_gradient(saved.h, da, target, saved.activation)
         da = target
-    together = _bias_with_weight(saved, sums.get("bias"))
-    if "bias" in sums and together is None:
-        add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
-    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad, together))
     return da
 
 
-def _bias_with_weight(saved: _Saved, grad: Array | None) -> Array | None:
-    """Return the gradient of the bias if that of the weight comes with it."""
-    geometry, (K, per_group, *_) = saved.packed.geometry, saved.packed.shapes["weight"]
-    if grad is None or geometry.channels_last or saved.plan.algorithm != "direct" or not grad.flags.c_contiguous:
-        return None
-    return grad if is_depthwise(per_group, geometry.groups, K, False) else None
+def _all_gradients(saved: _Saved, da: Array, sums: Grads, dx: Array | None) -> None:
+    """Add the gradients of weight and bias of a depthwise convolution, and compute dx if it is given, map by map."""
+    packed, plan, geometry = saved.packed, saved.plan, saved.packed.geometry
+    bias = np.zeros(len(sums["bias"]), packed.dtype) if "bias" in sums else None
+    back = (None,) * 3 if dx is None else (packed.direct(True, False), dx, plan.windows_back)
+    sizes = sizes_of(saved.x, False)
+    beside = (bias, *back)
+    add_into(
+        sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, sizes, plan.counts, len(grad), beside)
+    )
+    if bias is not None:
+        sums["bias"] += bias
 
 
-def _add_weight(saved: _Saved, da: Array, grad: Array, bias: Array | None) -> None:
-    """Add the gradient of the weight, and of the bias if it is given, from that of the sums, to a contiguous array."""
+def _add_parameter_gradients(saved: _Saved, da: Array, sums: Grads) -> None:
+    """Add the gradients of weight and bias into `sums`."""
+    if "bias" in sums:
+        add_into(sums, "bias", lambda grad: add_map_sums(da, grad, saved.packed.geometry.channels_last))
+    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
+
+
+def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
+    """Add the gradient of the weight, from that of the sums, to a contiguous array."""
     packed, geometry = saved.packed, saved.packed.geometry
     if saved.plan.algorithm == "direct":
         sizes = sizes_of(saved.x, geometry.channels_last)
-        add_weight(da, saved.x, grad, geometry, sizes, saved.plan.counts, len(grad), bias)
+        add_weight(da, saved.x, grad, geometry, sizes, saved.plan.counts, len(grad))
         return
     target = np.zeros_like(grad) if geometry.flip else grad
     if saved.plan.algorithm == "dense":
@@ -328,20 +353,27 @@ def _add_weight(saved: _Saved, da: Array, grad: Array, bias: Array | None) -> No
         grad += np.flip(target, tuple(range(2, grad.ndim)))
 
 
-def _input_gradient(saved: _Saved, da: Array) -> Array:
-    """Return dx: the transposed convolution of da, its borders folded back."""
+def _whole_like_x(saved: _Saved, N: int) -> Array:
+    """Return memory for the gradient of x and of a border that is no zeros."""
+    packed = saved.packed
+    return empty(maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last), packed.dtype)
+
+
+def _input_gradient(saved: _Saved, da: Array, dx: Array) -> None:
+    """Compute dx: the transposed convolution of da."""
     packed, geometry = saved.packed, saved.packed.geometry
-    last, C = geometry.channels_last, packed.channels[0]
-    dx = empty(maps_shape(len(da), C, saved.plan.whole, last), packed.dtype)
+    last = geometry.channels_last
     if saved.plan.algorithm == "dense":
         packed.dense().backward(_rows(da), _rows(dx))
     elif saved.plan.algorithm == "winograd":
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
         packed.direct(True, saved.plan.planes_back).run(da, dx, saved.plan.windows_back, last, 0, False)
-    if geometry.border != "zeros":
-        dx = fold_border(dx, geometry.pads, geometry.border, last)
-    return without_axes(dx, geometry)
+
+
+def _folded(dx: Array, geometry: Geometry) -> Array:
+    """Return dx without its border, which goes back to where it was taken."""
+    return dx if geometry.border == "zeros" else fold_border(dx, geometry.pads, geometry.border, geometry.channels_last)
 
 
 def add_into(sums: Grads, key: str, add: Callable[[Array], None]) -> None:

@@ -36,7 +36,7 @@ FR_INLINE void map_vectors(const fr_map_conv *g, const real *x, real *y, const i
         vstore_lanes(y + j * FR_WIDTH, finished(acc[j], g->activation, g->gain), lanes_left(columns, j));
 }
 
-enum { FR_MAP_ROWS = 4 };  // output rows that share the loads of a regular kernel
+enum { FR_MAP_ROWS = FR_MAX_ROWS >= 6 ? 8 : 4 };  // output rows that share the loads of a regular kernel: sums that fit registers
 
 // `rows` rows by `vectors` vectors, for a kernel of `height` taps one input row apart: each vector of an input row serves all
 // output rows that see it. Sums over (w, h), w outside. Lanes past `columns` are neither read nor written in y.
@@ -45,11 +45,11 @@ FR_INLINE void map_tile(const fr_map_conv *g, const real *x, real *y, const int 
     vec acc[FR_MAP_ROWS][2];
     const ptrdiff_t across = g->taps / height;
     const vec start = g->bias ? vbroadcast(g->bias) : vzero();
-    FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+    FR_UNROLL(8) for (int i = 0; i < rows; ++i) {
         FR_UNROLL(2) for (int j = 0; j < vectors; ++j) acc[i][j] = start;
     }
     if (g->resume) {
-        FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+        FR_UNROLL(8) for (int i = 0; i < rows; ++i) {
             FR_UNROLL(2) for (int j = 0; j < vectors; ++j)
                 acc[i][j] = vload_n(y + i * g->y_stride + j * FR_WIDTH, lanes_left(columns, j));
         }
@@ -58,7 +58,7 @@ FR_INLINE void map_tile(const fr_map_conv *g, const real *x, real *y, const int 
         const real *from = x + g->offset[s];
         vec w[7];
         FR_UNROLL(7) for (int r = 0; r < height; ++r) w[r] = vbroadcast((const real *)g->weight + r * across + s);
-        FR_UNROLL(10) for (int i = 0; i < rows + height - 1; ++i, from += g->x_stride) {
+        FR_UNROLL(14) for (int i = 0; i < rows + height - 1; ++i, from += g->x_stride) {
             FR_UNROLL(2) for (int j = 0; j < vectors; ++j) {
                 vec v = vload(from + j * FR_WIDTH);
                 vpin(&v);
@@ -68,11 +68,11 @@ FR_INLINE void map_tile(const fr_map_conv *g, const real *x, real *y, const int 
         }
     }
     if (g->activation || g->gain) {
-        FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+        FR_UNROLL(8) for (int i = 0; i < rows; ++i) {
             FR_UNROLL(2) for (int j = 0; j < vectors; ++j) acc[i][j] = finished(acc[i][j], g->activation, g->gain);
         }
     }
-    FR_UNROLL(4) for (int i = 0; i < rows; ++i) {
+    FR_UNROLL(8) for (int i = 0; i < rows; ++i) {
         FR_UNROLL(2) for (int j = 0; j < vectors; ++j) {
             if (whole || j < vectors - 1) vstore(y + i * g->y_stride + j * FR_WIDTH, acc[i][j]);
             else vstore_n(y + i * g->y_stride + j * FR_WIDTH, acc[i][j], columns - j * FR_WIDTH);
@@ -87,11 +87,18 @@ FR_INLINE void map_strip(const fr_map_conv *g, const real *x, real *y, const int
     else if (c < g->columns) map_tile(g, x + c, y + c, rows, height, 1, 0, g->columns - c);
 }
 
+// As many strips of `rows` rows from row r on as there are; returns the row after them.
+FR_INLINE ptrdiff_t map_strips_of(const fr_map_conv *g, ptrdiff_t r, const int rows, const int height) {
+    for (; r + rows <= g->rows; r += rows)
+        map_strip(g, (const real *)g->x + r * g->x_stride, (real *)g->y + r * g->y_stride, rows, height);
+    return r;
+}
+
 FR_INLINE void map_strips(const fr_map_conv *g, const int height) {
-    ptrdiff_t r = 0;
-    for (; r + FR_MAP_ROWS <= g->rows; r += FR_MAP_ROWS)
-        map_strip(g, (const real *)g->x + r * g->x_stride, (real *)g->y + r * g->y_stride, FR_MAP_ROWS, height);
-    for (; r < g->rows; ++r) map_strip(g, (const real *)g->x + r * g->x_stride, (real *)g->y + r * g->y_stride, 1, height);
+    ptrdiff_t r = map_strips_of(g, 0, FR_MAP_ROWS, height);
+    if (FR_MAP_ROWS > 4) r = map_strips_of(g, r, 4, height);
+    r = map_strips_of(g, r, 2, height);
+    map_strips_of(g, r, 1, height);
 }
 
 static FR_NOINLINE void map_strips_3(const fr_map_conv *g) { map_strips(g, 3); }
@@ -116,20 +123,6 @@ static void FR_NAME(map_conv)(const fr_map_conv *g) {
         case 5: map_strips_5(g); break;
         case 7: map_strips_7(g); break;
         default: map_rows(g);
-    }
-}
-
-// Rows are written in whole vectors, each past its end into what the next one overwrites.
-static void FR_NAME(pad_rows)(ptrdiff_t rows, ptrdiff_t columns, const void *src, ptrdiff_t src_stride, void *dst,
-                              ptrdiff_t dst_stride, ptrdiff_t left, ptrdiff_t right) {
-    for (ptrdiff_t r = 0; r < rows; ++r) {
-        const real *from = (const real *)src + r * src_stride;
-        real *to = (real *)dst + r * dst_stride;
-        if (left) vstore(to + left - FR_WIDTH, vzero());
-        ptrdiff_t c = 0;
-        for (; c + FR_WIDTH <= columns; c += FR_WIDTH) vstore(to + left + c, vload(from + c));
-        if (c < columns) vstore(to + left + c, vload_n(from + c, columns - c));
-        if (right) vstore(to + left + columns, vzero());
     }
 }
 

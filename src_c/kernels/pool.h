@@ -3,8 +3,10 @@
 
 #include "pool_join.h"
 #include "pool_select.h"
+#include "pool_turned.h"
 
 static void FR_NAME(pool)(const fr_pool *s) {
-    if (s->mode != FR_POOL_SUM && s->taps) select_all(s);
+    if (s->turned) pool_turned(s);
+    else if (s->mode != FR_POOL_SUM && s->taps) select_all(s);
     else join_all(s);
 }

@@ -4,6 +4,7 @@
 // pointers stay in registers.
 #pragma once
 
+#include "pool_turned.h"
 #include "pool_rows.h"
 
 enum { GATHER_SUM, GATHER_BYTES, GATHER_WIDE };  // with no taps, or with taps of that size
@@ -358,6 +359,10 @@ FR_INLINE ptrdiff_t most_meeting(const fr_pool_axis *a) {
 }
 
 static void FR_NAME(pool_backward)(const fr_pool *s) {
+    if (s->turned) {
+        pool_turned_backward(s);
+        return;
+    }
     const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
     const int kind = s->mode == FR_POOL_SUM ? GATHER_SUM : s->wide ? GATHER_WIDE : GATHER_BYTES;
     const ptrdiff_t all = (W->size + W->stride - 1) / W->stride;

@@ -441,8 +441,9 @@ static void check_cross_entropy(ptrdiff_t count, ptrdiff_t classes) {
 #include "check_loss.h"
 
 // Windows of a map of `maps` planes (channels first) or samples, against plain loops; vectors meet both borders.
-static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t stride, int mode, ptrdiff_t channels) {
-    enum { MAPS = 2 };
+static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t stride, int mode, ptrdiff_t channels,
+                       int turned) {
+    enum { MAPS = 3 };
     const ptrdiff_t padding = kernel / 2, C = channels ? channels : 1;
     const ptrdiff_t OH = (H + 2 * padding - kernel) / stride + 1, OW = (W + 2 * padding - kernel) / stride + 1;
     const ptrdiff_t all_x = MAPS * H * W * C, all_y = MAPS * OH * OW * C;
@@ -454,6 +455,7 @@ static void check_pool(ptrdiff_t H, ptrdiff_t W, ptrdiff_t kernel, ptrdiff_t str
     for (ptrdiff_t o = 0; o < OH; ++o) put(h, o, 1);
     for (ptrdiff_t o = 0; o < OW; ++o) put(w, o, 1), put(first, o, o * stride < padding ? padding - o * stride : 0);
     fr_pool s = {.mode = mode,
+                 .turned = turned,
                  .axis = {{1, 1, 1, 1, 0, 1}, {H, OH, kernel, stride, padding, 1}, {W, OW, kernel, stride, padding, 1}},
                  .channels = channels,
                  .rows = MAPS * OH,
@@ -538,8 +540,11 @@ static void check_pools(void) {
     for (ptrdiff_t W = 1; W <= 2 * width + 3; W += 1 + W / 8)
         for (ptrdiff_t kernel = 2; kernel <= 4; ++kernel)
             for (ptrdiff_t stride = 1; stride <= 3; ++stride)
-                for (int mode = FR_POOL_MAX; mode <= FR_POOL_SUM; ++mode)
-                    check_pool(5, W, kernel, stride, mode, 0), check_pool(5, 4, kernel, stride, mode, W);
+                for (int mode = FR_POOL_MAX; mode <= FR_POOL_SUM; ++mode) {
+                    check_pool(5, W, kernel, stride, mode, 0, 0), check_pool(5, 4, kernel, stride, mode, W, 0);
+                    if (5 * W <= FR_POOL_TURNED) check_pool(5, W, kernel, stride, mode, 0, 1);
+                    if (stride >= kernel) check_pool(31, 10 + W, kernel, stride, mode, 0, 1);
+                }
     for (ptrdiff_t n = 1; n <= 5 * width; n += 1 + n / 4)
         for (int mode = FR_POOL_MAX; mode <= FR_TIME_KMAX; ++mode)
             if (mode != FR_POOL_MIN) check_time_pool(n, 3, mode, 1), check_time_pool(20, n, mode, 0);

@@ -21,6 +21,8 @@ FOR_TEAMS = (
     PoolProblem((5, 8, 30, 70), 3, {"stride": 2, "padding": 1}),
     PoolProblem((3, 4, 40, 70), 2, {}),
     PoolProblem((2, 16, 2000), 3, {"stride": 1, "padding": 1}),
+    PoolProblem((70, 33, 13, 13), 3, {"stride": 2}),
+    PoolProblem((3, 35, 60, 60), 3, {}),
 )
 each_layout = pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 
@@ -154,9 +156,11 @@ def test_threads_give_the_same_bits(
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (2, 2, 0), ((5, 2), 2, 0), (3, 1, 0), (3, 3, 0)], ids=str
 )
+@pytest.mark.parametrize("channels", [3, 17])
 @pytest.mark.parametrize("operation", ["max_pool", "avg_pool"])
 def test_a_sample_has_the_same_bits_in_any_batch(
     operation: str,
+    channels: int,
     kernel: Any,
     stride: int,
     padding: int,
@@ -165,7 +169,7 @@ def test_a_sample_has_the_same_bits_in_any_batch(
     dtype: type,
     rng: np.random.Generator,
 ) -> None:
-    x = lying(random_arrays(rng, {"x": (5, 3, 9, 21)}, dtype)["x"], last)
+    x = lying(random_arrays(rng, {"x": (5, channels, 9, 21)}, dtype)["x"], last)
     options: dict[str, Any] = {"stride": stride, "padding": padding, "layout": "NHWC" if last else "NCHW"}
     whole = run(ops, operation, x, kernel, **options)
     for rows in (slice(0, 1), slice(4, 5), slice(1, 4)):

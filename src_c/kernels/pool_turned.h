@@ -1,0 +1,231 @@
+// Pooling of small maps that lie channels first: as many maps as a vector has lanes are turned, so that each has a lane, and are
+// pooled as channels that lie last. Rows that are shorter than a vector leave no lanes empty then, and windows may lie anywhere.
+#pragma once
+
+#include "pool_windows.h"
+#include "turn.h"
+
+typedef struct turned_maps {
+    _Alignas(64) real x[FR_POOL_TURNED * FR_WIDTH], y[FR_POOL_TURNED * FR_WIDTH];
+    uint8_t taps[FR_POOL_TURNED * FR_WIDTH];
+} turned_maps;
+
+FR_INLINE ptrdiff_t places_of(const fr_pool *s) { return s->axis[0].size * s->axis[1].size * s->axis[2].size; }
+FR_INLINE ptrdiff_t windows_of(const fr_pool *s) { return s->axis[0].out * s->axis[1].out * s->axis[2].out; }
+
+FR_INLINE void turn_taps(ptrdiff_t rows, ptrdiff_t columns, const uint8_t *from, ptrdiff_t stride, uint8_t *to,
+                            ptrdiff_t to_stride) {
+    for (ptrdiff_t i = 0; i < rows; ++i)
+        for (ptrdiff_t j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * stride + j];
+}
+
+// A band of rows of windows, and all rows of x from the first that they meet to the first of the next band: as many as fit. A map
+// of more places than that has no depth, and its rows of windows do not meet.
+typedef struct turned_band {
+    ptrdiff_t window, windows;  // rows
+    ptrdiff_t place, places;
+} turned_band;
+
+FR_INLINE turned_band band_from(const fr_pool *s, ptrdiff_t window) {
+    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
+    if (places_of(s) <= FR_POOL_TURNED && windows_of(s) <= FR_POOL_TURNED) return (turned_band){0, H->out, 0, H->size};
+    const ptrdiff_t most = FR_POOL_TURNED / (W->size * H->stride) - 1,
+                    left = H->out - window;  // room for rows after the last window
+    const ptrdiff_t windows = most < left ? most : left,
+                    end = windows == left ? H->size : (window + windows) * H->stride - H->padding;
+    const ptrdiff_t place = window ? window * H->stride - H->padding : 0;
+    return (turned_band){window, windows, place, end - place};
+}
+
+// The pooling of a band alone, between turned maps; `forward` or back.
+FR_INLINE fr_pool band_pool(const fr_pool *s, const turned_band *band, turned_maps *maps, int forward) {
+    fr_pool one = *s;
+    one.axis[1].size = band->places, one.axis[1].out = band->windows;
+    if (band->window) one.axis[1].padding = 0;
+    one.scale[1] = (const real *)s->scale[1] + band->window;
+    one.x = forward ? maps->x : maps->y, one.y = forward ? maps->y : maps->x, one.taps = s->taps ? maps->taps : NULL;
+    return one;
+}
+
+// The rows of the windows at depth d and height h, joined, for each column.
+FR_INLINE void join_turned_rows(const fr_pool *s, const pool_span *depth, const pool_span *height, vec *columns,
+                                   const int mode) {
+    const ptrdiff_t W = s->axis[2].size, row = s->axis[1].dilation * W * FR_WIDTH,
+                    slice = s->axis[0].dilation * s->axis[1].size * W * FR_WIDTH;
+    const real *x = (const real *)s->x + (depth->start * s->axis[1].size + height->start) * W * FR_WIDTH;
+    for (ptrdiff_t w = 0; w < W; ++w, x += FR_WIDTH) {
+        vec all = pool_signed(mode, pool_outside(mode));
+        for (ptrdiff_t d = depth->lo; d < depth->hi; ++d) {
+            const real *from = x + d * slice + height->lo * row;
+            for (ptrdiff_t h = height->lo; h < height->hi; ++h, from += row)
+                all = pool_join(mode, all, pool_signed(mode, vload(from)));
+        }
+        columns[w] = all;
+    }
+}
+
+FR_INLINE void join_turned(const fr_pool *s, const int mode) {
+    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
+    vec columns[FR_POOL_TURNED];
+    real *y = s->y;
+    for (ptrdiff_t d = 0; d < D->out; ++d) {
+        for (ptrdiff_t h = 0; h < H->out; ++h) {
+            const pool_span depth = pool_window(D, d), height = pool_window(H, h);
+            const real scale = ((const real *)s->scale[0])[d] * ((const real *)s->scale[1])[h];
+            join_turned_rows(s, &depth, &height, columns, mode);
+            for (ptrdiff_t w = 0; w < W->out; ++w, y += FR_WIDTH) {
+                const pool_span width = pool_window(W, w);
+                vec all = pool_signed(mode, pool_outside(mode));
+                for (ptrdiff_t i = width.lo; i < width.hi; ++i)
+                    all = pool_join(mode, all, columns[width.start + i * W->dilation]);
+                if (mode == FR_POOL_SUM) all = pool_scaled(s, all, vset1(scale * ((const real *)s->scale[2])[w]));
+                vstore(y, pool_signed(mode, all));
+            }
+        }
+    }
+}
+static FR_NOINLINE void join_turned_max(const fr_pool *s) { join_turned(s, FR_POOL_MAX); }
+static FR_NOINLINE void join_turned_min(const fr_pool *s) { join_turned(s, FR_POOL_MIN); }
+static FR_NOINLINE void join_turned_sum(const fr_pool *s) { join_turned(s, FR_POOL_SUM); }
+
+// The window at `span`: the value taken, and by which tap.
+FR_INLINE void select_turned_window(const fr_pool *s, const pool_span span[3], ptrdiff_t window, const int mode) {
+    const fr_pool_axis *a = s->axis;
+    const int empty = span[0].lo == span[0].hi || span[1].lo == span[1].hi || span[2].lo == span[2].hi;
+    const ptrdiff_t first = (span[0].lo * a[1].kernel + span[1].lo) * a[2].kernel + span[2].lo;
+    const vec one = vset1(1);
+    vec best = vset1(-(real)INFINITY), taken = vset1((real)(empty ? pool_places(s) : first));
+    for (ptrdiff_t d = span[0].lo; d < span[0].hi; ++d) {
+        for (ptrdiff_t h = span[1].lo; h < span[1].hi; ++h) {
+            const ptrdiff_t depth = span[0].start + d * a[0].dilation, height = span[1].start + h * a[1].dilation;
+            const real *x =
+                (const real *)s->x +
+                ((depth * a[1].size + height) * a[2].size + span[2].start + span[2].lo * a[2].dilation) * FR_WIDTH;
+            vec tap = vset1((real)((d * a[1].kernel + h) * a[2].kernel + span[2].lo));
+            for (ptrdiff_t w = span[2].lo; w < span[2].hi; ++w, x += a[2].dilation * FR_WIDTH) {
+                pool_select(&best, &taken, pool_signed(mode, vload(x)), tap, 1);
+                tap = vadd(tap, one);
+            }
+        }
+    }
+    vstore((real *)s->y + window * FR_WIDTH, pool_signed(mode, best));
+    vstore_u8((uint8_t *)s->taps + window * FR_WIDTH, taken, FR_WIDTH);
+}
+
+FR_INLINE void select_turned(const fr_pool *s, const int mode) {
+    const fr_pool_axis *a = s->axis;
+    ptrdiff_t window = 0;
+    for (ptrdiff_t d = 0; d < a[0].out; ++d) {
+        for (ptrdiff_t h = 0; h < a[1].out; ++h) {
+            pool_span span[3] = {pool_window(&a[0], d), pool_window(&a[1], h), {0, 0, 0}};
+            for (ptrdiff_t w = 0; w < a[2].out; ++w, ++window) {
+                span[2] = pool_window(&a[2], w);
+                select_turned_window(s, span, window, mode);
+            }
+        }
+    }
+}
+static FR_NOINLINE void select_turned_max(const fr_pool *s) { select_turned(s, FR_POOL_MAX); }
+static FR_NOINLINE void select_turned_min(const fr_pool *s) { select_turned(s, FR_POOL_MIN); }
+
+FR_INLINE void pool_lanes_of_maps(const fr_pool *s) {
+    if (s->mode == FR_POOL_SUM) join_turned_sum(s);
+    else if (s->taps) s->mode == FR_POOL_MAX ? select_turned_max(s) : select_turned_min(s);
+    else s->mode == FR_POOL_MAX ? join_turned_max(s) : join_turned_min(s);
+}
+
+// A band of `maps` maps between memory, where maps are `stride` apart, and lanes.
+FR_INLINE void turn_in(ptrdiff_t maps, ptrdiff_t n, const real *from, ptrdiff_t stride, real *to) {
+    FR_NAME(turn)(
+        &(fr_turn){.rows = maps, .columns = n, .src = from, .src_stride = stride, .dst = to, .dst_stride = FR_WIDTH});
+}
+FR_INLINE void turn_out(ptrdiff_t maps, ptrdiff_t n, const real *from, real *to, ptrdiff_t stride) {
+    FR_NAME(turn)(
+        &(fr_turn){.rows = n, .columns = maps, .src = from, .src_stride = FR_WIDTH, .dst = to, .dst_stride = stride});
+}
+
+static FR_NOINLINE void pool_turned(const fr_pool *s) {
+    turned_maps lanes;
+    const ptrdiff_t places = places_of(s), windows = windows_of(s), rows = s->axis[0].out * s->axis[1].out;
+    const ptrdiff_t end = (s->row + s->rows) / rows;
+    for (ptrdiff_t i = 0; i < FR_POOL_TURNED * FR_WIDTH; i += FR_WIDTH)
+        vstore(lanes.x + i, vzero());  // where there are few maps
+    for (ptrdiff_t map = s->row / rows; map < end; map += FR_WIDTH) {
+        const ptrdiff_t maps = lanes_left(end - map, 0);
+        for (turned_band band = {0}; band.window < s->axis[1].out; band.window += band.windows) {
+            band = band_from(s, band.window);
+            const fr_pool one = band_pool(s, &band, &lanes, 1);
+            const ptrdiff_t at = map * windows + band.window * s->axis[2].out, count = windows_of(&one);
+            turn_in(maps, places_of(&one), (const real *)s->x + map * places + band.place * s->axis[2].size, places,
+                    lanes.x);
+            pool_lanes_of_maps(&one);
+            turn_out(maps, count, lanes.y, (real *)s->y + at, windows);
+            if (s->taps) turn_taps(count, maps, lanes.taps, FR_WIDTH, (uint8_t *)s->taps + at, windows);
+        }
+    }
+}
+
+// What the window at `span` gives to the places it took, or to all of them for a sum, in every lane.
+FR_INLINE void give_window(const fr_pool *s, const pool_span span[3], ptrdiff_t window, vec scale,
+                              const int select) {
+    const fr_pool_axis *a = s->axis;
+    const vec dy = vload((const real *)s->x + window * FR_WIDTH), given = select ? dy : vmul(dy, scale);
+    for (ptrdiff_t d = span[0].lo; d < span[0].hi; ++d) {
+        for (ptrdiff_t h = span[1].lo; h < span[1].hi; ++h) {
+            const ptrdiff_t depth = span[0].start + d * a[0].dilation, height = span[1].start + h * a[1].dilation;
+            real *dx = (real *)s->y + ((depth * a[1].size + height) * a[2].size + span[2].start) * FR_WIDTH;
+            const int tap = (int)((d * a[1].kernel + h) * a[2].kernel);
+            for (ptrdiff_t w = span[2].lo; w < span[2].hi; ++w) {
+                real *to = dx + w * a[2].dilation * FR_WIDTH;
+                vec part = given;
+                if (select)
+                    part = vselect(veq_u8((const uint8_t *)s->taps + window * FR_WIDTH, 0, FR_WIDTH, tap + (int)w), dy,
+                                   vzero());
+                vstore(to, vadd(vload(to), part));
+            }
+        }
+    }
+}
+
+FR_INLINE void give_windows(const fr_pool *s, const int select) {
+    const fr_pool_axis *a = s->axis;
+    real *dx = s->y;
+    for (ptrdiff_t i = 0; i < places_of(s) * FR_WIDTH; i += FR_WIDTH) vstore(dx + i, vzero());
+    ptrdiff_t window = 0;
+    for (ptrdiff_t d = 0; d < a[0].out; ++d) {
+        for (ptrdiff_t h = 0; h < a[1].out; ++h) {
+            pool_span span[3] = {pool_window(&a[0], d), pool_window(&a[1], h), {0, 0, 0}};
+            const real scale = ((const real *)s->scale[0])[d] * ((const real *)s->scale[1])[h];
+            for (ptrdiff_t w = 0; w < a[2].out; ++w, ++window) {
+                span[2] = pool_window(&a[2], w);
+                give_window(s, span, window, vset1(scale * ((const real *)s->scale[2])[w]), select);
+            }
+        }
+    }
+}
+static FR_NOINLINE void give_taken(const fr_pool *s) { give_windows(s, 1); }
+static FR_NOINLINE void give_all(const fr_pool *s) { give_windows(s, 0); }
+
+static FR_NOINLINE void pool_turned_backward(const fr_pool *s) {
+    turned_maps lanes;
+    const ptrdiff_t places = places_of(s), windows = windows_of(s), rows = s->axis[0].size * s->axis[1].size;
+    const ptrdiff_t end = (s->row + s->rows) / rows;
+    for (ptrdiff_t i = 0; i < FR_POOL_TURNED * FR_WIDTH; i += FR_WIDTH) vstore(lanes.y + i, vzero());
+    for (ptrdiff_t map = s->row / rows; map < end; map += FR_WIDTH) {
+        const ptrdiff_t maps = lanes_left(end - map, 0);
+        for (turned_band band = {0}; band.window < s->axis[1].out; band.window += band.windows) {
+            band = band_from(s, band.window);
+            const fr_pool one = band_pool(s, &band, &lanes, 0);
+            const ptrdiff_t at = map * windows + band.window * s->axis[2].out, count = windows_of(&one);
+            turn_in(maps, count, (const real *)s->x + at, windows, lanes.y);
+            if (s->taps) {
+                turn_taps(maps, count, (const uint8_t *)s->taps + at, windows, lanes.taps, FR_WIDTH);
+                give_taken(&one);
+            } else {
+                give_all(&one);
+            }
+            turn_out(maps, places_of(&one), lanes.x, (real *)s->y + map * places + band.place * s->axis[2].size,
+                     places);
+        }
+    }
+}
