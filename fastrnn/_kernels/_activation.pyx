@@ -60,7 +60,8 @@ cdef void share_of_map(void *work, Team *team, int member) noexcept nogil:
 cdef void share_of_sum(void *work, Team *team, int member) noexcept nogil:
     cdef Pass *whole = <Pass *> work
     cdef ptrdiff_t first = first_element(whole.n, member, team.size), offset = first * whole.itemsize
-    whole.kernels.add(first_element(whole.n, member + 1, team.size) - first, whole.x + offset, whole.other + offset, whole.y + offset)
+    whole.kernels.add(first_element(whole.n, member + 1, team.size) - first, whole.x + offset, whole.other + offset,
+                      whole.y + offset)
 
 
 cdef void share_of_product(void *work, Team *team, int member) noexcept nogil:
@@ -151,7 +152,10 @@ def tanh(cnp.ndarray x not None, cnp.ndarray y not None):
 
 def activate(int kind, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray saved, double a, double b,
              cnp.ndarray other=None):
-    """y = f(x), or f(x + other); y may be x. `saved`, if any, gets the slopes of one of CURVES, or the mask (uint8) of one of PIECES."""
+    """y = f(x), or f(x + other); y may be x.
+
+    `saved`, if any, gets the slopes of one of CURVES, or the mask (uint8) of one of PIECES.
+    """
     cdef Pass whole
     start(&whole, x)
     whole.other = NULL

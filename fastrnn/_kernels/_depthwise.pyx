@@ -226,8 +226,12 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
                 convolve_channel(&both.maps, &maps, n, c)
 
 
-cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last):
-    """Fill in what every call has; return its team's size."""
+cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, bint training):
+    """Fill in what every call has; return its team's size.
+
+    In training, which reads much else before a large y is needed again, y goes past the caches. In inference the next layer may
+    find it in the third level.
+    """
     s.itemsize, s.axis, s.N = x.itemsize, windows.axis, x.shape[0]
     s.bias = s.gain = s.kept = s.bias_grad = NULL
     s.activation = FR_NONE
@@ -238,7 +242,7 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     cdef double work = 0.05 * cnp.PyArray_SIZE(y) * s.taps * s.x_maps  # nanoseconds
     cdef ptrdiff_t longest = MAP_BYTES // s.itemsize
     cut(s.axis, 1, 1, longest, longest, 1, &s.blocks)
-    s.past = s.x_maps == 1 and stored_past(cnp.PyArray_NBYTES(y), s.y.channel_stride)
+    s.past = training and s.x_maps == 1 and stored_past(cnp.PyArray_NBYTES(y), s.y.channel_stride)
     s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.channel_stride)
     s.map_bytes = s.apart_bytes = 0
     if not channels_last:
@@ -298,7 +302,7 @@ cdef class DepthwiseKernels:
         if cnp.PyArray_SIZE(y) == 0:
             return
         s.kernels = self.kernels
-        cdef int size = prepare(&s, x, y, windows, channels_last)
+        cdef int size = prepare(&s, x, y, windows, channels_last, kept is not None)
         self.take(&s, activation, scaled)
         s.kept = NULL if kept is None else <char *> cnp.PyArray_DATA(kept)
         cdef Block _scratch = scratch_for(&s, size, 0)
@@ -322,7 +326,7 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
             dx.fill(0)
         return
     s.kernels = kernels_for(dy.itemsize)
-    cdef int size = prepare(s, x, dy, windows, channels_last)
+    cdef int size = prepare(s, x, dy, windows, channels_last, True)
     size = min(size, <int> s.x.channels)
     s.grad = <char *> cnp.PyArray_DATA(grad)
     s.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
@@ -330,7 +334,7 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     both.with_maps = dx is not None and cnp.PyArray_SIZE(dx) > 0
     if both.with_maps:
         both.maps.kernels = s.kernels
-        prepare(&both.maps, dy, dx, windows_back, False)
+        prepare(&both.maps, dy, dx, windows_back, False, True)
         back.take(&both.maps, FR_NONE, False)
         _more = scratch_for(&both.maps, size, 0)
     with nogil:

@@ -94,9 +94,11 @@ FR_INLINE ptrdiff_t map_strips_of(const fr_map_conv *g, ptrdiff_t r, const int r
     return r;
 }
 
+// Three rows of taps gain little by more than four output rows at once, and more go to memory less in order.
 FR_INLINE void map_strips(const fr_map_conv *g, const int height) {
-    ptrdiff_t r = map_strips_of(g, 0, FR_MAP_ROWS, height);
-    if (FR_MAP_ROWS > 4) r = map_strips_of(g, r, 4, height);
+    ptrdiff_t r = 0;
+    if (FR_MAP_ROWS > 4 && height > 3) r = map_strips_of(g, r, FR_MAP_ROWS, height);
+    r = map_strips_of(g, r, 4, height);
     r = map_strips_of(g, r, 2, height);
     map_strips_of(g, r, 1, height);
 }
