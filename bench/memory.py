@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.contender is not None:
         case = next(case for case in cases if case.name == options.rows)
         tiny = [case for case in SUITES[options.suite](smoke=True) if case.name.endswith(" train")]
-        print(_growth_of(case, tiny, options.contender, options.threads))
+        print(*_growth_of(case, tiny, options.contender, options.threads))
         return 0
     wanted = [case.name for case in cases if options.rows.lower() in case.name.lower()]
     rows = [_row(options, case) for case in wanted]
@@ -76,15 +76,16 @@ def _child(options: argparse.Namespace, case: str, library: str) -> list[int]:
             [*command, "--contender", f"{library}:{len(found)}"], check=False, capture_output=True, text=True
         )
         if run.returncode != 0:
-            raise RuntimeError(f"{case}, {library}: {run.stderr.strip().splitlines()[-1]}")
-        grown = int(run.stdout)
-        if grown < 0:  # no such way
-            return found
+            said = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
+            raise RuntimeError(f"{case}, {library}: {said[-1]}")
+        grown, ways = map(int, run.stdout.split())
         found.append(grown)
+        if len(found) == ways:
+            return found
 
 
-def _growth_of(case: Case, tiny: Iterable[Case], which: str, threads: int) -> int:
-    """Return the growth of the contender `library:number` of a case; -1 if the library has no more."""
+def _growth_of(case: Case, tiny: Iterable[Case], which: str, threads: int) -> tuple[int, int]:
+    """Return the growth of the contender `library:number` of a case, and how many the library has."""
     library, number = which.split(":")
     with ExitStack() as stack:
         fr.set_num_threads(threads)
@@ -94,7 +95,7 @@ def _growth_of(case: Case, tiny: Iterable[Case], which: str, threads: int) -> in
             for way in _ways(small, library, threads):
                 way.call()
         ways = _ways(case, library, threads)
-        return growth(ways[int(number)].call) if int(number) < len(ways) else -1
+        return growth(ways[int(number)].call), len(ways)
 
 
 def _ways(case: Case, library: str, threads: int) -> list[Contender]:

@@ -43,7 +43,7 @@ __all__ = [
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.int64]
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def as_array(name: str, arg: str, value: Any, dtype: DTypeLike) -> FloatArray:
@@ -69,7 +69,7 @@ def as_array(name: str, arg: str, value: Any, dtype: DTypeLike) -> FloatArray:
 
 def as_float_array(name: str, arg: str, value: object) -> FloatArray:
     """Return `value` as `as_array` does, of the dtype it has, float32 or float64 in any byte order."""
-    if type(value) is np.ndarray and value.dtype in _FLOATS:
+    if type(value) is np.ndarray and value.dtype in FLOATS:
         return as_array(name, arg, value, value.dtype)
     array = _view(name, arg, value)
     dtype = array.dtype.newbyteorder("=")

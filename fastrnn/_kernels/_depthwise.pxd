@@ -17,7 +17,7 @@ cdef struct Call:
     char *grad                   # [map][tap]; channels last: [member][tap][channel]
     char *bias_grad              # [map], channels first; NULL if not wanted
     char *kept                   # a copy of x, channels first; NULL if not wanted
-    bint past, keep_past         # y and the copy are large and stored past the caches, see FR_PAST_BYTES
+    bint past, keep_past         # y of training and the copy are large: stored past the caches, see FR_PAST_BYTES
     int activation
     Blocks blocks
     char *scratch

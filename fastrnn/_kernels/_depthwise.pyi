@@ -29,7 +29,7 @@ def add_depthwise_gradient(
     grad: _Array,
     windows: Windows,
     channels_last: bool,
-    bias_grad: _Array | None,
+    bias_grad: _Array | None = None,
     back: DepthwiseKernels | None = None,
     dx: _Array | None = None,
     windows_back: Windows | None = None,

@@ -311,7 +311,7 @@ cdef class DepthwiseKernels:
 
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
-                           bint channels_last, cnp.ndarray bias_grad, DepthwiseKernels back=None, cnp.ndarray dx=None,
+                           bint channels_last, cnp.ndarray bias_grad=None, DepthwiseKernels back=None, cnp.ndarray dx=None,
                            Windows windows_back=None):
     """grad (K, 1, *kernel) += the gradient of the weights; channels last only with as many maps as channels.
 

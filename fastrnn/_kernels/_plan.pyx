@@ -65,6 +65,7 @@ def uniform(T, N, reverse):
 
 
 def new_uniform(ptrdiff_t T, ptrdiff_t N, bint reverse):
+    """Return what `uniform` returns."""
     cdef Plan plan = Plan.__new__(Plan)
     cdef ptrdiff_t s, n
     plan.row, plan.active, plan.last = new_indices(T), new_indices(T), new_indices(N)

@@ -11,6 +11,7 @@ from fastrnn import ops
 from fastrnn._checks import FloatArray
 from fastrnn.errors import ArgumentError, DTypeError, LengthsError, ShapeError
 from fastrnn.layers.layer import Layer, layer_from_config
+from fastrnn.ops.activation import add
 
 __all__ = [
     "MERGES",
@@ -101,9 +102,9 @@ def input_gradient(gradients: Sequence[Any]) -> Any:
         if total is None:
             total = gradient
         elif fresh:
-            ops.add(total, gradient, total)
+            add(total, gradient, total)
         else:
-            total, fresh = ops.add(total, gradient, ops.empty(total.shape, total.dtype)), True
+            total, fresh = add(total, gradient, ops.empty(total.shape, total.dtype)), True
     return total
 
 
@@ -130,7 +131,7 @@ def merge_parts(name: str, parts: Sequence[FloatArray], merge: str, axis: int) -
     if len(parts) == 1:
         y[...] = first
         return y
-    operation = np.multiply if merge == "mul" else ops.add
+    operation = np.multiply if merge == "mul" else add
     operation(first, parts[1], y)
     for part in parts[2:]:
         operation(y, part, y)

@@ -34,6 +34,7 @@ from fastrnn.layers.cells import Initial, cells, initial_values
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.recurrent_pullback import CellPullback, RecurrentPullback, Tape
 from fastrnn.layers.stream import Stream
+from fastrnn.ops._recurrent import run_packed_layers
 
 __all__ = ["Recurrent"]
 
@@ -165,7 +166,7 @@ class Recurrent(Layer):
         """
         if state is None:
             packs = [self._packed(k, False) for k in range(len(self._cells))]
-            plain = ops.run_packed_layers(packs, self._directions, x, lengths, self.batch_first)
+            plain = run_packed_layers(packs, self._directions, x, lengths, self.batch_first)
             if plain:
                 return plain[0], self._join(plain[1])
 

@@ -6,8 +6,7 @@ kernels' layout once for many calls; `*_stream` run a layer step by step.
 """
 
 from fastrnn.ops._conv_stream import conv_stream
-from fastrnn.ops._recurrent import run_packed_layers
-from fastrnn.ops.activation import ACTIVATIONS, activation_forward, activation_vjp, add, exp, sigmoid, tanh
+from fastrnn.ops.activation import ACTIVATIONS, activation_forward, activation_vjp, exp, sigmoid, tanh
 from fastrnn.ops.adaptive_pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_vjp,
@@ -100,7 +99,6 @@ __all__ = [
     "adaptive_max_pool_values",
     "adaptive_max_pool_values_vjp",
     "adaptive_max_pool_vjp",
-    "add",
     "attention_forward",
     "attention_memory",
     "attention_vjp",
@@ -174,7 +172,6 @@ __all__ = [
     "rnn_forward",
     "rnn_stream",
     "rnn_vjp",
-    "run_packed_layers",
     "scale_values",
     "set_isa",
     "set_num_threads",

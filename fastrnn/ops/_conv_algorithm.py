@@ -49,7 +49,9 @@ def _refusal(geometry: Geometry) -> str:
     first = 3 - geometry.S
     kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
     if geometry.S == 3 or not supported(kernel, (1,) * geometry.S, geometry.dilation[first:], geometry.groups):
-        return "it takes dilation 1, groups 1 and kernels of 3 to 5 strides on two axes or 3 to 16 on one"
+        return (
+            "it takes dilation 1, groups 1 and kernels 3 to 5 strides long, rounded up, on two axes, or 3 to 16 on one"
+        )
     return ""
 
 

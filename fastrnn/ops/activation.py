@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn._checks import as_float_array, choice, finite_float
+from fastrnn._checks import FLOATS, as_float_array, choice, finite_float
 from fastrnn._kernels import _activation
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError
@@ -17,8 +17,6 @@ from fastrnn.ops._recurrent import once
 
 Array = NDArray[Any]
 Pullback = Callable[[Array], Array]
-
-FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 __all__ = ["ACTIVATIONS", "activation_forward", "activation_vjp", "add", "exp", "sigmoid", "tanh"]
 

@@ -108,17 +108,17 @@ def add_weight(
     sizes: Three,
     counts: Three,
     outputs: int,
-    beside: tuple[Any, ...] = (None,),
+    **beside: Any,
 ) -> None:
     """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array.
 
-    Depthwise convolution with the channels first computes what is `beside` too, the last arguments of its kernels.
+    Depthwise convolution with the channels first computes what is `beside` too, see `add_depthwise_gradient`.
     """
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
     windows = (replace(geometry, flip=False) if geometry.flip else geometry).windows(sizes, counts)
     if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
-        add_depthwise_gradient(da, x, target, windows, geometry.channels_last, *beside)
+        add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
     else:
         add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
     if geometry.flip:
@@ -205,7 +205,7 @@ def _run(
         packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
     else:
         packed.direct(False, plan.planes).run(maps, y, plan.windows, last, activation, scaled)
-        return y, copied(maps) if keep else maps, plan
+        scaled = False  # it is done
     if scaled and packed.gain is not None:
         y *= _per_map(packed.gain, last)
     return y, copied(maps) if keep else maps, plan
@@ -319,11 +319,12 @@ def _all_gradients(saved: _Saved, da: Array, sums: Grads, dx: Array | None) -> N
     """Add the gradients of weight and bias of a depthwise convolution, and compute dx if it is given, map by map."""
     packed, plan, geometry = saved.packed, saved.plan, saved.packed.geometry
     bias = np.zeros(len(sums["bias"]), packed.dtype) if "bias" in sums else None
-    back = (None,) * 3 if dx is None else (packed.direct(True, False), dx, plan.windows_back)
+    beside: dict[str, Any] = {"bias_grad": bias}
+    if dx is not None:
+        beside |= {"back": packed.direct(True, False), "dx": dx, "windows_back": plan.windows_back}
     sizes = sizes_of(saved.x, False)
-    beside = (bias, *back)
     add_into(
-        sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, sizes, plan.counts, len(grad), beside)
+        sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, sizes, plan.counts, len(grad), **beside)
     )
     if bias is not None:
         sums["bias"] += bias

@@ -140,5 +140,5 @@ def test_first_layers_take_it(rng: np.random.Generator) -> None:
         assert prefers_winograd("auto", packed.geometry, 3, 64, counts) == taken
     for kernel, stride in ((3, 2), (4, 2), (11, 2)):
         weight = rng.standard_normal((4, 3, kernel, kernel)).astype(np.float32)
-        with pytest.raises(ArgumentError, match="kernels of 3 to 5 strides on two axes"):
+        with pytest.raises(ArgumentError, match="kernels 3 to 5 strides long, rounded up, on two axes"):
             ops.pack_conv(weight, stride=stride, algorithm="winograd")
