@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
 
@@ -15,10 +14,11 @@ from fastrnn._checks import FloatArray, IntArray, choice, flag
 from fastrnn.errors import ArgumentError, LengthsError
 from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.conv_stream import ConvStream
-from fastrnn.layers.convolution import Convolution, Sizes, as_tuple
+from fastrnn.layers.convolution import AddGradients, Convolution, Sizes, as_tuple
 from fastrnn.layers.layer import registered
 from fastrnn.layers.lengths import slid_lengths
 from fastrnn.ops._spatial import padding_pairs, per_axis
+from fastrnn.ops.conv import activation_number, convolve, convolve_keeping
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 
@@ -94,8 +94,6 @@ class _Conv(Convolution):
         shape = (self.out_channels, self.in_channels // self.groups, *kernel)
         self._set_up(shape, bias, gain, layout, dtype, rng, weight_init, bias_init)
 
-    skips_input_gradient = True
-
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
         return self._packed(params, training, self.layout)
 
@@ -122,13 +120,13 @@ class _Conv(Convolution):
             choice(self._name, "activation", self.activation, ("relu", "tanh", "sigmoid"))
         self._cache.get(self._parameters, self._pack, training=False)
 
-    def _run_forward(self, x: FloatArray, params: Any) -> FloatArray:
-        y: FloatArray = self._named(ops.conv_forward, x, params, activation=self.activation)
-        return y
+    def _predict(self, maps: FloatArray, packed: Any) -> FloatArray:
+        return convolve(self._name, maps, packed, activation_number(self._name, self.activation))
 
-    def _run_vjp(self, x: FloatArray, params: Any) -> tuple[FloatArray, Callable[..., Any]]:
-        result: tuple[FloatArray, Callable[..., Any]] = self._named(ops.conv_vjp, x, params, activation=self.activation)
-        return result
+    def _train(self, maps: FloatArray, packed: Any) -> tuple[FloatArray, AddGradients]:
+        number = activation_number(self._name, self.activation)
+        y, gradients = convolve_keeping(self._name, maps, packed, number)
+        return y, gradients.add
 
     def out_lengths(self, lengths: Any) -> Any:
         """Return how many windows sequences of these lengths, along the last spatial axis, have.

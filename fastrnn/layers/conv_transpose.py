@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
 
@@ -13,10 +12,12 @@ from numpy.typing import DTypeLike
 from fastrnn import ops
 from fastrnn._checks import FloatArray, IntArray, choice
 from fastrnn.init import Initializer, RandomSource
-from fastrnn.layers.convolution import Convolution, Sizes, as_tuple
+from fastrnn.layers.convolution import AddGradients, Convolution, Sizes, as_tuple
 from fastrnn.layers.layer import registered
 from fastrnn.layers.lengths import slid_lengths
 from fastrnn.ops._spatial import padding_pairs, per_axis
+from fastrnn.ops.conv import activation_number
+from fastrnn.ops.conv_transpose import convolve_transposed, convolve_transposed_keeping
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -103,15 +104,13 @@ class _ConvTranspose(Convolution):
             choice(self._name, "activation", self.activation, ("relu", "tanh", "sigmoid"))
         self._cache.get(self._parameters, self._pack, training=False)
 
-    def _run_forward(self, x: FloatArray, params: Any) -> FloatArray:
-        y: FloatArray = self._named(ops.conv_transpose_forward, x, params, activation=self.activation)
-        return y
+    def _predict(self, maps: FloatArray, packed: Any) -> FloatArray:
+        return convolve_transposed(self._name, maps, packed, activation_number(self._name, self.activation))
 
-    def _run_vjp(self, x: FloatArray, params: Any) -> tuple[FloatArray, Callable[..., Any]]:
-        result: tuple[FloatArray, Callable[..., Any]] = self._named(
-            ops.conv_transpose_vjp, x, params, activation=self.activation
-        )
-        return result
+    def _train(self, maps: FloatArray, packed: Any) -> tuple[FloatArray, AddGradients]:
+        number = activation_number(self._name, self.activation)
+        y, gradients = convolve_transposed_keeping(self._name, maps, packed, number)
+        return y, gradients.add
 
     def out_lengths(self, lengths: Any) -> Any:
         """Return how far results reach for sequences of these lengths, along the last spatial axis.

@@ -17,13 +17,15 @@ from fastrnn.layers.layer import Layer
 from fastrnn.layers.lengths import forward_within, predict_within
 from fastrnn.layers.packing import PackCache
 from fastrnn.layers.pullback import simple_pullback
-from fastrnn.ops._spatial import is_channels_last, maps_spec, per_axis
+from fastrnn.ops._spatial import is_channels_last, maps_spec, per_axis, with_axes
 
-__all__ = ["Convolution", "Sizes", "as_tuple"]
+__all__ = ["AddGradients", "Convolution", "Sizes", "as_tuple"]
 
 #: An int for all spatial axes, or one for each.
 Sizes: TypeAlias = "int | tuple[int, ...]"
 Pullback: TypeAlias = Callable[[FloatArray], FloatArray]
+#: ``add(dy, grads, input_gradient) -> dx``: adds to the gradients of the parameters; dx is None if it is not asked for.
+AddGradients: TypeAlias = Callable[[FloatArray, dict[str, FloatArray], bool], Any]
 
 
 def as_tuple(value: Any) -> Any:
@@ -35,6 +37,7 @@ class Convolution(Layer):
     """Base class of convolutions and transposed ones over `S` spatial axes."""
 
     takes_lengths = True
+    skips_input_gradient = True
 
     #: Number of spatial axes.
     S: ClassVar[int]
@@ -112,10 +115,12 @@ class Convolution(Layer):
         """Raise an error of this layer's name for unfit options."""
         raise NotImplementedError
 
-    def _run_forward(self, x: FloatArray, params: Any) -> FloatArray:
+    def _predict(self, maps: FloatArray, packed: Any) -> FloatArray:
+        """Return the output maps of maps with three spatial axes."""
         raise NotImplementedError
 
-    def _run_vjp(self, x: FloatArray, params: Any) -> tuple[FloatArray, Callable[..., Any]]:
+    def _train(self, maps: FloatArray, packed: Any) -> tuple[FloatArray, AddGradients]:
+        """Return the output maps of maps with three spatial axes, and what adds the gradients."""
         raise NotImplementedError
 
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
@@ -139,7 +144,7 @@ class Convolution(Layer):
             y_within: FloatArray = predict_within(self, x, lengths, self.S)
             return y_within
         maps, batched = self._input(x)
-        y = self._run_forward(maps, self._cache.get(self._parameters, self._pack, training=False))
+        y = self._predict(maps, self._cache.get(self._parameters, self._pack, training=False))
         return y if batched else y[0]
 
     def forward(
@@ -162,27 +167,26 @@ class Convolution(Layer):
             return y, pull if input_gradient else _without_result(pull)
         own = dict(self._parameters)
         maps, batched = self._input(x)
-        y, pull = self._run_vjp(maps, self._cache.get(own, self._pack, training=True))
-
-        options: Any = {} if input_gradient or not self.skips_input_gradient else {"input_gradient": False}
+        y, add_gradients = self._train(maps, self._cache.get(own, self._pack, training=True))
 
         def run(dy: FloatArray) -> Any:
-            grads = {name: parameter.grad for name, parameter in own.items()}
-            dx = pull(dy if batched else dy[None], grads=grads, **options)[0]
-            return None if not input_gradient else dx if batched else dx[0]
+            sums = {name: parameter.grad for name, parameter in own.items()}
+            dx = add_gradients(dy if batched else dy[None], sums, input_gradient)
+            return dx if batched or dx is None else dx[0]
 
         result = y if batched else y[0]
         return result, simple_pullback(self._name, tuple(own.values()), result, run)
 
     def _input(self, x: object) -> tuple[FloatArray, bool]:
-        """Return x with a batch, and whether it had one."""
-        array = as_array(self._name, "x", x, self.dtype)
-        batched = array.ndim == self.S + 2
-        channel = -1 if self._last else 1 - (not batched)
-        if array.ndim not in (self.S + 1, self.S + 2) or array.shape[channel] != self.in_channels:
-            spec = maps_spec(self.S, self._last, f"C={self.in_channels}")
-            raise ShapeError(f"{self._name}: 'x' must have shape {spec} or without N, got {array.shape}")
-        return (array if batched else array[None]), batched
+        """Return x with a batch and three spatial axes, and whether it had a batch."""
+        name, S, last = self._name, self.S, self._last
+        array = as_array(name, "x", x, self.dtype)
+        batched = array.ndim == S + 2
+        channel = -1 if last else 1 - (not batched)
+        if array.ndim not in (S + 1, S + 2) or array.shape[channel] != self.in_channels:
+            spec = maps_spec(S, last, f"C={self.in_channels}")
+            raise ShapeError(f"{name}: 'x' must have shape {spec} or without N, got {array.shape}")
+        return with_axes(np.ascontiguousarray(array if batched else array[None]), S, last), batched
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Return those of the sums as they are defined, without what an algorithm saves."""

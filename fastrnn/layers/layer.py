@@ -130,7 +130,7 @@ class Layer:
     def _children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the layers directly inside this one with their names."""
         for name, value in vars(self).items():
-            if name not in {"_parameters", "_buffers"}:
+            if isinstance(value, _HOLDERS) and name not in {"_parameters", "_buffers"}:
                 yield from _layers_in(name, value)
 
     def _all_layers(self, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Layer]]:
@@ -168,8 +168,9 @@ class Layer:
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
-        for parameter in self.parameters().values():
-            parameter.zero_grad()
+        for _, layer in self._all_layers():
+            for parameter in layer.__dict__.get("_parameters", {}).values():
+                parameter.zero_grad()  # once more if it is shared
 
     def state_dict(self) -> dict[str, FloatArray]:
         """Return copies of all parameters and buffers by name."""
@@ -254,6 +255,10 @@ class Layer:
     def _options(self) -> str:
         """Return what `repr` shows between the parentheses."""
         return ""
+
+
+#: What may be or hold layers.
+_HOLDERS = (Layer, list, tuple, dict)
 
 
 def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:

@@ -258,24 +258,27 @@ class Parameter(Buffer):
         return type(self), (np.array(self._store), self.sparse)
 
 
-@contextmanager
-def adding_to(parameters: Sequence[Buffer]) -> Iterator[None]:
+class adding_to:  # noqa: N801 - read as a phrase, "with adding_to(parameters)"
     """Hold the gradients of `parameters` for one pullback, so that pullbacks in several threads add one by one.
 
     Buffers are held in the same way for a change that depends on their values.
 
     All are taken at once, hence no order of taking them can dead-lock.
     """
-    wanted = {id(parameter) for parameter in parameters}
-    held = False
-    try:
+
+    __slots__ = ("_wanted",)
+
+    def __init__(self, parameters: Sequence[Buffer]) -> None:
+        self._wanted = frozenset(map(id, parameters))
+
+    def __enter__(self) -> None:
+        turn = _locks.turn
+        with turn:
+            while not _locks.adding.isdisjoint(self._wanted):
+                turn.wait()
+            _locks.adding.update(self._wanted)
+
+    def __exit__(self, *_: object) -> None:
         with _locks.turn:
-            _locks.turn.wait_for(lambda: _locks.adding.isdisjoint(wanted))
-            _locks.adding |= wanted
-            held = True
-        yield
-    finally:
-        if held:
-            with _locks.turn:
-                _locks.adding -= wanted
-                _locks.turn.notify_all()
+            _locks.adding.difference_update(self._wanted)
+            _locks.turn.notify_all()

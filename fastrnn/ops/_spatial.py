@@ -205,21 +205,24 @@ def as_maps(name: str, arg: str, value: Any, dtype: Any, geometry: Geometry, cha
     if array.ndim != S + 2 or array.shape[-1 if last else 1] != channels:
         spec = maps_spec(S, last, f"{letter}={channels}")
         raise ShapeError(f"{name}: '{arg}' must have shape {spec}, got {array.shape}")
-    return with_axes(np.ascontiguousarray(array), geometry)
+    return with_axes(np.ascontiguousarray(array), S, last)
 
 
-def with_axes(array: Array, geometry: Geometry) -> Array:
+def with_axes(array: Array, S: int, channels_last: bool) -> Array:
     """Return contiguous maps with axes of 1 in place of the missing ones, as a view."""
-    at = 1 if geometry.channels_last else 2
-    if geometry.S == 3:
+    if S == 3:
         return array
-    return array.reshape(*array.shape[:at], *(1,) * (3 - geometry.S), *array.shape[at:])
+    at, shape = 1 if channels_last else 2, array.shape
+    return array.reshape(shape[:at] + (1,) * (3 - S) + shape[at:])
 
 
 def without_axes(maps: Array, geometry: Geometry) -> Array:
     """Return maps without the axes that `with_axes` adds, as a view."""
+    if geometry.S == 3:
+        return maps
     at, missing = 1 if geometry.channels_last else 2, 3 - geometry.S
-    return maps.reshape(*maps.shape[:at], *maps.shape[at + missing :])
+    shape = maps.shape
+    return maps.reshape(shape[:at] + shape[at + missing :])
 
 
 def sizes_of(maps: Array, channels_last: bool) -> Three:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add
 from fastrnn._kernels._depthwise import add_depthwise_gradient
 from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
+from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import check_algorithm
 from fastrnn.ops._packed_conv import PackedConv, Plan, is_depthwise
@@ -22,7 +23,6 @@ from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,
     Geometry,
-    Three,
     as_maps,
     check_weight,
     fold_border,
@@ -101,22 +101,15 @@ def _pack(
 
 
 def add_weight(
-    da: Array,
-    x: Array,
-    grad: Array,
-    geometry: Geometry,
-    sizes: Three,
-    counts: Three,
-    outputs: int,
-    **beside: Any,
+    da: Array, x: Array, grad: Array, geometry: Geometry, windows: Windows, outputs: int, **beside: Any
 ) -> None:
     """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array.
 
-    Depthwise convolution with the channels first computes what is `beside` too, see `add_depthwise_gradient`.
+    The windows are those of the kernel as it lies, not flipped. Depthwise convolution with the channels first computes what
+    is `beside` too, see `add_depthwise_gradient`.
     """
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
-    windows = (replace(geometry, flip=False) if geometry.flip else geometry).windows(sizes, counts)
     if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
         add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
     else:
@@ -176,20 +169,24 @@ def conv_forward(
     name = "conv_forward"
     options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
     packed = _pack(name, weight, bias, gain, options, False)
-    number = activation_number(name, activation)
-    return without_axes(_run(name, x, packed, number, scaled=True)[0], packed.geometry)
+    maps = as_maps(name, "x", x, packed.dtype, packed.geometry, packed.channels[0])
+    return convolve(name, maps, packed, activation_number(name, activation))
+
+
+def convolve(name: str, maps: Array, packed: PackedConv, activation: int) -> Array:
+    """Return the output maps of checked, contiguous maps with three spatial axes."""
+    return without_axes(_run(name, maps, packed, activation, scaled=True)[0], packed.geometry)
 
 
 def _run(
-    name: str, x: Array, packed: PackedConv, activation: int, *, scaled: bool, keep: bool = False
+    name: str, maps: Array, packed: PackedConv, activation: int, *, scaled: bool, keep: bool = False
 ) -> tuple[Array, Array, Plan]:
     """Return the output maps, with the gain only if `scaled`, x with three spatial axes, and the plan.
 
     To `keep` x is to return a copy of it.
     """
-    geometry, (C, K) = packed.geometry, packed.channels
+    geometry, K = packed.geometry, packed.channels[1]
     last = geometry.channels_last
-    maps = as_maps(name, "x", x, packed.dtype, geometry, C)
     plan = packed.plan(name, sizes_of(maps, last))
     y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
     if plan.maps:
@@ -247,30 +244,28 @@ def conv_vjp(
     options = (stride, padding, dilation, groups, padding_mode, layout, flip, algorithm)
     packed = _pack(name, weight, bias, gain, options, True)
     number = activation_number(name, activation)
-    geometry = packed.geometry
-    h, kept, plan = _run(name, x, packed, number, scaled=packed.gain is None, keep=True)
-    y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
-    saved = _Saved(packed, kept, plan, _kept(h, number, packed), number)
-    shape = without_axes(y, geometry).shape
+    maps = as_maps(name, "x", x, packed.dtype, packed.geometry, packed.channels[0])
+    y, gradients = convolve_keeping(name, maps, packed, number)
+    shape = y.shape
 
     def pullback(
         dy: Array, *, grads: Mapping[str, Array] | None = None, input_gradient: bool = True
-    ) -> tuple[Array | None, Grads]:
+    ) -> tuple[Any, Grads]:
         given = as_array(name, "dy", dy, packed.dtype)
         if given.shape != shape:
             raise ShapeError(f"{name}: 'dy' must have shape {shape}, got {given.shape}")
         sums = check_grads(name, packed.shapes, grads, packed.dtype)
-        da = _gradient_of_sums(saved, with_axes(np.ascontiguousarray(given), geometry), sums)
-        dx = _whole_like_x(saved, len(da)) if input_gradient else None
-        if plan.maps:
-            _all_gradients(saved, da, sums, dx)
-        else:
-            _add_parameter_gradients(saved, da, sums)
-            if dx is not None:
-                _input_gradient(saved, da, dx)
-        return None if dx is None else without_axes(_folded(dx, geometry), geometry), sums
+        return gradients.add(given, sums, input_gradient), sums
 
-    return without_axes(y, geometry), once(name, pullback)
+    return y, once(name, pullback)
+
+
+def convolve_keeping(name: str, maps: Array, packed: PackedConv, activation: int) -> tuple[Array, ConvGradients]:
+    """Return the output maps of checked, contiguous maps with three spatial axes, and what computes the gradients, once."""
+    geometry = packed.geometry
+    h, x, plan = _run(name, maps, packed, activation, scaled=packed.gain is None, keep=True)
+    y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
+    return without_axes(y, geometry), ConvGradients(packed, x, plan, _kept(h, activation, packed), activation)
 
 
 def _kept(h: Array, activation: int, packed: PackedConv) -> Array | None:
@@ -280,15 +275,27 @@ def _kept(h: Array, activation: int, packed: PackedConv) -> Array | None:
     return copied(h) if activation else None
 
 
-@dataclass(frozen=True, eq=False)
-class _Saved:
-    """What the forward pass leaves for the pullback; h comes before the gain, if it is needed."""
+class ConvGradients(NamedTuple):
+    """What the forward pass leaves for the gradients; h comes before the gain, if it is needed."""
 
     packed: PackedConv
     x: Array
     plan: Plan
     h: Array | None
     activation: int
+
+    def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
+        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
+        geometry = self.packed.geometry
+        da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
+        dx = _whole_like_x(self, len(da)) if input_gradient else None
+        if self.plan.maps:
+            _all_gradients(self, da, sums, dx)
+        else:
+            _add_parameter_gradients(self, da, sums)
+            if dx is not None:
+                _input_gradient(self, da, dx)
+        return None if dx is None else without_axes(_folded(dx, geometry), geometry)
 
 
 def _rows(array: Array) -> Array:
@@ -300,7 +307,7 @@ def _per_map(vector: Array, channels_last: bool) -> Array:
     return vector if channels_last else vector[:, None, None, None]
 
 
-def _gradient_of_sums(saved: _Saved, dy: Array, sums: Grads) -> Array:
+def _gradient_of_sums(saved: ConvGradients, dy: Array, sums: Grads) -> Array:
     """Add the gradient of the gain into `sums`; return da."""
     packed, last = saved.packed, saved.packed.geometry.channels_last
     da = dy
@@ -315,34 +322,31 @@ def _gradient_of_sums(saved: _Saved, dy: Array, sums: Grads) -> Array:
     return da
 
 
-def _all_gradients(saved: _Saved, da: Array, sums: Grads, dx: Array | None) -> None:
+def _all_gradients(saved: ConvGradients, da: Array, sums: Grads, dx: Array | None) -> None:
     """Add the gradients of weight and bias of a depthwise convolution, and compute dx if it is given, map by map."""
     packed, plan, geometry = saved.packed, saved.plan, saved.packed.geometry
     bias = np.zeros(len(sums["bias"]), packed.dtype) if "bias" in sums else None
     beside: dict[str, Any] = {"bias_grad": bias}
     if dx is not None:
         beside |= {"back": packed.direct(True, False), "dx": dx, "windows_back": plan.windows_back}
-    sizes = sizes_of(saved.x, False)
-    add_into(
-        sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, sizes, plan.counts, len(grad), **beside)
-    )
+    windows = _unflipped(saved)
+    add_into(sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, windows, len(grad), **beside))
     if bias is not None:
         sums["bias"] += bias
 
 
-def _add_parameter_gradients(saved: _Saved, da: Array, sums: Grads) -> None:
+def _add_parameter_gradients(saved: ConvGradients, da: Array, sums: Grads) -> None:
     """Add the gradients of weight and bias into `sums`."""
     if "bias" in sums:
         add_into(sums, "bias", lambda grad: add_map_sums(da, grad, saved.packed.geometry.channels_last))
     add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
 
 
-def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
+def _add_weight(saved: ConvGradients, da: Array, grad: Array) -> None:
     """Add the gradient of the weight, from that of the sums, to a contiguous array."""
     packed, geometry = saved.packed, saved.packed.geometry
     if saved.plan.algorithm == "direct":
-        sizes = sizes_of(saved.x, geometry.channels_last)
-        add_weight(da, saved.x, grad, geometry, sizes, saved.plan.counts, len(grad))
+        add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad))
         return
     target = np.zeros_like(grad) if geometry.flip else grad
     if saved.plan.algorithm == "dense":
@@ -354,13 +358,21 @@ def _add_weight(saved: _Saved, da: Array, grad: Array) -> None:
         grad += np.flip(target, tuple(range(2, grad.ndim)))
 
 
-def _whole_like_x(saved: _Saved, N: int) -> Array:
+def _unflipped(saved: ConvGradients) -> Windows:
+    """Return the windows of the kernel as it lies."""
+    geometry, plan = saved.packed.geometry, saved.plan
+    if not geometry.flip:
+        return plan.windows
+    return replace(geometry, flip=False).windows(sizes_of(saved.x, geometry.channels_last), plan.counts)
+
+
+def _whole_like_x(saved: ConvGradients, N: int) -> Array:
     """Return memory for the gradient of x and of a border that is no zeros."""
     packed = saved.packed
     return empty(maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last), packed.dtype)
 
 
-def _input_gradient(saved: _Saved, da: Array, dx: Array) -> None:
+def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
     """Compute dx: the transposed convolution of da."""
     packed, geometry = saved.packed, saved.packed.geometry
     last = geometry.channels_last

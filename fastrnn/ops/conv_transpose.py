@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -196,20 +196,24 @@ def conv_transpose_forward(
     """
     name = "conv_transpose_forward"
     packed = _pack(name, weight, bias, (stride, padding, output_padding, dilation, groups, layout), False)
-    y, _, _ = _run(name, x, packed, activation_number(name, activation))
-    return without_axes(y, packed.geometry)
+    maps = as_maps(name, "x", x, packed.dtype, packed.geometry, packed.channels[0])
+    return convolve_transposed(name, maps, packed, activation_number(name, activation))
 
 
-def _run(name: str, x: Array, packed: PackedConvTranspose, activation: int) -> tuple[Array, Array, Three]:
-    """Return y and x with three spatial axes, and the sizes of y."""
-    geometry, (C, K) = packed.geometry, packed.channels
-    maps = as_maps(name, "x", x, packed.dtype, geometry, C)
+def convolve_transposed(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -> Array:
+    """Return the output maps of checked, contiguous maps with three spatial axes."""
+    return without_axes(_run(name, maps, packed, activation)[0], packed.geometry)
+
+
+def _run(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -> tuple[Array, Three]:
+    """Return y with three spatial axes, and its sizes."""
+    geometry, K = packed.geometry, packed.channels[1]
     counts = sizes_of(maps, geometry.channels_last)
     sizes = packed.sizes(name, counts)
     y = empty(maps_shape(len(maps), K, sizes, geometry.channels_last), packed.dtype)
     windows = geometry.transposed(sizes, counts)
     packed.kernels(sizes, counts).run(maps, y, windows, geometry.channels_last, activation, False)
-    return y, maps, sizes
+    return y, sizes
 
 
 def conv_transpose_vjp(
@@ -242,28 +246,54 @@ def conv_transpose_vjp(
     name = "conv_transpose_vjp"
     packed = _pack(name, weight, bias, (stride, padding, output_padding, dilation, groups, layout), True)
     number = activation_number(name, activation)
-    y, maps, sizes = _run(name, x, packed, number)
-    geometry, last = packed.geometry, packed.geometry.channels_last
-    saved, h = copied(maps), copied(y) if number else None
-    result = without_axes(y, geometry)
+    maps = as_maps(name, "x", x, packed.dtype, packed.geometry, packed.channels[0])
+    y, gradients = convolve_transposed_keeping(name, maps, packed, number)
+    shape = y.shape
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
         given = as_array(name, "dy", dy, packed.dtype)
-        if given.shape != result.shape:
-            raise ShapeError(f"{name}: 'dy' must have shape {result.shape}, got {given.shape}")
+        if given.shape != shape:
+            raise ShapeError(f"{name}: 'dy' must have shape {shape}, got {given.shape}")
         sums = check_grads(name, packed.shapes, grads, packed.dtype)
-        da = with_axes(np.ascontiguousarray(given), geometry)
-        if h is not None:
+        return gradients.add(given, sums, True), sums
+
+    return y, once(name, pullback)
+
+
+def convolve_transposed_keeping(
+    name: str, maps: Array, packed: PackedConvTranspose, activation: int
+) -> tuple[Array, ConvTransposeGradients]:
+    """Return the output maps of checked, contiguous maps with three spatial axes, and what computes the gradients, once."""
+    y, sizes = _run(name, maps, packed, activation)
+    kept = ConvTransposeGradients(packed, copied(maps), sizes, copied(y) if activation else None, activation)
+    return without_axes(y, packed.geometry), kept
+
+
+class ConvTransposeGradients(NamedTuple):
+    """What the forward pass leaves for the gradients: x, the sizes of y, and y if there is an activation."""
+
+    packed: PackedConvTranspose
+    x: Array
+    sizes: Three
+    y: Array | None
+    activation: int
+
+    def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
+        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
+        packed, geometry, x = self.packed, self.packed.geometry, self.x
+        last = geometry.channels_last
+        da = with_axes(np.ascontiguousarray(dy), geometry.S, last)
+        if self.y is not None:
             target = empty(da.shape, packed.dtype)
-            activation_gradient(h, da, target, number)
+            activation_gradient(self.y, da, target, self.activation)
             da = target
         if "bias" in sums:
             add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
-        counts = sizes_of(saved, last)
-        add_into(sums, "weight", lambda grad: add_weight(saved, da, grad, geometry, sizes, counts, len(grad)))
-        dx = empty(saved.shape, packed.dtype)
-        kernels = packed.kernels(sizes, counts, backward=True)
-        kernels.run(da, dx, geometry.windows(sizes, counts), last, 0, False)
-        return without_axes(dx, geometry), sums
-
-    return result, once(name, pullback)
+        counts = sizes_of(x, last)
+        windows = geometry.windows(self.sizes, counts)
+        add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, windows, len(grad)))
+        if not input_gradient:
+            return None
+        dx = empty(x.shape, packed.dtype)
+        packed.kernels(self.sizes, counts, backward=True).run(da, dx, windows, last, 0, False)
+        return without_axes(dx, geometry)

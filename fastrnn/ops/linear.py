@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,7 +64,7 @@ def _as_matrix(name: str, arg: str, value: Array, dtype: Any, width: int, letter
     array = as_array(name, arg, value, dtype)
     check_shape(name, arg, array, f"(..., {letter})", **{letter: width})
     flat = array if array.ndim == 2 else np.ascontiguousarray(array)
-    flat = flat.reshape(int(np.prod(array.shape[:-1])), width)
+    flat = flat.reshape(math.prod(array.shape[:-1]), width)
     if len(flat) > 1 and flat.strides[0] < width * flat.itemsize:  # rows that overlap or run backwards
         flat = np.ascontiguousarray(flat)
     return array.shape[:-1], flat
