@@ -97,6 +97,15 @@ cdef void add_h_run(Sequence *s, Share *share, fr_gemm *product, ptrdiff_t t) no
     product.runs = r + 1
 
 
+cdef inline void multiply(Sequence *s, Share *share, fr_gemm *product) noexcept nogil:
+    """Run a product of these panels; the last one of a plain cell, whose slots are units and not gates, as wide as they are."""
+    if s.cell.gates > 1:
+        s.kernels.gemm(product)
+    else:
+        product.columns = min(s.H, share.last * s.panel_units) - share.first * s.panel_units
+        gemm_columns(s.kernels, s.itemsize, product)
+
+
 cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t end) noexcept nogil:
     """gates = bias + x W for all rows of steps start..end-1, which lie side by side."""
     cdef ptrdiff_t t, rows = 0, row = min(s.row[start], s.row[end - 1])
@@ -109,7 +118,7 @@ cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t en
         add_x_run(s, share, &product, row)
         product.rows = rows
         product.c = s.gates + (share.first * s.gates_panel_stride + (row - share.base) * FR_SLOTS * s.kernels.width) * s.itemsize
-        s.kernels.gemm(&product)
+        multiply(s, share, &product)
     if share.grain > 0:
         wait_for_team(share.team)
 
@@ -147,7 +156,7 @@ cdef void step_panels(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     else:
         add_x_run(s, share, &product, s.row[t])
     add_h_run(s, share, &product, t)
-    s.kernels.gemm(&product)
+    multiply(s, share, &product)
     run_cell(s, share, t)
 
 

@@ -9,8 +9,9 @@ FR_INLINE void rnn_forward(const fr_cell *s, const int rectified) {
     for (ptrdiff_t p = 0; p < s->panels; ++p) {
         const real *gates = (const real *)s->gates + p * s->gates_panel_stride;
         real *h = (real *)s->h + p * FR_SLOTS * FR_WIDTH;
+        const ptrdiff_t vectors = (s->units - p * FR_SLOTS * FR_WIDTH + FR_WIDTH - 1) / FR_WIDTH;  // that have units
         for (ptrdiff_t row = 0; row < s->rows; ++row, gates += FR_SLOTS * FR_WIDTH) {
-            for (int v = 0; v < FR_SLOTS; ++v) {
+            for (int v = 0; v < FR_SLOTS && v < vectors; ++v) {
                 const vec a = vload(gates + v * FR_WIDTH);
                 vstore_lanes(h + row * s->h_stride + v * FR_WIDTH, rectified ? relu(a) : vtanh(a),
                              lanes_left(s->units, p * FR_SLOTS + v));
