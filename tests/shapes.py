@@ -175,6 +175,9 @@ CONV_TRANSPOSE = (
     ConvSizes(2, 6, 4, (5, 4), (3, 3), {"groups": 2, "padding": 1}),
     ConvSizes(2, 17, 17, (5, 14), (3, 3), {"groups": 17, "stride": 2, "padding": 1, "output_padding": 1}),
     ConvSizes(1, 8, 4, (5, 4), (3, 2), {"groups": 4, "stride": (1, 2)}),
+    ConvSizes(2, 120, 7, (6, 7), (4, 4), {"stride": 2, "padding": 1, "output_padding": 1}),  # to few maps: by stretches
+    ConvSizes(2, 33, 5, (9,), (6,), {"stride": 2, "padding": ((2, 1),)}),
+    ConvSizes(1, 48, 8, (5, 4), (3, 3), {"dilation": (2, 1), "padding": 1}),
     ConvSizes(1, 3, 4, (2, 3, 4), (3, 2, 3), {"stride": (1, 2, 2), "output_padding": (0, 1, 0)}),
 )
 

@@ -17,7 +17,7 @@ from fastrnn.ops._polyphase import kernel_of_phases
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import supported, tiles_and_products
 
-__all__ = ["ALGORITHMS", "check_algorithm", "is_dense", "prefers_planes", "prefers_winograd"]
+__all__ = ["ALGORITHMS", "check_algorithm", "direct_way", "is_dense", "prefers_winograd"]
 
 ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
@@ -82,22 +82,63 @@ TURN_COST, COPY_COST, SPLIT_COST, WEAVE_COST, PLANE_COST = 16, 15, 25, 20, 1500
 #: Products of turned maps for one vector of units; of planes for one map more than a quarter of them, for each line of five that a
 #: tap reads of a channel and that does not stay in NEAR_BYTES of the first-level cache.
 NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.12, 40 << 10, 320
+#: Units that may be made by stretches; what adding a stretch costs, of whole vectors or not.
+MOST_STRETCHED, EVEN_COST, RAGGED_COST = 16, 150, 800
 
 
 @lru_cache(maxsize=256)
-def prefers_planes(geometry: Geometry, C: int, K: int, counts: Three, lanes: int, *, backward: bool = False) -> bool:
-    """Return whether the pixels should lie in the lanes where C maps go to K, or back; `counts` are those of what is made."""
+def direct_way(geometry: Geometry, C: int, K: int, counts: Three, lanes: int, *, backward: bool = False) -> str:
+    """Return how the products run where C maps go to K, or back; `counts` are those of what is made.
+
+    "turned": maps turned to channels last, units in the lanes. "planes": pixels in the lanes. "stretches", only back: each pixel
+    by all taps and units at once, and what comes of it added to where it belongs.
+    """
     inputs, units = C // geometry.groups, K // geometry.groups
-    if geometry.channels_last or (inputs == 1 and geometry.groups > 1):
-        return False  # one channel a group has kernels of its own
+    if inputs == 1 and geometry.groups > 1:
+        return "turned"  # one channel a group has kernels of its own
     if backward:
         inputs, units = units, inputs
-    stride = geometry.stride
-    steps, outputs = math.prod(stride), math.prod(counts)
-    phases, read = (steps, 1 / steps) if backward else (1, steps if geometry.kernel[1] > 1 else steps / stride[1])
+    costs = {"turned": _turned_cost(geometry, inputs, units, counts, lanes, backward=backward)}
+    if backward and units <= MOST_STRETCHED and inputs >= 2 * units and _is_stretched(geometry):
+        costs["stretches"] = _stretches_cost(geometry, inputs, units, counts, lanes)
+    if not geometry.channels_last:
+        costs["planes"] = _planes_cost(geometry, inputs, units, counts, lanes, backward=backward)
+    return min(costs, key=lambda way: costs[way])
+
+
+def _is_stretched(geometry: Geometry) -> bool:
+    """Return whether the kernels of stretches take this geometry."""
+    return geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1
+
+
+def _phases_and_read(geometry: Geometry, backward: bool) -> tuple[int, float]:
+    """Return the phases of what is made, and the places read for each of them."""
+    steps = math.prod(geometry.stride)
+    if backward:
+        return steps, 1 / steps
+    return 1, steps if geometry.kernel[1] > 1 else steps / geometry.stride[1]
+
+
+def _turned_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int, *, backward: bool) -> float:
+    phases, read = _phases_and_read(geometry, backward)
     taps = inputs * math.prod(geometry.kernel) / phases
-    turned = taps * _up(units, lanes) * (NARROW_COST if units <= lanes else 1) + TURN_COST * (units + inputs * read)
-    if math.prod(geometry.kernel) == 1 and steps == 1 and not any(map(any, geometry.pads)):
+    products = taps * _up(units, lanes) * (NARROW_COST if units <= lanes else 1)
+    return math.prod(counts) * (products + (0 if geometry.channels_last else TURN_COST * (units + inputs * read)))
+
+
+def _stretches_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int) -> float:
+    outputs, kernel = math.prod(counts), geometry.kernel
+    stretch = EVEN_COST if kernel[2] * units % lanes == 0 else RAGGED_COST
+    turn = 0 if geometry.channels_last else TURN_COST
+    of_pixel = inputs * (_up(math.prod(kernel) * units, lanes) + turn) + math.prod(kernel[:2]) * stretch
+    return outputs / math.prod(geometry.stride) * of_pixel + outputs * units * TURN_COST
+
+
+def _planes_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int, *, backward: bool) -> float:
+    phases, read = _phases_and_read(geometry, backward)
+    taps = inputs * math.prod(geometry.kernel) / phases
+    stride, outputs = geometry.stride, math.prod(counts)
+    if math.prod(geometry.kernel) == 1 and math.prod(stride) == 1 and not any(map(any, geometry.pads)):
         long_rows = _up(outputs, lanes)
         mixed_up = outputs % (4 * lanes) == 0  # by the sets of the caches: such maps are copied
         moved, planes = 2.0 * COPY_COST * inputs if mixed_up else 0.0, 0
@@ -114,7 +155,7 @@ def prefers_planes(geometry: Geometry, C: int, K: int, counts: Three, lanes: int
         planes = depth * geometry.kernel[0] * inputs * parts
     moved = outputs * moved + PLANE_COST * planes
     slower = 1 + FAR_COST * _far_lines(geometry, inputs, backward=backward)
-    return long_rows * taps * max(units, units / 4 + LOAD_COST) * slower + moved < outputs * turned
+    return long_rows * taps * max(units, units / 4 + LOAD_COST) * slower + moved
 
 
 def _far_lines(geometry: Geometry, inputs: int, *, backward: bool) -> float:

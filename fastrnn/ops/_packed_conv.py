@@ -9,28 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn._kernels._conv import Kernels
-from fastrnn._kernels._conv_few import FewChannelsKernels
+from fastrnn._kernels._conv_stretches import StretchKernels
 from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn._kernels._windows import Windows
-from fastrnn.ops._conv_algorithm import is_dense, prefers_planes, prefers_winograd
+from fastrnn.ops._conv_algorithm import direct_way, is_dense, prefers_winograd
 from fastrnn.ops._polyphase import PhasedWeights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
 
 Array = NDArray[Any]
-AnyKernels: TypeAlias = Kernels | DepthwiseKernels | FewChannelsKernels | PlaneKernels
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels
 
-__all__ = ["ONE", "AnyKernels", "PackedConv", "backward_windows", "is_depthwise"]
+__all__ = ["ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels", "is_depthwise"]
 
 ONE: Three = (1, 1, 1)
 #: Sizes of maps that a packed convolution remembers.
 MOST_PLANS = 16
-#: As many input channels count as few: their gradient takes another way.
-FEW_CHANNELS = 4
 
 
 class Plan(NamedTuple):
@@ -44,8 +42,8 @@ class Plan(NamedTuple):
     whole: Three
     windows_back: Windows
     algorithm: str  # "dense", "winograd" or "direct"
-    planes: bool  # of "direct": whether the pixels lie in the lanes
-    planes_back: bool
+    way: str  # of "direct": that of `direct_way`
+    way_back: str
     maps: bool  # of "direct": depthwise with the channels first, map by map
 
 
@@ -69,7 +67,7 @@ class PackedConv:
         self.shapes = shapes_of(arrays)
         self._arrays = arrays | {"weight": copied(arrays["weight"])}
         self._plans: dict[Three, Plan] = {}
-        self._direct: dict[tuple[bool, bool], AnyKernels] = {}
+        self._direct: dict[tuple[bool, str], AnyKernels] = {}
         self._winograd: WinogradWeights | PhasedWeights | None = None
         self._dense: DenseWeights | None = None
 
@@ -104,15 +102,18 @@ class PackedConv:
             self._plans[sizes] = plan
         return plan
 
-    def direct(self, backward: bool, planes: bool) -> AnyKernels:
-        """Return the kernels of the direct algorithm, for y or for dx."""
-        kernels = self._direct.get((backward, planes))
+    def direct(self, backward: bool, way: str) -> AnyKernels:
+        """Return the kernels of the direct algorithm that run one way, for y or for dx."""
+        kernels = self._direct.get((backward, way))
         if kernels is None:
             geometry, weight = self.geometry, self._arrays["weight"]
             five = weight.reshape(*weight.shape[:2], *geometry.kernel)
-            kernels = self._direct[backward, planes] = _direct_kernels(
-                five, None if backward else self.bias, None if backward else self.gain, geometry, backward, planes
-            )
+            bias, gain = (None, None) if backward else (self.bias, self.gain)
+            if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
+                kernels = DepthwiseKernels(five, bias, gain, geometry.channels_last)
+            else:
+                kernels = direct_kernels(five, bias, gain, geometry, backward, way)
+            self._direct[backward, way] = kernels
         return kernels
 
     def dense(self) -> DenseWeights:
@@ -145,28 +146,25 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     whole, back = backward_windows(geometry, sizes, counts)
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
-        return Plan(*windows, "dense", False, False, False)
+        return Plan(*windows, "dense", "", "", False)
     if prefers_winograd(algorithm, geometry, C, K, counts):
-        return Plan(*windows, "winograd", False, False, False)
-    planes = prefers_planes(geometry, C, K, counts, width)
-    planes_back = prefers_planes(geometry, C, K, whole, width, backward=True)
+        return Plan(*windows, "winograd", "", "", False)
+    way = direct_way(geometry, C, K, counts, width)
+    way_back = direct_way(geometry, C, K, whole, width, backward=True)
     maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K, False)
-    return Plan(*windows, "direct", planes, planes_back, maps)
+    return Plan(*windows, "direct", way, way_back, maps)
 
 
-def _direct_kernels(
-    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, backward: bool, planes: bool
-) -> AnyKernels:
-    """Return the weights packed for y, or for the gradient of x."""
-    if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
-        return DepthwiseKernels(five, bias, gain, geometry.channels_last)
-    few = backward and not planes and five.shape[1] <= FEW_CHANNELS and len(five) >= 2 * FEW_CHANNELS
-    if few and geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1:
+def direct_kernels(
+    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, backward: bool, way: str
+) -> Kernels | PlaneKernels | StretchKernels:
+    """Return the weights packed for y, or backwards, for the gradient of x or a transposed convolution."""
+    if way == "stretches":
         low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
         in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
-        return FewChannelsKernels(np.ascontiguousarray(in_order), geometry.stride, geometry.dilation, low)
+        return StretchKernels(np.ascontiguousarray(in_order), bias, geometry.stride, geometry.dilation, low)
     windows = backward_windows(geometry, ONE, ONE)[1] if backward else geometry.windows(geometry.kernel, ONE)
-    return (PlaneKernels if planes else Kernels)(five, bias, gain, geometry.groups, backward, windows)
+    return (PlaneKernels if way == "planes" else Kernels)(five, bias, gain, geometry.groups, backward, windows)
 
 
 def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:

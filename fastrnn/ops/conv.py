@@ -191,7 +191,7 @@ def _run(
     y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
     if plan.maps:
         kept = empty(maps.shape, packed.dtype) if keep else None
-        kernels: Any = packed.direct(False, False)
+        kernels: Any = packed.direct(False, "turned")
         kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
         return y, maps if kept is None else kept, plan
     if plan.algorithm == "dense":
@@ -201,7 +201,7 @@ def _run(
     elif plan.algorithm == "winograd":
         packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
     else:
-        packed.direct(False, plan.planes).run(maps, y, plan.windows, last, activation, scaled)
+        packed.direct(False, plan.way).run(maps, y, plan.windows, last, activation, scaled)
         scaled = False  # it is done
     if scaled and packed.gain is not None:
         y *= _per_map(packed.gain, last)
@@ -328,7 +328,7 @@ def _all_gradients(saved: ConvGradients, da: Array, sums: Grads, dx: Array | Non
     bias = np.zeros(len(sums["bias"]), packed.dtype) if "bias" in sums else None
     beside: dict[str, Any] = {"bias_grad": bias}
     if dx is not None:
-        beside |= {"back": packed.direct(True, False), "dx": dx, "windows_back": plan.windows_back}
+        beside |= {"back": packed.direct(True, "turned"), "dx": dx, "windows_back": plan.windows_back}
     windows = _unflipped(saved)
     add_into(sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, windows, len(grad), **beside))
     if bias is not None:
@@ -381,7 +381,7 @@ def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
     elif saved.plan.algorithm == "winograd":
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
-        packed.direct(True, saved.plan.planes_back).run(da, dx, saved.plan.windows_back, last, 0, False)
+        packed.direct(True, saved.plan.way_back).run(da, dx, saved.plan.windows_back, last, 0, False)
 
 
 def _folded(dx: Array, geometry: Geometry) -> Array:

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape
-from fastrnn._kernels._conv import Kernels
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
-from fastrnn._kernels._plane_conv import PlaneKernels, lanes
+from fastrnn._kernels._plane_conv import lanes
 from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops._conv_algorithm import prefers_planes
-from fastrnn.ops._packed_conv import ONE, AnyKernels, is_depthwise
+from fastrnn.ops._conv_algorithm import direct_way
+from fastrnn.ops._packed_conv import AnyKernels, direct_kernels, is_depthwise
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
 from fastrnn.ops._spatial import (
     Array,
@@ -51,7 +50,7 @@ class PackedConvTranspose:
     geometry: Geometry
     output_padding: Three
     backward: bool
-    _kernels: dict[tuple[bool, bool], AnyKernels] = field(default_factory=dict)
+    _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -72,20 +71,18 @@ class PackedConvTranspose:
     def kernels(self, sizes: Three, counts: Three, *, backward: bool = False) -> AnyKernels:
         """Return the kernels for y of these sizes, or for the gradient of x, whose sizes are `counts`."""
         geometry, (C, K), width = self.geometry, self.channels, lanes(self.dtype.itemsize)
-        planes = prefers_planes(geometry, K, C, counts if backward else sizes, width, backward=not backward)
-        kernels = self._kernels.get((backward, planes))
+        way = direct_way(geometry, K, C, counts if backward else sizes, width, backward=not backward)
+        kernels = self._kernels.get((backward, way))
         if kernels is None:
-            kernels = self._kernels[backward, planes] = self._packed(backward, planes)
+            weight = self.arrays["weight"]
+            five, bias = weight.reshape(*weight.shape[:2], *geometry.kernel), None if backward else self.arrays.get("bias")
+            last = geometry.channels_last
+            if is_depthwise(five.shape[1], geometry.groups, len(five), last) and len(five) == geometry.groups:
+                kernels = DepthwiseKernels(five, bias, None, last)
+            else:
+                kernels = direct_kernels(five, bias, None, geometry, not backward, way)
+            self._kernels[backward, way] = kernels
         return kernels
-
-    def _packed(self, backward: bool, planes: bool) -> AnyKernels:
-        geometry, weight = self.geometry, self.arrays["weight"]
-        five, bias = weight.reshape(*weight.shape[:2], *geometry.kernel), None if backward else self.arrays.get("bias")
-        groups, last = geometry.groups, geometry.channels_last
-        if is_depthwise(five.shape[1], groups, len(five), last) and len(five) == groups:
-            return DepthwiseKernels(five, bias, None, last)
-        windows = geometry.windows(geometry.kernel, ONE) if backward else geometry.transposed(ONE, ONE)
-        return (PlaneKernels if planes else Kernels)(five, bias, None, groups, not backward, windows)
 
     def sizes(self, name: str, counts: Three) -> Three:
         """Return the sizes of y, for those of x; refuse what leaves nothing."""

@@ -47,30 +47,30 @@ def test_same_bits_as_turned_maps(
     options: dict[str, Any] = {k: v for k, v in problem.options.items() if k != "activation"}
     packed = ops.pack_conv(**problem.params, **options)
     geometry = packed.geometry
-    x = with_axes(problem.x, geometry)
+    x = with_axes(problem.x, geometry.S, False)
     counts, windows, _, back, *_ = packed.plan("test", sizes_of(x, False))
     wanted = problem.exact()
     for backward in (False, True):
         if backward and geometry.border != "zeros":
             continue
-        maps = with_axes(problem.dy, geometry) if backward else x
+        maps = with_axes(problem.dy, geometry.S, False) if backward else x
         over = back if backward else windows
         shape = x.shape if backward else maps_shape(len(x), packed.channels[1], counts, False)
-        results = {planes: np.full(shape, np.nan, dtype) for planes in (False, True)}
-        for planes, result in results.items():
-            packed.direct(backward, planes).run(maps, result, over, False, 0 if backward else 1, not backward)
-        assert_same_bits(results[True], results[False])
+        results = {way: np.full(shape, np.nan, dtype) for way in ("turned", "planes")}
+        for way, result in results.items():
+            packed.direct(backward, way).run(maps, result, over, False, 0 if backward else 1, not backward)
+        assert_same_bits(results["planes"], results["turned"])
         if not backward:
-            assert_close("conv_forward", results[True].reshape(wanted["y"].shape), wanted["y"])
+            assert_close("conv_forward", results["planes"].reshape(wanted["y"].shape), wanted["y"])
 
 
 def test_small_problems_take_it(rng: np.random.Generator) -> None:
     """Few channels and long rows: nothing is turned. Short rows, or channels last: the other way."""
-    for sizes, layout, planes in (
-        (ConvSizes(1, 1, 6, (32, 32), (5, 5), {}), None, True),
-        (ConvSizes(1, 64, 64, (5, 5), (5, 5), {"padding": 2}), None, False),
-        (ConvSizes(1, 1, 6, (32, 32), (5, 5), {}), "NHWC", False),
+    for sizes, layout, way in (
+        (ConvSizes(1, 1, 6, (32, 32), (5, 5), {}), None, "planes"),
+        (ConvSizes(1, 64, 64, (6, 6), (5, 5), {}), None, "turned"),
+        (ConvSizes(1, 1, 6, (32, 32), (5, 5), {}), "NHWC", "turned"),
     ):
         problem = ConvProblem.random(rng, sizes, np.float32)
         packed: PackedConv = ops.pack_conv(problem.params["weight"], layout=layout, algorithm="direct")
-        assert packed.plan("test", (1, *sizes[3])).planes == planes
+        assert packed.plan("test", (1, *sizes[3])).way == way

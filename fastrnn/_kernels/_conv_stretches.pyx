@@ -1,17 +1,18 @@
-"""The gradient of the input of a convolution that has few input channels: a first layer.
+"""A transposed convolution to few maps, the gradient of the input of a first layer among them.
 
-Its columns would be a few channels in vectors made for many. So each output pixel is multiplied with the weights of all taps and
-channels at once, and what comes out, a stretch for each row of the kernel, is added to where it belongs. Workspace of a thread:
-BAND_BYTES for gradients with the channels last, and what comes of them, or what one row of the input needs, if that is more.
+Its columns would be a few maps in vectors made for many. So each pixel is multiplied with the weights of all taps and maps at
+once, and what comes out, a stretch for each row of the kernel, is added to where it belongs. Names are those of the gradient of
+x: from da of K maps to dx of C. Workspace of a thread: BAND_BYTES for da with the channels last, and what comes of it, or what one
+row of dx needs, if that is more.
 """
 
 cimport cython
 cimport numpy as cnp
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastrnn._kernels._band cimport Band, Maps, fill_band
 from fastrnn._kernels._conv cimport describe_maps
-from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_gemm, fr_kernels, fr_turn, kernels_for
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, fr_turn, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns, pack_plain
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
@@ -38,6 +39,8 @@ cdef struct Call:
     ptrdiff_t sizes[2]
     ptrdiff_t rows                  # of the input, in one box
     char *packed
+    char *bias                      # [C], NULL: zero
+    int activation
     char *scratch
     ptrdiff_t scratch_bytes, band_bytes, product_bytes
 
@@ -68,6 +71,18 @@ cdef void scatter(const Call *s, Range rows, Range seen, const char *products, c
                     sums + ((row - rows.first) * place_row + first * s.stride[1] * s.C) * s.itemsize, turns * s.stride[1] * s.C)
 
 
+cdef void start_rows(Call *s, ptrdiff_t rows, char *sums) noexcept nogil:
+    """Rows of sums begin with the bias of each channel, which takes its turn."""
+    cdef ptrdiff_t length = row_length(s) * s.itemsize, one = s.C * s.itemsize, row, place
+    if s.bias == NULL:
+        memset(sums, 0, rows * length)
+        return
+    for place in range(length // one):
+        memcpy(sums + place * one, s.bias, one)
+    for row in range(1, rows):
+        memcpy(sums + row * length, sums, length)
+
+
 cdef inline ptrdiff_t row_length(const Call *s) noexcept nogil:
     """A row of sums has all places that a window may cover, from `low` before the map on."""
     return max((s.counts[1] - 1) * s.stride[1] + s.kernel[1], s.low[1] + s.sizes[1]) * s.C
@@ -90,12 +105,12 @@ cdef void share_of_input(void *work, Team *team, int member) noexcept nogil:
     product.run[0].b, product.run[0].b_stride = s.packed, FR_SLOTS * s.kernels.width
     product.run[0].panel_stride = s.K * product.run[0].b_stride
     product.c, product.c_row_stride, product.c_panel_stride = products, s.taps * s.C, FR_SLOTS * s.kernels.width
-    turn.activation, turn.gain = FR_NONE, NULL
+    turn.activation, turn.gain = s.activation, NULL
     for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
         n = item // parts
         rows.first, rows.end = item % parts * s.rows, min(s.sizes[0], (item % parts + 1) * s.rows)
         seen = rows_seen(s, rows)
-        memset(sums, 0, (rows.end - rows.first) * row_length(s) * s.itemsize)
+        start_rows(s, rows.end - rows.first, sums)
         if seen.end > seen.first:
             box[0].first, box[0].end, box[1].first, box[1].end = n, n + 1, 0, 1
             box[2], box[3].first, box[3].end = seen, 0, s.counts[1]
@@ -120,12 +135,13 @@ cdef void share_of_input(void *work, Team *team, int member) noexcept nogil:
 
 
 @cython.final
-cdef class FewChannelsKernels:
+cdef class StretchKernels:
     """Packed weights: an immutable snapshot, for one instruction set.
 
     Parameters
     ----------
     weight : (K, C, 1, R, S), C-contiguous, taps in the order in which they are met
+    bias : (C,), C-contiguous, or None
     stride, dilation, low : three each, as everywhere; the dilation of the last axis is 1
     """
 
@@ -133,6 +149,7 @@ cdef class FewChannelsKernels:
     cdef int itemsize
     cdef readonly object dtype
     cdef Block packed
+    cdef cnp.ndarray bias
     cdef Taps one
     cdef ptrdiff_t K, C
     cdef ptrdiff_t kernel[2]
@@ -140,13 +157,13 @@ cdef class FewChannelsKernels:
     cdef ptrdiff_t low[2]
     cdef ptrdiff_t dilation
 
-    def __init__(self, cnp.ndarray weight not None, stride, dilation, low):
+    def __init__(self, cnp.ndarray weight not None, cnp.ndarray bias, stride, dilation, low):
         cdef cnp.ndarray rows
         cdef int a
         self.itemsize, self.dtype = weight.itemsize, weight.dtype
         self.kernels = kernels_for(self.itemsize)
         self.K, self.C = weight.shape[0], weight.shape[1]
-        self.one = Taps(1, 0, 1, 0, 1)
+        self.one, self.bias = Taps(1, 0, 1, 0, 1), bias
         self.dilation = dilation[1]
         for a in range(2):
             self.kernel[a], self.stride[a], self.low[a] = weight.shape[3 + a], stride[1 + a], low[1 + a]
@@ -155,7 +172,7 @@ cdef class FewChannelsKernels:
                                  self.C * self.kernel[0] * self.kernel[1])
 
     def run(self, cnp.ndarray da not None, cnp.ndarray dx not None, windows, bint channels_last, int activation, bint scaled):
-        """dx from da, both C-contiguous and of five axes; the last two arguments are 0, the windows those of the weights."""
+        """dx = act(bias + the sums of da), both C-contiguous and of five axes. The windows are those of the weights, `scaled` False."""
         cdef Call s
         cdef ptrdiff_t a, values, most
         if cnp.PyArray_SIZE(dx) == 0:
@@ -168,7 +185,8 @@ cdef class FewChannelsKernels:
             s.counts[a], s.sizes[a] = da.shape[a + (2 if channels_last else 3)], dx.shape[a + (2 if channels_last else 3)]
         for a in range(3):
             s.same[a] = Axis(s.counts[a - 1] if a else 1, s.counts[a - 1] if a else 1, 1, 1, 1, 1, 0, &self.one)
-        s.taps, s.packed = s.kernel[0] * s.kernel[1], self.packed.data
+        s.taps, s.packed, s.activation = s.kernel[0] * s.kernel[1], self.packed.data, activation
+        s.bias = NULL if self.bias is None else <char *> cnp.PyArray_DATA(self.bias)
         values = s.counts[1] * (s.K + s.taps * s.C)  # that one row of the gradient brings
         s.rows = max(<ptrdiff_t> 1, BAND_BYTES // self.itemsize // max(values, <ptrdiff_t> 1)) * s.stride[0]
         s.rows = min(s.rows, s.sizes[0])

@@ -9,9 +9,11 @@ from fastrnn._kernels._windows import Windows
 _Array = NDArray[Any]
 
 @final
-class FewChannelsKernels:
+class StretchKernels:
     dtype: np.dtype[Any]
-    def __init__(self, weight: _Array, stride: Sequence[int], dilation: Sequence[int], low: Sequence[int]) -> None: ...
+    def __init__(
+        self, weight: _Array, bias: _Array | None, stride: Sequence[int], dilation: Sequence[int], low: Sequence[int]
+    ) -> None: ...
     def run(
         self, da: _Array, dx: _Array, windows: Windows, channels_last: bool, activation: int, scaled: bool
     ) -> None: ...
