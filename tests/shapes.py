@@ -179,6 +179,12 @@ CONV_TRANSPOSE = (
     ConvSizes(2, 33, 5, (9,), (6,), {"stride": 2, "padding": ((2, 1),)}),
     ConvSizes(1, 48, 8, (5, 4), (3, 3), {"dilation": (2, 1), "padding": 1}),
     ConvSizes(1, 3, 4, (2, 3, 4), (3, 2, 3), {"stride": (1, 2, 2), "output_padding": (0, 1, 0)}),
+    ConvSizes(1, 20, 17, (15, 14), (3, 3), {"padding": 1}),  # by Winograd's algorithm, and over phases
+    ConvSizes(1, 64, 32, (14, 15), (4, 4), {"stride": 2, "padding": 1}),
+    ConvSizes(1, 64, 33, (14, 15), (5, 5), {"stride": 2, "padding": 2, "output_padding": 1}),
+    ConvSizes(
+        1, 64, 32, (14, 15), (4, 4), {"stride": 2, "padding": 1, "output_padding": 1}
+    ),  # places that no phase has
 )
 
 

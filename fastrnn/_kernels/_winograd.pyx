@@ -205,7 +205,8 @@ cdef class WinogradKernel:
     cdef int itemsize
     cdef readonly ptrdiff_t inputs, outputs
     cdef Algorithm algorithm
-    cdef cnp.ndarray weight  # if it is large, and not transformed ahead
+    cdef cnp.ndarray weight  # transformed at the first use, or if it is large and there are few blocks, at every one
+    cdef bint large
     cdef Transform forward_weights, backward_weights
     cdef Block forward_block, backward_block
     cdef Block packed_block  # of large weights without gradients: what `forward_block` is made of, if at all
@@ -228,16 +229,12 @@ cdef class WinogradKernel:
         self.set_weight(&self.backward_weights, self.inputs, self.outputs, taps, self.inputs * taps)
         self.backward_weights.flipped = 1
         self.forward_weights.weight = self.backward_weights.weight = <const char *> cnp.PyArray_DATA(weight)
-        if reals * self.itemsize > AHEAD_BYTES and (backward or self.algorithm.pieces == 1):
-            if backward:
-                self.weight = weight
-            else:
-                self.packed_block = packed_weights(&self.forward_weights)
-                self.forward_weights.weight, self.forward_weights.packed = self.packed_block.data, 1
-            return
-        self.forward_block = transformed_weights(&self.forward_weights)
-        if backward:
-            self.backward_block = transformed_weights(&self.backward_weights)
+        self.large = reals * self.itemsize > AHEAD_BYTES and (backward or self.algorithm.pieces == 1)
+        if self.large and not backward:
+            self.packed_block = packed_weights(&self.forward_weights)
+            self.forward_weights.weight, self.forward_weights.packed = self.packed_block.data, 1
+        else:
+            self.weight = weight
 
     cdef void set_weight(self, Transform *t, ptrdiff_t units, ptrdiff_t channels, ptrdiff_t unit_stride, ptrdiff_t channel_stride):
         t.kernels, t.itemsize, t.algorithm, t.flipped, t.packed = self.kernels, self.itemsize, self.algorithm, 0, 0
@@ -248,19 +245,22 @@ cdef class WinogradKernel:
         """y = activation(x * weight + bias); `top` and `left` are zeros before the first row and column of x."""
         self.run(x, y, -top, -left, False, bias, activation, channels_last)
 
-    def backward_input(self, cnp.ndarray dy not None, cnp.ndarray dx not None, ptrdiff_t top, ptrdiff_t left, bint channels_last):
-        """dx from dy, with the padding of `forward`."""
-        self.run(dy, dx, top + 1 - self.algorithm.kernel[0], left + 1 - self.algorithm.kernel[1], True, None, 0, channels_last)
+    def backward_input(self, cnp.ndarray dy not None, cnp.ndarray dx not None, ptrdiff_t top, ptrdiff_t left, cnp.ndarray bias,
+                       int activation, bint channels_last):
+        """dx = activation(the transpose of dy + bias), with the padding of `forward`."""
+        top, left = top + 1 - self.algorithm.kernel[0], left + 1 - self.algorithm.kernel[1]
+        self.run(dy, dx, top, left, True, bias, activation, channels_last)
 
     cdef Block ahead(self, bint backward, ptrdiff_t blocks):
-        """U, if it is or should be transformed for all blocks at once."""
-        if backward:
-            if self.backward_block is None and blocks > AHEAD_BLOCKS:
-                self.backward_block = transformed_weights(&self.backward_weights)
-            return self.backward_block
-        if self.forward_block is None and blocks > AHEAD_BLOCKS:
-            self.forward_block = transformed_weights(&self.forward_weights)
-        return self.forward_block
+        """U of one direction, unless it is large and blocks are too few to transform it for all at once."""
+        cdef Block block = self.backward_block if backward else self.forward_block
+        if block is None and (not self.large or blocks > AHEAD_BLOCKS):
+            block = transformed_weights(&self.backward_weights if backward else &self.forward_weights)
+            if backward:
+                self.backward_block = block
+            else:
+                self.forward_block = block
+        return block
 
     cdef run(self, cnp.ndarray x, cnp.ndarray y, ptrdiff_t top, ptrdiff_t left, bint backward, cnp.ndarray bias, int activation,
              bint channels_last):

@@ -17,15 +17,17 @@ from fastrnn.ops._polyphase import kernel_of_phases
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import supported, tiles_and_products
 
-__all__ = ["ALGORITHMS", "check_algorithm", "direct_way", "is_dense", "prefers_winograd"]
+__all__ = ["ALGORITHMS", "check_algorithm", "direct_way", "is_dense", "prefers_winograd", "prefers_winograd_gradient"]
 
 ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
-#: the maps apart, sums of few products and larger weights cost what is saved.
+#: the maps apart, sums of few products and larger weights cost what is saved. Less will do where MANY_MAPS come from as many, but
+#: not for the gradient of the weight.
 PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
+MANY_MAPS, MANY_SAVING, MANY_PLACES = 32, 2.3, 150
 
 
 def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
@@ -50,7 +52,7 @@ def _refusal(geometry: Geometry) -> str:
     kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
     if geometry.S == 3 or not supported(kernel, (1,) * geometry.S, geometry.dilation[first:], geometry.groups):
         return (
-            "it takes dilation 1, groups 1 and kernels 3 to 5 strides long, rounded up, on two axes, or 3 to 16 on one"
+            "it takes dilation 1, groups 1 and kernels 2 to 5 strides long, rounded up, on two axes, or 3 to 16 on one"
         )
     return ""
 
@@ -59,15 +61,32 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     """Return whether C maps go to K of these sizes by Winograd's algorithm; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
-    first, steps = 3 - geometry.S, math.prod(geometry.stride)
-    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
-    tiles, products = tiles_and_products(kernel, counts[first:])
-    saving = math.prod(counts) * math.prod(geometry.kernel) / max(products * steps, 1)
-    if steps > 1:
-        enough = saving >= PHASES_SAVING and C * math.prod(geometry.kernel) >= PHASES_PRODUCTS
-        return enough and geometry.S == 2 and K >= PHASES_MAPS and math.prod(counts) >= PHASES_PLACES
+    saving, tiles = _saving(geometry, counts)
+    if math.prod(geometry.stride) > 1:
+        many = K >= PHASES_MAPS and C >= MANY_MAPS and saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
+        return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     pairs = C * K * (tiles if geometry.S == 2 else 1)
     return saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS and pairs >= LEAST_PAIRS
+
+
+def prefers_winograd_gradient(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
+    """Return whether the gradient of the weight of what `prefers_winograd` runs by Winograd's algorithm too."""
+    strided = algorithm == "auto" and math.prod(geometry.stride) > 1
+    return not strided or _is_first_layer(geometry, C, K, counts, _saving(geometry, counts)[0])
+
+
+def _saving(geometry: Geometry, counts: Three) -> tuple[float, int]:
+    """Return how many times fewer products Winograd's algorithm has, and its tiles."""
+    first = 3 - geometry.S
+    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
+    tiles, products = tiles_and_products(kernel, counts[first:])
+    direct = math.prod(counts) * math.prod(geometry.kernel)
+    return direct / max(products * math.prod(geometry.stride), 1), tiles
+
+
+def _is_first_layer(geometry: Geometry, C: int, K: int, counts: Three, saving: float) -> bool:
+    enough = saving >= PHASES_SAVING and C * math.prod(geometry.kernel) >= PHASES_PRODUCTS
+    return enough and K >= PHASES_MAPS and math.prod(counts) >= PHASES_PLACES
 
 
 def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:

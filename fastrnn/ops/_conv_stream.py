@@ -40,7 +40,7 @@ class ConvStream:
         if not geometry.channels_last or packed.algorithm != "direct":
             raise ArgumentError(f"{name}: 'weight' must be packed with layout 'NLC' and algorithm 'direct'")
         C, K = packed.channels
-        self._name, self._kernels, self._span = name, packed.direct(False, False), span
+        self._name, self._kernels, self._span = name, packed.direct(False, "turned"), span
         self._activation = activation_number(name, activation)
         windows = max(ROOM, span)
         self._buffer = np.zeros((N, windows + span - 1, C), packed.dtype)

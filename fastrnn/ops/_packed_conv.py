@@ -15,8 +15,8 @@ from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn._kernels._windows import Windows
-from fastrnn.ops._conv_algorithm import direct_way, is_dense, prefers_winograd
-from fastrnn.ops._polyphase import PhasedWeights
+from fastrnn.ops._conv_algorithm import direct_way, is_dense, prefers_winograd, prefers_winograd_gradient
+from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
@@ -24,7 +24,7 @@ from fastrnn.ops._winograd import WinogradWeights
 Array = NDArray[Any]
 AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels
 
-__all__ = ["ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels", "is_depthwise"]
+__all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels", "is_depthwise"]
 
 ONE: Three = (1, 1, 1)
 #: Sizes of maps that a packed convolution remembers.
@@ -42,6 +42,7 @@ class Plan(NamedTuple):
     whole: Three
     windows_back: Windows
     algorithm: str  # "dense", "winograd" or "direct"
+    of_weight: str  # that of the gradient of the weight
     way: str  # of "direct": that of `direct_way`
     way_back: str
     maps: bool  # of "direct": depthwise with the channels first, map by map
@@ -133,10 +134,7 @@ class PackedConv:
         if self._winograd is None:
             first, weight = 3 - self.geometry.S, self._in_order()
             stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
-            if any(step != 1 for step in stride):
-                self._winograd = PhasedWeights(weight, stride, pads, backward=self.backward)
-            else:
-                self._winograd = WinogradWeights(weight, pads, backward=self.backward)
+            self._winograd = winograd_weights(weight, stride, pads, backward=self.backward)
         return self._winograd
 
 
@@ -146,13 +144,14 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     whole, back = backward_windows(geometry, sizes, counts)
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
-        return Plan(*windows, "dense", "", "", False)
+        return Plan(*windows, "dense", "dense", "", "", False)
     if prefers_winograd(algorithm, geometry, C, K, counts):
-        return Plan(*windows, "winograd", "", "", False)
+        of_weight = "winograd" if prefers_winograd_gradient(algorithm, geometry, C, K, counts) else "direct"
+        return Plan(*windows, "winograd", of_weight, "", "", False)
     way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
     maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K, False)
-    return Plan(*windows, "direct", way, way_back, maps)
+    return Plan(*windows, "direct", "direct", way, way_back, maps)
 
 
 def direct_kernels(

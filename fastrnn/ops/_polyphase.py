@@ -20,7 +20,7 @@ Index = tuple[int | slice, ...]
 
 ALL = slice(None)
 
-__all__ = ["PhasedWeights", "kernel_of_phases"]
+__all__ = ["PhasedWeights", "kernel_of_phases", "winograd_weights"]
 
 
 def kernel_of_phases(kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...]:
@@ -80,10 +80,16 @@ class PhasedWeights:
         """Write y (N, K, *counts) = activation(x (N, C, *sizes) * weight + bias), x padded with zeros."""
         self.weights.run(self._split(x, y, channels_last), y, bias, activation, channels_last)
 
-    def run_backward(self, dy: Array, dx: Array, channels_last: bool) -> None:
-        """Write dx (N, C, *sizes), the gradient of x, from dy (N, K, *counts)."""
+    def run_backward(
+        self, dy: Array, dx: Array, channels_last: bool, bias: Array | None = None, activation: int = 0
+    ) -> None:
+        """Write dx (N, C, *sizes) = activation(gradient of x for dy (N, K, *counts), + bias).
+
+        Places of x that no phase has, past the last window, are zero whatever the bias.
+        """
         phases = self._empty(dx, dy, channels_last)
-        self.weights.run_backward(dy, phases, channels_last)
+        of_phases = None if bias is None else np.tile(bias, math.prod(self.stride))
+        self.weights.run_backward(dy, phases, channels_last, of_phases, activation)
         join_phases(phases, dx, self.stride, self.low, channels_last)
 
     def add_weight_gradient(self, x: Array, dy: Array, grad: Array, channels_last: bool) -> None:
@@ -94,3 +100,12 @@ class PhasedWeights:
         self.weights.add_weight_gradient(self._split(x, dy, channels_last), dy, whole, channels_last)
         for place, taps in self._phases():
             grad[taps] += sums[place]
+
+
+def winograd_weights(
+    weight: Array, stride: tuple[int, ...], pad: Pairs, *, backward: bool
+) -> WinogradWeights | PhasedWeights:
+    """Return the weights of a convolution for Winograd's algorithm, whatever the stride."""
+    if any(step != 1 for step in stride):
+        return PhasedWeights(weight, stride, pad, backward=backward)
+    return WinogradWeights(weight, pad, backward=backward)

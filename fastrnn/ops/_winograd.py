@@ -17,7 +17,7 @@ POINTS_2D, POINTS_1D, LONGEST_1D = 6, 8, 16
 
 def _tiles(kernel: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
     """Return points and outputs of a tile for each axis, or None."""
-    if len(kernel) == 2 and all(3 <= size <= 5 for size in kernel):
+    if len(kernel) == 2 and all(2 <= size <= 5 for size in kernel):
         return tuple((POINTS_2D, POINTS_2D + 1 - size) for size in kernel)
     if len(kernel) == 1 and 3 <= kernel[0] <= LONGEST_1D:
         pieces = {taps: -(-kernel[0] // taps) for taps in (3, 4, 5)}
@@ -48,7 +48,7 @@ def tiles_and_products(kernel: tuple[int, ...], counts: tuple[int, ...]) -> tupl
 
 
 class WinogradWeights:
-    """Transformed weights: a snapshot, for the instruction set in use.
+    """Weights to be transformed at their first use: a snapshot, for the instruction set in use.
 
     Parameters
     ----------
@@ -71,9 +71,11 @@ class WinogradWeights:
         """Write y (N, K, *counts) = activation(x (N, C, *sizes) * weight + bias), x padded with zeros."""
         self.kernel.forward(x, y, *self.pad, bias, activation, channels_last)
 
-    def run_backward(self, dy: Array, dx: Array, channels_last: bool) -> None:
-        """Write dx (N, C, *sizes), the gradient of x, from dy (N, K, *counts)."""
-        self.kernel.backward_input(dy, dx, *self.pad, channels_last)
+    def run_backward(
+        self, dy: Array, dx: Array, channels_last: bool, bias: Array | None = None, activation: int = 0
+    ) -> None:
+        """Write dx (N, C, *sizes) = activation(gradient of x for dy (N, K, *counts), + bias)."""
+        self.kernel.backward_input(dy, dx, *self.pad, bias, activation, channels_last)
 
     def add_weight_gradient(self, x: Array, dy: Array, grad: Array, channels_last: bool) -> None:
         """Add the gradient of the weights to grad (K, C, *kernel), C-contiguous."""

@@ -345,11 +345,11 @@ def _add_parameter_gradients(saved: ConvGradients, da: Array, sums: Grads) -> No
 def _add_weight(saved: ConvGradients, da: Array, grad: Array) -> None:
     """Add the gradient of the weight, from that of the sums, to a contiguous array."""
     packed, geometry = saved.packed, saved.packed.geometry
-    if saved.plan.algorithm == "direct":
+    if saved.plan.of_weight == "direct":
         add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad))
         return
     target = np.zeros_like(grad) if geometry.flip else grad
-    if saved.plan.algorithm == "dense":
+    if saved.plan.of_weight == "dense":
         add_dense_gradient(_rows(da), _rows(saved.x), _rows(target), None)
     else:
         x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)

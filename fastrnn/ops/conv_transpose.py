@@ -14,8 +14,9 @@ from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._plane_conv import lanes
 from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops._conv_algorithm import direct_way
-from fastrnn.ops._packed_conv import AnyKernels, direct_kernels, is_depthwise
+from fastrnn.ops._conv_algorithm import check_algorithm, direct_way, prefers_winograd, prefers_winograd_gradient
+from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels, is_depthwise
+from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
 from fastrnn.ops._spatial import (
     Array,
@@ -30,6 +31,7 @@ from fastrnn.ops._spatial import (
     with_axes,
     without_axes,
 )
+from fastrnn.ops._winograd import WinogradWeights
 from fastrnn.ops.conv import activation_number, add_into, add_weight
 
 Grads = dict[str, Array]
@@ -50,7 +52,10 @@ class PackedConvTranspose:
     geometry: Geometry
     output_padding: Three
     backward: bool
+    algorithm: str
     _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
+    _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
+    _by_winograd: dict[Three, tuple[bool, bool]] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -75,7 +80,10 @@ class PackedConvTranspose:
         kernels = self._kernels.get((backward, way))
         if kernels is None:
             weight = self.arrays["weight"]
-            five, bias = weight.reshape(*weight.shape[:2], *geometry.kernel), None if backward else self.arrays.get("bias")
+            five, bias = (
+                weight.reshape(*weight.shape[:2], *geometry.kernel),
+                None if backward else self.arrays.get("bias"),
+            )
             last = geometry.channels_last
             if is_depthwise(five.shape[1], geometry.groups, len(five), last) and len(five) == geometry.groups:
                 kernels = DepthwiseKernels(five, bias, None, last)
@@ -83,6 +91,32 @@ class PackedConvTranspose:
                 kernels = direct_kernels(five, bias, None, geometry, not backward, way)
             self._kernels[backward, way] = kernels
         return kernels
+
+    def by_winograd(self, counts: Three) -> tuple[bool, bool]:
+        """Return whether y, dx, and the gradient of the weight, are computed by Winograd's algorithm."""
+        known = self._by_winograd.get(counts)
+        if known is None:
+            algorithm, geometry, (C, K) = self.algorithm, self.geometry, self.channels
+            taken = self._has_all_places() and prefers_winograd(algorithm, geometry, K, C, counts)
+            known = taken, taken and prefers_winograd_gradient(algorithm, geometry, K, C, counts)
+            if len(self._by_winograd) >= MOST_PLANS:
+                self._by_winograd.clear()
+            self._by_winograd[counts] = known
+        return known
+
+    def _has_all_places(self) -> bool:
+        """Return whether each place of y is one of a phase: `output_padding` may add others."""
+        geometry = self.geometry
+        axes = zip(geometry.kernel, self.output_padding, geometry.stride, strict=True)
+        return all(taps + extra <= -(-taps // step) * step for taps, extra, step in axes)
+
+    def winograd(self) -> WinogradWeights | PhasedWeights:
+        """Return the weights for Winograd's algorithm, those of the convolution."""
+        if not self._winograd:
+            first = 3 - self.geometry.S
+            stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
+            self._winograd.append(winograd_weights(self.arrays["weight"], stride, pads, backward=True))
+        return self._winograd[0]
 
     def sizes(self, name: str, counts: Three) -> Three:
         """Return the sizes of y, for those of x; refuse what leaves nothing."""
@@ -150,7 +184,8 @@ def _pack(name: str, weight: Any, bias: Array | None, options: tuple[Any, ...], 
         arrays["bias"] = np.array(as_array(name, "bias", bias, weight.dtype), order="C")
         check_shape(name, "bias", arrays["bias"], "(K)", K=weight.shape[1] * groups)
     arrays["weight"] = copied(weight)
-    return PackedConvTranspose(arrays, geometry, (extra[0], extra[1], extra[2]), backward)
+    algorithm = check_algorithm(name, "auto", geometry)
+    return PackedConvTranspose(arrays, geometry, (extra[0], extra[1], extra[2]), backward, algorithm)
 
 
 def conv_transpose_forward(
@@ -208,8 +243,12 @@ def _run(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -
     counts = sizes_of(maps, geometry.channels_last)
     sizes = packed.sizes(name, counts)
     y = empty(maps_shape(len(maps), K, sizes, geometry.channels_last), packed.dtype)
-    windows = geometry.transposed(sizes, counts)
-    packed.kernels(sizes, counts).run(maps, y, windows, geometry.channels_last, activation, False)
+    last = geometry.channels_last
+    if packed.by_winograd(counts)[0]:
+        x4, y4 = without_axes(maps, geometry), without_axes(y, geometry)
+        packed.winograd().run_backward(x4, y4, last, packed.arrays.get("bias"), activation)
+    else:
+        packed.kernels(sizes, counts).run(maps, y, geometry.transposed(sizes, counts), last, activation, False)
     return y, sizes
 
 
@@ -287,10 +326,17 @@ class ConvTransposeGradients(NamedTuple):
         if "bias" in sums:
             add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
         counts = sizes_of(x, last)
-        windows = geometry.windows(self.sizes, counts)
-        add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, windows, len(grad)))
+        windows, (winograd, winograd_weight) = geometry.windows(self.sizes, counts), packed.by_winograd(counts)
+        if winograd_weight:
+            maps, dy4 = without_axes(x, geometry), without_axes(da, geometry)
+            add_into(sums, "weight", lambda grad: packed.winograd().add_weight_gradient(dy4, maps, grad, last))
+        else:
+            add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, windows, len(grad)))
         if not input_gradient:
             return None
         dx = empty(x.shape, packed.dtype)
-        packed.kernels(self.sizes, counts, backward=True).run(da, dx, windows, last, 0, False)
+        if winograd:
+            packed.winograd().run(without_axes(da, geometry), without_axes(dx, geometry), None, 0, last)
+        else:
+            packed.kernels(self.sizes, counts, backward=True).run(da, dx, windows, last, 0, False)
         return without_axes(dx, geometry)

@@ -109,10 +109,10 @@ typedef void winograd_tiles_fn(const winograd_tiles *tiles);
 #define FR_WINOGRAD_LINES(name, op, a, b, c, d, e, f) \
     FR_WINOGRAD(name, op, 0, a) FR_WINOGRAD(name, op, 0, b) FR_WINOGRAD(name, op, 0, c) \
     FR_WINOGRAD(name, op, 0, d) FR_WINOGRAD(name, op, 0, e) FR_WINOGRAD(name, op, 0, f)
-#define FR_WINOGRAD_SQUARES(name, op, a, b, c) \
-    FR_WINOGRAD(name, op, a, a) FR_WINOGRAD(name, op, a, b) FR_WINOGRAD(name, op, a, c) \
-    FR_WINOGRAD(name, op, b, a) FR_WINOGRAD(name, op, b, b) FR_WINOGRAD(name, op, b, c) \
-    FR_WINOGRAD(name, op, c, a) FR_WINOGRAD(name, op, c, b) FR_WINOGRAD(name, op, c, c)
+#define FR_WINOGRAD_ROW(name, op, down) \
+    FR_WINOGRAD(name, op, down, 2) FR_WINOGRAD(name, op, down, 3) FR_WINOGRAD(name, op, down, 4) FR_WINOGRAD(name, op, down, 5)
+#define FR_WINOGRAD_SQUARES(name, op) \
+    FR_WINOGRAD_ROW(name, op, 2) FR_WINOGRAD_ROW(name, op, 3) FR_WINOGRAD_ROW(name, op, 4) FR_WINOGRAD_ROW(name, op, 5)
 #define FR_WINOGRAD_EDGES(name, op, whole) \
     FR_WINOGRAD(name, op, 1, 1) FR_WINOGRAD(name, op, 1, whole) FR_WINOGRAD(name, op, whole, 1)
 FR_WINOGRAD(input, WINOGRAD_INPUT, 0, 2)
@@ -123,10 +123,10 @@ FR_WINOGRAD_LINES(gather, WINOGRAD_GATHER, 2, 3, 4, 8, 9, 10)
 FR_WINOGRAD_LINES(spread, WINOGRAD_SPREAD, 2, 3, 4, 8, 9, 10)
 FR_WINOGRAD_LINES(scaled_gather, WINOGRAD_SCALED_GATHER, 3, 4, 5, 7, 8, 9)
 FR_WINOGRAD_LINES(scaled_spread, WINOGRAD_SCALED_SPREAD, 3, 4, 5, 7, 8, 9)
-FR_WINOGRAD_SQUARES(gather, WINOGRAD_GATHER, 2, 3, 4)
-FR_WINOGRAD_SQUARES(spread, WINOGRAD_SPREAD, 2, 3, 4)
-FR_WINOGRAD_SQUARES(scaled_gather, WINOGRAD_SCALED_GATHER, 3, 4, 5)
-FR_WINOGRAD_SQUARES(scaled_spread, WINOGRAD_SCALED_SPREAD, 3, 4, 5)
+FR_WINOGRAD_SQUARES(gather, WINOGRAD_GATHER)
+FR_WINOGRAD_SQUARES(spread, WINOGRAD_SPREAD)
+FR_WINOGRAD_SQUARES(scaled_gather, WINOGRAD_SCALED_GATHER)
+FR_WINOGRAD_SQUARES(scaled_spread, WINOGRAD_SCALED_SPREAD)
 FR_WINOGRAD_EDGES(gather, WINOGRAD_GATHER, 4)
 FR_WINOGRAD_EDGES(spread, WINOGRAD_SPREAD, 4)
 
@@ -134,16 +134,18 @@ FR_WINOGRAD_EDGES(spread, WINOGRAD_SPREAD, 4)
     { \
         {[2] = name##_0_2, name##_0_3, name##_0_4, [8] = name##_0_8, name##_0_9, name##_0_10}, \
         {[1] = name##_1_1, [4] = name##_1_4}, \
-        {[2] = name##_2_2, name##_2_3, name##_2_4}, \
-        {[2] = name##_3_2, name##_3_3, name##_3_4}, \
-        {[1] = name##_4_1, name##_4_2, name##_4_3, name##_4_4}, \
+        {[2] = name##_2_2, name##_2_3, name##_2_4, name##_2_5}, \
+        {[2] = name##_3_2, name##_3_3, name##_3_4, name##_3_5}, \
+        {[1] = name##_4_1, name##_4_2, name##_4_3, name##_4_4, name##_4_5}, \
+        {[2] = name##_5_2, name##_5_3, name##_5_4, name##_5_5}, \
     }
 #define FR_WINOGRAD_SCALED_TABLE(name) \
     { \
         {[3] = name##_0_3, name##_0_4, name##_0_5, [7] = name##_0_7, name##_0_8, name##_0_9}, \
-        [3] = {[3] = name##_3_3, name##_3_4, name##_3_5}, \
-        {[3] = name##_4_3, name##_4_4, name##_4_5}, \
-        {[3] = name##_5_3, name##_5_4, name##_5_5}, \
+        [2] = {[2] = name##_2_2, name##_2_3, name##_2_4, name##_2_5}, \
+        {[2] = name##_3_2, name##_3_3, name##_3_4, name##_3_5}, \
+        {[2] = name##_4_2, name##_4_3, name##_4_4, name##_4_5}, \
+        {[2] = name##_5_2, name##_5_3, name##_5_4, name##_5_5}, \
     }
 static winograd_tiles_fn *const winograd_functions[WINOGRAD_OPS][WINOGRAD_ROW_AXES][WINOGRAD_AXES] = {
     [WINOGRAD_INPUT] = {{[2] = input_0_2, [7] = input_0_7}, {[1] = input_1_1, input_1_2}, {[1] = input_2_1, input_2_2}},

@@ -24,6 +24,8 @@ CASES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
     ((2, 2, 9, 31), (3, 2, 3, 7), {"stride": (1, 2), "padding": ((1, 1), (5, 4))}),
     ((1, 2, 19, 40), (3, 2, 8, 9), {"stride": (2, 3)}),
     ((2, 3, 5, 7), (4, 3, 5, 7), {"stride": 2}),
+    ((2, 18, 23, 14), (20, 18, 4, 4), {"stride": 2, "padding": 1}),
+    ((1, 3, 16, 19), (5, 3, 3, 5), {"stride": (2, 3), "padding": 1}),
     ((3, 4, 37), (5, 4, 9), {"stride": 2, "padding": 4}),
     ((1, 1, 200), (6, 1, 20), {"stride": 4, "padding": ((0, 7),)}),
 )
@@ -127,18 +129,29 @@ def test_phases(
 
 
 def test_first_layers_take_it(rng: np.random.Generator) -> None:
-    """By themselves where the saving is large and the maps are; it is refused where a phase has fewer than three taps."""
+    """By themselves where the saving is large and the maps are; it is refused where a phase has only one tap."""
     for kernel, stride, sizes, taken in (
         (7, 2, (224, 224), True),
         (11, 4, (227, 227), True),
         (7, 2, (64, 64), False),
         (5, 2, (224, 224), False),
+        (4, 2, (224, 224), False),
     ):
         weight = rng.standard_normal((64, 3, kernel, kernel)).astype(np.float32)
         packed = ops.pack_conv(weight, stride=stride)
         counts = packed.geometry.counts("test", (1, *sizes))
         assert prefers_winograd("auto", packed.geometry, 3, 64, counts) == taken
-    for kernel, stride in ((3, 2), (4, 2), (11, 2)):
+    for C, K, stride, size, taken in (
+        (32, 64, 2, 56, True),
+        (16, 64, 2, 56, False),
+        (32, 64, 2, 32, False),
+        (64, 64, 3, 56, False),
+    ):
+        weight = rng.standard_normal((K, C, 4, 4)).astype(np.float32)
+        packed = ops.pack_conv(weight, stride=stride, padding=1)
+        counts = packed.geometry.counts("test", (1, size, size))
+        assert prefers_winograd("auto", packed.geometry, C, K, counts) == taken
+    for kernel, stride in ((2, 2), (3, 3), (11, 2)):
         weight = rng.standard_normal((4, 3, kernel, kernel)).astype(np.float32)
-        with pytest.raises(ArgumentError, match="kernels 3 to 5 strides long, rounded up, on two axes"):
+        with pytest.raises(ArgumentError, match="kernels 2 to 5 strides long, rounded up, on two axes"):
             ops.pack_conv(weight, stride=stride, algorithm="winograd")
