@@ -317,7 +317,7 @@ typedef struct fr_winograd {
     ptrdiff_t channel_stride, row_stride, column_stride;
     int points[2], outputs[2];  // points 1, 6 or 8
     ptrdiff_t tile_rows, tile_columns, top, left;
-    int edge_rows;           // these are rows of edge tiles: 5 points, 3 outputs, of 6 points and 4 outputs
+    int edge_rows;           // these are rows of edge tiles: 5 of 6 points, an output less
     ptrdiff_t edge_columns;  // so many tiles of each row, after tile_columns others, are edge tiles along it
     void *tiles, *edge_tiles;
     ptrdiff_t point_stride, tile_stride, panel_stride;

@@ -1,7 +1,7 @@
 """Tiles of a Winograd convolution: whole rows of them, or parts of rows where maps are wide, cut into blocks.
 
-Where the output is no multiple of four, its last rows and columns of tiles may be edge tiles, a place smaller and without the last
-point of an axis (`kernels/winograd_transform.h`).
+Where the output is no multiple of a tile's four outputs, or five, its last rows and columns of tiles may be edge tiles, a place
+smaller and without the last point of an axis (`kernels/winograd_transform.h`).
 """
 
 cimport numpy as cnp
@@ -44,19 +44,19 @@ cdef ptrdiff_t first_column(const Geometry *g, ptrdiff_t part) noexcept nogil:
     return part * g.tile_columns // g.parts
 
 
-cdef ptrdiff_t edges_of(ptrdiff_t size) noexcept nogil:
-    """Tiles of 3 outputs, among others of 4, that make up `size` exactly; 0 if none can."""
-    cdef ptrdiff_t edges = (4 - size % 4) % 4
-    return edges if 3 * edges <= size else 0
+cdef ptrdiff_t edges_of(ptrdiff_t size, ptrdiff_t outputs) noexcept nogil:
+    """Tiles of an output less, among others, that make up `size` exactly; 0 if none can."""
+    cdef ptrdiff_t edges = (outputs - size % outputs) % outputs
+    return edges if (outputs - 1) * edges <= size else 0
 
 
 cdef void choose_edges(Geometry *g, ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
     """Take edge tiles if they save a twentieth of the products."""
     cdef const Algorithm *a = &g.algorithm
     g.edge_rows = g.edge_columns = 0
-    if a.points[0] != 6 or a.outputs[0] != 4 or a.outputs[1] != 4:
+    if a.points[0] != 6 or a.outputs[0] != a.outputs[1] or a.outputs[0] < 4:
         return
-    cdef ptrdiff_t r = edges_of(rows), c = edges_of(columns), all_points = 36 * g.tile_rows * g.tile_columns
+    cdef ptrdiff_t r = edges_of(rows, a.outputs[0]), c = edges_of(columns, a.outputs[1]), all_points = 36 * g.tile_rows * g.tile_columns
     if 20 * (6 * g.tile_rows - r) * (6 * g.tile_columns - c) <= 19 * all_points:
         g.edge_rows, g.edge_columns = r, c
 

@@ -24,10 +24,10 @@ ALGORITHMS = ("auto", "direct", "winograd")
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
-#: the maps apart, sums of few products and larger weights cost what is saved. Less will do where MANY_MAPS come from as many, but
+#: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
 PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
-MANY_MAPS, MANY_SAVING, MANY_PLACES = 32, 2.3, 150
+MANY_MAPS, MANY_PAIRS, MANY_SAVING, MANY_PLACES = 16, 512, 2.3, 150
 
 
 def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
@@ -63,7 +63,8 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
         return algorithm == "winograd"
     saving, tiles = _saving(geometry, counts)
     if math.prod(geometry.stride) > 1:
-        many = K >= PHASES_MAPS and C >= MANY_MAPS and saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
+        many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
+        many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     pairs = C * K * (tiles if geometry.S == 2 else 1)
     return saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS and pairs >= LEAST_PAIRS

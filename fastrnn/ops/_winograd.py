@@ -13,6 +13,8 @@ Pairs = tuple[tuple[int, int], ...]
 
 # Points of the tiles along one axis, and the longest kernel of one axis that is cut into pieces.
 POINTS_2D, POINTS_1D, LONGEST_1D = 6, 8, 16
+# Kernels with edge tiles.
+EDGED = ((2, 2), (3, 3))
 
 
 def _tiles(kernel: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
@@ -40,10 +42,12 @@ def tiles_and_products(kernel: tuple[int, ...], counts: tuple[int, ...]) -> tupl
     assert axes is not None
     for taps, count, (points, outputs) in zip(kernel, counts, axes, strict=True):
         here = -(-count // outputs)
-        edges = -count % 4 if kernel == (3, 3) else 0  # tiles of 3 outputs and 5 points, if only such make up the rest
+        edges = (
+            -count % outputs if kernel in EDGED else 0
+        )  # an output and a point less, if only such tiles make up the rest
         tiles *= here
         pieces = -(-taps // (points + 1 - outputs))
-        products *= pieces * (points * here - (edges if 3 * edges <= count else 0))
+        products *= pieces * (points * here - (edges if (outputs - 1) * edges <= count else 0))
     return tiles, products
 
 

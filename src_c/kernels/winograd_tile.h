@@ -15,25 +15,36 @@ typedef struct winograd_tiles {
     ptrdiff_t count;
 } winograd_tiles;
 
-// An axis: WINOGRAD_NONE is not transformed, WINOGRAD_EDGE has five points and three outputs; n outputs or taps on six points,
-// or on eight, are n - 2 or n + 2 further on.
-enum { WINOGRAD_NONE, WINOGRAD_EDGE, WINOGRAD_SIX, WINOGRAD_EIGHT = 7, WINOGRAD_AXES = 11, WINOGRAD_ROW_AXES = 6 };
+// An axis: WINOGRAD_NONE is not transformed, the edges have five points and three or four outputs; n outputs or taps on six
+// points, or on eight, are n - 2 or n - 3 further on.
+enum {
+    WINOGRAD_NONE,
+    WINOGRAD_EDGE,
+    WINOGRAD_SIX,
+    WINOGRAD_EDGE_4 = 6,
+    WINOGRAD_EIGHT,
+    WINOGRAD_AXES = 11,
+    WINOGRAD_ROW_AXES = 7
+};
 
 FR_INLINE int winograd_axis(int points, int n) {
     return points == 1   ? WINOGRAD_NONE
-           : points == 5 ? WINOGRAD_EDGE
+           : points == 5 ? (n == 4 ? WINOGRAD_EDGE_4 : WINOGRAD_EDGE)
            : points == 6 ? WINOGRAD_SIX + n - 2
                          : WINOGRAD_EIGHT + n - 3;
 }
 
+FR_INLINE int is_edge(const int axis) { return axis == WINOGRAD_EDGE || axis == WINOGRAD_EDGE_4; }
+
 FR_INLINE int points_of(const int axis) {
-    return axis == WINOGRAD_NONE ? 1 : axis == WINOGRAD_EDGE ? 5 : axis < WINOGRAD_EIGHT ? 6 : 8;
+    return axis == WINOGRAD_NONE ? 1 : is_edge(axis) ? 5 : axis < WINOGRAD_EIGHT ? 6 : 8;
 }
 FR_INLINE int outputs_of(const int axis) {
-    return axis == WINOGRAD_NONE   ? 1
-           : axis == WINOGRAD_EDGE ? 3
-           : axis < WINOGRAD_EIGHT ? axis
-                                   : axis - WINOGRAD_EIGHT + 3;
+    return axis == WINOGRAD_NONE     ? 1
+           : axis == WINOGRAD_EDGE   ? 3
+           : axis == WINOGRAD_EDGE_4 ? 4
+           : axis < WINOGRAD_EIGHT   ? axis
+                                     : axis - WINOGRAD_EIGHT + 3;
 }
 FR_INLINE int values_in(const int op, const int axis) {
     return op == WINOGRAD_SPREAD || op == WINOGRAD_SCALED_SPREAD ? outputs_of(axis) : points_of(axis);
@@ -53,9 +64,9 @@ FR_INLINE int values_out(const int op, const int axis) {
 FR_SPECIAL void transform_axis(const int op, const int axis, const vec *a, vec *b) {
     const int h = points_of(axis) / 2 - 1, n = outputs_of(axis);
     if (axis == WINOGRAD_NONE) b[0] = a[0];
-    else if (axis == WINOGRAD_EDGE && op == WINOGRAD_INPUT) transform_edge_input(a, b);
-    else if (axis == WINOGRAD_EDGE && op == WINOGRAD_GATHER) transform_edge_gather(a, b);
-    else if (axis == WINOGRAD_EDGE) transform_edge_spread(a, b);
+    else if (is_edge(axis) && op == WINOGRAD_INPUT) transform_edge_input(a, b);
+    else if (is_edge(axis) && op == WINOGRAD_GATHER) transform_edge_gather(n, a, b);
+    else if (is_edge(axis)) transform_edge_spread(n, a, b);
     else if (op == WINOGRAD_INPUT) transform_input(h, a, b);
     else if (op == WINOGRAD_GATHER) transform_gather(h, n, 0, a, b);
     else if (op == WINOGRAD_SPREAD) transform_spread(h, n, 0, a, b);
@@ -113,12 +124,12 @@ typedef void winograd_tiles_fn(const winograd_tiles *tiles);
     FR_WINOGRAD(name, op, down, 2) FR_WINOGRAD(name, op, down, 3) FR_WINOGRAD(name, op, down, 4) FR_WINOGRAD(name, op, down, 5)
 #define FR_WINOGRAD_SQUARES(name, op) \
     FR_WINOGRAD_ROW(name, op, 2) FR_WINOGRAD_ROW(name, op, 3) FR_WINOGRAD_ROW(name, op, 4) FR_WINOGRAD_ROW(name, op, 5)
-#define FR_WINOGRAD_EDGES(name, op, whole) \
-    FR_WINOGRAD(name, op, 1, 1) FR_WINOGRAD(name, op, 1, whole) FR_WINOGRAD(name, op, whole, 1)
+#define FR_WINOGRAD_EDGES(name, op, edge, whole) \
+    FR_WINOGRAD(name, op, edge, edge) FR_WINOGRAD(name, op, edge, whole) FR_WINOGRAD(name, op, whole, edge)
 FR_WINOGRAD(input, WINOGRAD_INPUT, 0, 2)
 FR_WINOGRAD(input, WINOGRAD_INPUT, 0, 7)
 FR_WINOGRAD(input, WINOGRAD_INPUT, 2, 2)
-FR_WINOGRAD_EDGES(input, WINOGRAD_INPUT, 2)
+FR_WINOGRAD_EDGES(input, WINOGRAD_INPUT, 1, 2)
 FR_WINOGRAD_LINES(gather, WINOGRAD_GATHER, 2, 3, 4, 8, 9, 10)
 FR_WINOGRAD_LINES(spread, WINOGRAD_SPREAD, 2, 3, 4, 8, 9, 10)
 FR_WINOGRAD_LINES(scaled_gather, WINOGRAD_SCALED_GATHER, 3, 4, 5, 7, 8, 9)
@@ -127,8 +138,10 @@ FR_WINOGRAD_SQUARES(gather, WINOGRAD_GATHER)
 FR_WINOGRAD_SQUARES(spread, WINOGRAD_SPREAD)
 FR_WINOGRAD_SQUARES(scaled_gather, WINOGRAD_SCALED_GATHER)
 FR_WINOGRAD_SQUARES(scaled_spread, WINOGRAD_SCALED_SPREAD)
-FR_WINOGRAD_EDGES(gather, WINOGRAD_GATHER, 4)
-FR_WINOGRAD_EDGES(spread, WINOGRAD_SPREAD, 4)
+FR_WINOGRAD_EDGES(gather, WINOGRAD_GATHER, 1, 4)
+FR_WINOGRAD_EDGES(gather, WINOGRAD_GATHER, 6, 5)
+FR_WINOGRAD_EDGES(spread, WINOGRAD_SPREAD, 1, 4)
+FR_WINOGRAD_EDGES(spread, WINOGRAD_SPREAD, 6, 5)
 
 #define FR_WINOGRAD_TABLE(name) \
     { \
@@ -137,7 +150,8 @@ FR_WINOGRAD_EDGES(spread, WINOGRAD_SPREAD, 4)
         {[2] = name##_2_2, name##_2_3, name##_2_4, name##_2_5}, \
         {[2] = name##_3_2, name##_3_3, name##_3_4, name##_3_5}, \
         {[1] = name##_4_1, name##_4_2, name##_4_3, name##_4_4, name##_4_5}, \
-        {[2] = name##_5_2, name##_5_3, name##_5_4, name##_5_5}, \
+        {[2] = name##_5_2, name##_5_3, name##_5_4, name##_5_5, name##_5_6}, \
+        {[5] = name##_6_5, name##_6_6}, \
     }
 #define FR_WINOGRAD_SCALED_TABLE(name) \
     { \
@@ -157,6 +171,6 @@ static winograd_tiles_fn *const winograd_functions[WINOGRAD_OPS][WINOGRAD_ROW_AX
 
 // n: outputs of each axis, or taps of the scaled transforms. All inputs of so many points share one transform.
 FR_INLINE winograd_tiles_fn *winograd_function(int op, int points0, int n0, int points1, int n1) {
-    if (op == WINOGRAD_INPUT) n0 = 2, n1 = points1 == 8 ? 3 : 2;
+    if (op == WINOGRAD_INPUT) n0 = 2, n1 = points1 == 8 ? 3 : 2;  // the edges' too
     return winograd_functions[op][winograd_axis(points0, n0)][winograd_axis(points1, n1)];
 }

@@ -89,7 +89,7 @@ FR_INLINE void transform_spread(const int h, const int n, const int scaled, cons
     }
 }
 
-// The edge transforms, of 3 outputs and 3 taps, on 0, +-a, b and infinity: rows (p + b) prod over other finite q of (x - q).
+// The edge transforms, of 3 outputs and 3 taps or 4 and 2, on 0, +-a, b and infinity: rows (p + b) prod over other finite q of (x - q).
 FR_INLINE void transform_edge_input(const vec *d, vec *t) {
     const double a = winograd_power[0][0][1], b = winograd_power[0][1][1];
     const vec va = vset1((real)a), vb = vset1((real)b), a2 = vset1((real)winograd_power[0][0][2]);
@@ -101,22 +101,24 @@ FR_INLINE void transform_edge_input(const vec *d, vec *t) {
     t[4] = vfnma(a2, e2, e4);
 }
 
-FR_INLINE void transform_edge_gather(const vec *t, vec *y) {
-    const vec a = vset1((real)winograd_power[0][0][1]), a2 = vset1((real)winograd_power[0][0][2]);
-    const vec b = vset1((real)winograd_power[0][1][1]), b2 = vset1((real)winograd_power[0][1][2]);
+// n outputs, 3 or 4.
+FR_INLINE void transform_edge_gather(const int n, const vec *t, vec *y) {
     const vec s = vadd(t[1], t[2]), d = vsub(t[1], t[2]);
     y[0] = vadd(vadd(t[0], s), t[3]);
-    y[1] = vfma(a, d, vmul(b, t[3]));
-    y[2] = vfma(a2, s, vfma(b2, t[3], t[4]));
+    FR_UNROLL(4) for (int j = 1; j < n; ++j) {
+        const vec a = vset1((real)winograd_power[0][0][j]), b = vset1((real)winograd_power[0][1][j]);
+        y[j] = vfma(a, j % 2 ? d : s, j == n - 1 ? vfma(b, t[3], t[4]) : vmul(b, t[3]));
+    }
 }
 
-FR_INLINE void transform_edge_spread(const vec *y, vec *t) {
-    const vec a = vset1((real)winograd_power[0][0][1]), a2 = vset1((real)winograd_power[0][0][2]);
-    const vec b = vset1((real)winograd_power[0][1][1]), b2 = vset1((real)winograd_power[0][1][2]);
-    const vec e = vfma(a2, y[2], y[0]), o = vmul(a, y[1]);
+FR_INLINE void transform_edge_spread(const int n, const vec *y, vec *t) {
+    const double *a = winograd_power[0][0], *b = winograd_power[0][1];
+    const vec even = vfma(vset1((real)a[2]), y[2], y[0]);
+    vec odd = vmul(vset1((real)a[1]), y[1]), all = vfma(vset1((real)b[2]), y[2], vfma(vset1((real)b[1]), y[1], y[0]));
+    if (n == 4) odd = vfma(vset1((real)a[3]), y[3], odd), all = vfma(vset1((real)b[3]), y[3], all);
     t[0] = y[0];
-    t[1] = vadd(e, o);
-    t[2] = vsub(e, o);
-    t[3] = vfma(b2, y[2], vfma(b, y[1], y[0]));
-    t[4] = y[2];
+    t[1] = vadd(even, odd);
+    t[2] = vsub(even, odd);
+    t[3] = all;
+    t[4] = y[n - 1];
 }
