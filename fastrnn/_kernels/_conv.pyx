@@ -18,8 +18,8 @@ from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_conv, fr_kernels, fr_turn, 
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
-from fastrnn._kernels._windows cimport (Axis, Blocks, Range, Taps, Windows, box_of, cut, largest_band, outputs_in_phase, phases_of,
-                                        stays_inside, taps_of)
+from fastrnn._kernels._windows cimport (ZEROS, Axis, Blocks, Range, Taps, Windows, box_of, cut, largest_band, outputs_in_phase,
+                                        phases_of, stays_inside, taps_of)
 
 cnp.import_array()
 
@@ -140,45 +140,86 @@ cdef ptrdiff_t add_pixels(const Correlation *s, const Range *box, const Band *ba
     return count
 
 
-cdef void multiply(const Correlation *s, const Tables *t, const Band *band, ptrdiff_t group, ptrdiff_t panel, int vectors,
-                   char *sums) noexcept nogil:
-    """The sums of one panel of maps for all pixels of the box, in pieces of k whose weights stay in cache."""
+cdef Range taps_inside(const Axis *axis, const Taps *taps, ptrdiff_t output) noexcept nogil:
+    """The taps of an output of one phase without those at either end that meet zeros of the border."""
+    cdef Range inside
+    cdef ptrdiff_t place = output * axis.step + taps.offset
+    inside.first, inside.end = 0, taps.count
+    if axis.border != ZEROS:
+        return inside
+    while inside.end > 0 and not 0 <= place + (inside.end - 1) * taps.pace < axis.source:
+        inside.end -= 1
+    while inside.first < inside.end and not 0 <= place + inside.first * taps.pace < axis.source:
+        inside.first += 1
+    return inside
+
+
+cdef void multiply(const Correlation *s, const Range *box, const Tables *t, const Band *band, ptrdiff_t group, ptrdiff_t panel,
+                   int vectors, char *sums) noexcept nogil:
+    """The sums of one panel of maps for all pixels of the box; planes of a volume in the border are left out."""
     cdef fr_conv product
-    cdef ptrdiff_t columns = vectors * s.kernels.width, p, k = 0, first, end, most, segment, part, parts, length
-    cdef ptrdiff_t all_taps = taps_of(s.axis), wide = FR_SLOTS * s.kernels.width
-    cdef char *packed = s.packed + group * all_taps * s.inputs * s.columns * s.itemsize
-    cdef char *bias = NULL
+    cdef const Taps *taps[3]
+    cdef ptrdiff_t phase[3]
+    cdef Range planes, inside, next_inside
+    cdef ptrdiff_t wide = FR_SLOTS * s.kernels.width, p, k = 0, first, segments, length, rows, plane, end, count
+    cdef char *packed = s.packed + group * taps_of(s.axis) * s.inputs * s.columns * s.itemsize
+    cdef char *b
+    product.bias = NULL
     if s.bias != NULL:
-        bias = s.bias + (group * s.columns + panel * wide) * s.itemsize
-    product.maps, product.y_stride = min(wide, s.outputs - panel * wide), s.y.channel_stride
+        product.bias = s.bias + (group * s.columns + panel * wide) * s.itemsize
+    product.maps, product.vectors, product.y_stride = min(wide, s.outputs - panel * wide), vectors, s.y.channel_stride
     for p in range(phases_of(s.axis)):
-        first, end, length = t.segments[p], t.segments[p + 1], t.length[p]
-        product.rows, product.vectors = t.pixel[p + 1] - t.pixel[p], vectors
-        product.a_row, product.c_row, product.c = t.a_row + t.pixel[p], t.c_row + t.pixel[p], sums
-        product.bias, product.resume, product.segments = bias, 0, 0
-        product.y, product.y_row = NULL, t.y_row + t.pixel[p]
-        product.b = packed + (k * s.columns + panel * (end - first) * length * wide) * s.itemsize
-        k += (end - first) * length
-        if product.rows == 0:
+        phase_of(s.axis, p, taps, phase)
+        first, length = t.segments[p], t.length[p]
+        segments = t.segments[p + 1] - first
+        b = packed + (k * s.columns + panel * segments * length * wide) * s.itemsize
+        k += segments * length
+        planes = outputs_in_phase(&s.axis[0], box[1], phase[0])
+        count = (planes.end - planes.first) * (box[0].end - box[0].first)
+        if t.pixel[p + 1] == t.pixel[p]:
             continue
-        if end == first:
-            s.kernels.conv(&product)
-            continue
-        most = max(<ptrdiff_t> 1, PIECE_BYTES // (columns * s.itemsize))
-        parts = ceil_div(length, most)
-        segment = first
-        while segment < end:
-            product.segments = min(max(<ptrdiff_t> 1, most // length), end - segment)
-            product.segment = t.segment + segment
-            for part in range(parts):
-                product.a = band.data + first_of(length, <int> part, <int> parts) * s.itemsize
-                product.length = (first_of(length, <int> part + 1, <int> parts) - first_of(length, <int> part, <int> parts))
-                if product.segments * product.length >= LEAST_TO_FETCH:
-                    product.y = s.y.data + (group * s.outputs + panel * wide) * s.y.channel_stride * s.itemsize
-                s.kernels.conv(&product)
-                product.b = <const char *> product.b + product.segments * product.length * columns * s.itemsize
-                product.resume = 1
-            segment += product.segments
+        rows = (t.pixel[p + 1] - t.pixel[p]) // count  # of one plane
+        segments = segments // taps[0].count if taps[0].count else 0
+        plane = 0
+        while plane < count:
+            inside = taps_inside(&s.axis[0], taps[0], planes.first + plane % (planes.end - planes.first))
+            end = plane + 1
+            while end < count:
+                next_inside = taps_inside(&s.axis[0], taps[0], planes.first + end % (planes.end - planes.first))
+                if next_inside.first != inside.first or next_inside.end != inside.end:
+                    break
+                end += 1
+            product.rows = (end - plane) * rows
+            product.a_row = t.a_row + t.pixel[p] + plane * rows
+            product.c_row = t.c_row + t.pixel[p] + plane * rows
+            product.y_row = t.y_row + t.pixel[p] + plane * rows
+            product.b = b + inside.first * segments * length * vectors * s.kernels.width * s.itemsize
+            product.c = sums
+            multiply_pieces(s, band, group, panel, t.segment + first + inside.first * segments,
+                            (inside.end - inside.first) * segments, length, &product)
+            plane = end
+
+
+cdef void multiply_pieces(const Correlation *s, const Band *band, ptrdiff_t group, ptrdiff_t panel, const ptrdiff_t *segment,
+                          ptrdiff_t segments, ptrdiff_t length, fr_conv *product) noexcept nogil:
+    """The sums of some rows, in pieces of k whose weights stay in cache."""
+    cdef ptrdiff_t columns = product.vectors * s.kernels.width, wide = FR_SLOTS * s.kernels.width, done = 0, part
+    cdef ptrdiff_t most = max(<ptrdiff_t> 1, PIECE_BYTES // (columns * s.itemsize)), parts = ceil_div(length, most)
+    product.resume, product.segments, product.y = 0, 0, NULL
+    if segments == 0:
+        s.kernels.conv(product)
+    while done < segments:
+        product.segments = min(max(<ptrdiff_t> 1, most // length), segments - done)
+        product.segment = segment + done
+        for part in range(parts):
+            product.a = band.data + first_of(length, <int> part, <int> parts) * s.itemsize
+            product.length = first_of(length, <int> part + 1, <int> parts) - first_of(length, <int> part, <int> parts)
+            if product.segments * product.length >= LEAST_TO_FETCH:
+                product.y = s.y.data + (group * s.outputs + panel * wide) * s.y.channel_stride * s.itemsize
+            s.kernels.conv(product)
+            product.b = <const char *> product.b + product.segments * product.length * columns * s.itemsize
+            product.resume = 1
+        done += product.segments
 
 
 cdef void finish(const Correlation *s, const Range *box, ptrdiff_t map, ptrdiff_t maps, ptrdiff_t columns,
@@ -244,7 +285,7 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
         end = first_of(panels, <int> (item % s.parts) + 1, <int> s.parts)
         while panel < end:
             vectors = <int> min(<ptrdiff_t> FR_SLOTS, s.columns // s.kernels.width - panel * FR_SLOTS)
-            multiply(s, &t, &band, group, panel, vectors, sums)
+            multiply(s, box, &t, &band, group, panel, vectors, sums)
             finish(s, box, group * s.outputs + panel * wide, min(wide, s.outputs - panel * wide), vectors * s.kernels.width, sums)
             panel += 1
 
