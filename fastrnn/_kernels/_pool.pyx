@@ -18,12 +18,6 @@ cdef ptrdiff_t JOIN_TURNED = 256  # more places than that are joined faster alon
 
 cdef double NANOSECONDS_PER_ELEMENT = 0.25  # moved
 
-cdef struct Rows:
-    fr_pool_fn kernel
-    fr_pool whole
-    ptrdiff_t count
-    ptrdiff_t together  # rows that are not shared out: those of a map that is turned
-
 
 @cython.final
 cdef class Windows:
@@ -43,12 +37,6 @@ cdef class Windows:
         Whether a product with the factors is the quotient, to the bit.
     """
 
-    cdef fr_pool pool
-    cdef tuple tables
-    cdef int itemsize
-    cdef const void *factors[3]
-    cdef bint exact
-
     def __init__(self, cnp.ndarray axes not None, ptrdiff_t channels, cnp.ndarray first not None, tuple divisors not None,
                  tuple factors not None, bint exact):
         cdef const cnp.int64_t *number = <const cnp.int64_t *> cnp.PyArray_DATA(axes)
@@ -67,39 +55,47 @@ cdef class Windows:
     cdef ptrdiff_t places(self):
         return self.pool.axis[0].kernel * self.pool.axis[1].kernel * self.pool.axis[2].kernel
 
-    def forward(self, int mode, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray taps):
+    cpdef object forward(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps):
         """Fill y, and the taps (uint8, or int32 for many places) of the values taken if they are wanted."""
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, x, y, taps)
         cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
         if mode == FR_POOL_SUM and self.exact:
             self.multiply(&rows)
-        rows.kernel = kernels.pool_last if self.pool.channels else kernels.pool
-        rows.count = y.size // row if row else 0
         self.turn(&rows, x, self.pool.axis[0].out * self.pool.axis[1].out, JOIN_TURNED if taps is None else FR_POOL_TURNED,
                   kernels.width)
+        rows.kernel = kernels.pool_last if rows.whole.channels else kernels.pool
+        rows.count = y.size // row if row else 0
         run(&rows, x.size + y.size)
 
-    def backward(self, int mode, cnp.ndarray dy not None, cnp.ndarray taps, cnp.ndarray dx not None):
+    cpdef object backward(self, int mode, cnp.ndarray dy, cnp.ndarray taps, cnp.ndarray dx):
         """Fill dx from dy and, unless the mode is SUM, from the taps."""
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, dy, dx, taps)
         cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
         self.multiply(&rows)
-        rows.kernel = kernels.pool_last_backward if self.pool.channels else kernels.pool_backward
-        rows.count = dx.size // row if row else 0
         self.turn(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED, kernels.width)
+        rows.kernel = kernels.pool_last_backward if rows.whole.channels else kernels.pool_backward
+        rows.count = dx.size // row if row else 0
         run(&rows, dx.size + dy.size)
 
     cdef void turn(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, int width):
         """Turn small maps where there are enough of them in one sample: the way must not depend on the batch."""
         cdef const fr_pool_axis *a = self.pool.axis
         cdef ptrdiff_t places = a[0].size * a[1].size * a[2].size, windows = a[0].out * a[1].out * a[2].out
+        cdef bint uneven = a[2].stride == 0
         rows.together = 1
-        if self.pool.channels or self.pool.wide or 2 * cnp.PyArray_DIM(x, 1) < width:
+        if self.pool.channels:
             return
-        if max(places, windows) <= limit or (limit == FR_POOL_TURNED and self.falls_into_bands()):
+        if uneven:
+            limit = FR_POOL_TURNED
+        if (self.pool.wide and rows.whole.taps != NULL) or 2 * cnp.PyArray_DIM(x, 1) < width:
+            pass
+        elif max(places, windows) <= limit or (limit == FR_POOL_TURNED and not uneven and self.falls_into_bands()):
             rows.whole.turned, rows.together = True, rows_of_map
+            return
+        if uneven:  # as of one channel that lies last
+            rows.whole.channels = 1
 
     cdef bint falls_into_bands(self):
         """Whether large maps can be turned too, and their rows would be written one element after the other."""

@@ -13,16 +13,6 @@ MAX, MIN, SUM, KMAX = FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_TIME_KMAX
 
 cdef double NANOSECONDS_PER_ELEMENT = 0.25  # moved
 
-# Sequences whose features lie side by side.
-cdef struct Sequences:
-    const fr_kernels *kernels
-    fr_time_pool whole               # of one sequence with all its features
-    ptrdiff_t count, itemsize
-    ptrdiff_t stride, y_stride       # between sequences
-    const cnp.int64_t *lengths       # NULL: all of them have whole.total steps
-    bint mean, backward
-
-
 cdef class Sequence:
     """The layout of one pooling over time.
 
@@ -38,9 +28,6 @@ cdef class Sequence:
     lengths : int64 array (N,) or None
     """
 
-    cdef Sequences all
-    cdef object lengths
-
     def __init__(self, tuple sizes not None, tuple strides not None, tuple y_strides not None, int mode, bint mean,
                  ptrdiff_t k, cnp.ndarray lengths):
         self.all.whole.total, self.all.count, self.all.whole.columns = sizes
@@ -52,14 +39,14 @@ cdef class Sequence:
         if lengths is not None:
             self.all.lengths = <const cnp.int64_t *> cnp.PyArray_DATA(lengths)
 
-    def forward(self, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray times):
+    cpdef object forward(self, cnp.ndarray x, cnp.ndarray y, cnp.ndarray times):
         """Fill y, and the times (int32) of the values taken if they are wanted."""
         cdef Sequences work = self.all
         work.whole.x, work.whole.y, work.backward = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), False
         work.whole.times = NULL if times is None else <int *> cnp.PyArray_DATA(times)
         run(&work, x)
 
-    def backward(self, cnp.ndarray dy not None, cnp.ndarray times, cnp.ndarray dx not None):
+    cpdef object backward(self, cnp.ndarray dy, cnp.ndarray times, cnp.ndarray dx):
         """Fill dx from dy and, unless the mode is SUM, from the times."""
         cdef Sequences work = self.all
         work.whole.dx, work.whole.y, work.backward = cnp.PyArray_DATA(dx), cnp.PyArray_DATA(dy), True
