@@ -258,9 +258,11 @@ enum {
     FR_POOL_TURNED = 400
 };  // places of maps, or of bands of them, of which a vector's worth stays in the first-level cache
 
+enum { FR_POOL_UNEVEN = 2048 };  // most columns, and windows of a row, where windows of stride 0 are not turned
+
 typedef struct fr_pool_axis {
     ptrdiff_t size, out;                          // of x and of y
-    ptrdiff_t kernel, stride, padding, dilation;  // stride 0 (channels last): `out` windows that divide the axis evenly
+    ptrdiff_t kernel, stride, padding, dilation;  // stride 0: `out` windows that divide the axis evenly, of at most `kernel` places
 } fr_pool_axis;
 
 typedef struct fr_pool {

@@ -17,12 +17,12 @@ cdef class Windows:
     cdef tuple tables
     cdef int itemsize
     cdef const void *factors[3]
-    cdef bint exact
+    cdef bint exact, single
 
     cpdef object forward(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps)
     cpdef object backward(self, int mode, cnp.ndarray dy, cnp.ndarray taps, cnp.ndarray dx)
     cdef ptrdiff_t places(self)
-    cdef void turn(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, int width)
+    cdef void turn(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, int width, bint together)
     cdef bint falls_into_bands(self)
     cdef void multiply(self, Rows *rows)
     cdef Rows rows_of(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps)

@@ -4,7 +4,7 @@ cimport cython
 cimport numpy as cnp
 
 from fastrnn._kernels._dispatch cimport (
-    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, FR_POOL_TURNED, fr_kernels, fr_pool,
+    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, FR_POOL_TURNED, FR_POOL_UNEVEN, fr_kernels, fr_pool,
     fr_pool_axis, fr_pool_fn, kernels_for,
 )
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
@@ -48,7 +48,8 @@ cdef class Windows:
             number += 6
         self.tables = (first, divisors, factors)
         self.itemsize, self.exact = first.itemsize, exact
-        self.pool.channels = channels
+        self.pool.channels = 0 if channels == 1 else channels  # one channel lies last as it lies first
+        self.single = channels == 1
         self.pool.first = cnp.PyArray_DATA(first)
         self.pool.wide = self.places() > FR_POOL_PLACES
 
@@ -63,7 +64,7 @@ cdef class Windows:
         if mode == FR_POOL_SUM and self.exact:
             self.multiply(&rows)
         self.turn(&rows, x, self.pool.axis[0].out * self.pool.axis[1].out, JOIN_TURNED if taps is None else FR_POOL_TURNED,
-                  kernels.width)
+                  kernels.width, False)
         rows.kernel = kernels.pool_last if rows.whole.channels else kernels.pool
         rows.count = y.size // row if row else 0
         run(&rows, x.size + y.size)
@@ -74,12 +75,12 @@ cdef class Windows:
         cdef Rows rows = self.rows_of(mode, dy, dx, taps)
         cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
         self.multiply(&rows)
-        self.turn(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED, kernels.width)
+        self.turn(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED, kernels.width, mode != FR_POOL_SUM)
         rows.kernel = kernels.pool_last_backward if rows.whole.channels else kernels.pool_backward
         rows.count = dx.size // row if row else 0
         run(&rows, dx.size + dy.size)
 
-    cdef void turn(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, int width):
+    cdef void turn(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, int width, bint together):
         """Turn small maps where there are enough of them in one sample: the way must not depend on the batch."""
         cdef const fr_pool_axis *a = self.pool.axis
         cdef ptrdiff_t places = a[0].size * a[1].size * a[2].size, windows = a[0].out * a[1].out * a[2].out
@@ -89,13 +90,15 @@ cdef class Windows:
             return
         if uneven:
             limit = FR_POOL_TURNED
-        if (self.pool.wide and rows.whole.taps != NULL) or 2 * cnp.PyArray_DIM(x, 1) < width:
+        if (self.pool.wide and rows.whole.taps != NULL) or 2 * (1 if self.single else cnp.PyArray_DIM(x, 1)) < width:
             pass
         elif max(places, windows) <= limit or (limit == FR_POOL_TURNED and not uneven and self.falls_into_bands()):
             rows.whole.turned, rows.together = True, rows_of_map
             return
-        if uneven:  # as of one channel that lies last
+        if uneven and max(a[2].size, a[2].out) > FR_POOL_UNEVEN:  # as of one channel that lies last
             rows.whole.channels = 1
+        elif uneven and together:
+            rows.together = rows_of_map
 
     cdef bint falls_into_bands(self):
         """Whether large maps can be turned too, and their rows would be written one element after the other."""

@@ -78,7 +78,7 @@ class Plan:
     def __init__(self, axes: Sequence[Axis], channels: int, dtype: np.dtype[Any], divisors: Sequence[Array]) -> None:
         whole = [Axis(1, 1, 1, 1)] * (3 - len(axes)) + list(axes)
         ones = [np.ones(1)] * (3 - len(axes)) + list(divisors)
-        if channels and len(axes) == 1:
+        if channels > 1 and len(axes) == 1:
             whole, ones = [whole[i] for i in (0, 2, 1)], [ones[i] for i in (0, 2, 1)]
         self.axes = tuple(whole)
         tables: Any = [tuple(table.astype(dtype) for table in group) for group in (ones, [1 / one for one in ones])]
