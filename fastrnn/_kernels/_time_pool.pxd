@@ -12,6 +12,7 @@ cdef struct Sequences:
     ptrdiff_t stride, y_stride       # between sequences
     const cnp.int64_t *lengths       # NULL: all of them have whole.total steps
     bint mean, backward
+    ptrdiff_t unit                   # features that stay together
 
 cdef class Sequence:
     cdef Sequences all

@@ -184,7 +184,9 @@ class _Global(Remembering):
             y: FloatArray = self._predict(x)
             return y
         maps = self._signals(x, lengths)
-        return ops.time_pool_forward(maps, self._mode, lengths=lengths, layout=self._lie()).reshape(self._out(maps.shape))
+        return ops.time_pool_forward(maps, self._mode, lengths=lengths, layout=self._lie()).reshape(
+            self._out(maps.shape)
+        )
 
     def forward(self, x: FloatArray, *, lengths: Any = None) -> tuple[FloatArray, Pullback]:
         """Return what a call returns, and the pullback.

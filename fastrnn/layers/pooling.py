@@ -53,6 +53,8 @@ class Optioned(Layer):
 class Remembering(Optioned):
     """A layer that keeps how it pools arrays of recent shapes, until an option changes."""
 
+    _pooling: Any
+
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
         self.__dict__["_pooling"] = new_pooling(self._name)
@@ -81,7 +83,7 @@ class Remembering(Optioned):
         return y
 
     def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
-        result = self._pooling.train(x)
+        result: tuple[Any, Pullback] | None = self._pooling.train(x)
         if result is None:
             array, whole = self._input(x)
             maps = contiguous(self._name, array)

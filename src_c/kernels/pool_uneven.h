@@ -28,7 +28,7 @@ FR_INLINE void uneven_join(const fr_pool *s, const int mode) {
         for (ptrdiff_t o = 0; o < W->out; ++o) {
             const pool_span w = pool_window(W, o);
             const real all = uneven_column(row, &w, mode), count = ((const real *)s->scale[2])[o] * scale;
-            y[o] = mode != FR_POOL_SUM ? all : s->factors ? all * count : all / count;
+            y[o] = mode == FR_POOL_SUM ? all * pool_factor(s, count) : all;
         }
     }
 }
@@ -54,7 +54,8 @@ FR_INLINE void uneven_select_rows(const fr_pool *s, const pool_rows *rows, real 
 }
 
 // Of the columns of a window the one that counts: the first place of the largest value, or the last NaN. Returns its tap.
-FR_INLINE ptrdiff_t uneven_pick(const pool_span *w, ptrdiff_t kernel, const real *best, const real *taken, real *value) {
+FR_INLINE ptrdiff_t uneven_pick(const pool_span *w, ptrdiff_t kernel, const real *best, const real *taken,
+                                   real *value) {
     real all = -(real)INFINITY;
     ptrdiff_t tap = 0;
     for (ptrdiff_t i = 0; i < w->hi; ++i) {
@@ -95,8 +96,8 @@ static void pool_uneven(const fr_pool *s) {
 }
 
 // A row of dx from the windows `depths` and `heights`, all that meet it. `sums` is room for as many reals as there are windows.
-FR_INLINE void uneven_spread_row(const fr_pool *s, ptrdiff_t plane, pool_range depths, pool_range heights, real *sums,
-                                 real *dx) {
+FR_INLINE void uneven_spread_row(const fr_pool *s, ptrdiff_t plane, pool_range depths, pool_range heights,
+                                    real *sums, real *dx) {
     const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
     const ptrdiff_t n = W->out;
     for (ptrdiff_t i = 0; i < n; i += FR_WIDTH) {
@@ -132,7 +133,8 @@ static FR_NOINLINE void uneven_spread(const fr_pool *s) {
             uneven_spread_row(s, p.plane, d, h, sums, row);
         }
         real *dx = (real *)s->y + p.row * W->size;
-        for (ptrdiff_t i = 0; i < W->size; i += FR_WIDTH) vstore_lanes(dx + i, vload(row + i), lanes_left(W->size - i, 0));
+        for (ptrdiff_t i = 0; i < W->size; i += FR_WIDTH)
+            vstore_lanes(dx + i, vload(row + i), lanes_left(W->size - i, 0));
     }
 }
 
@@ -152,7 +154,8 @@ static FR_NOINLINE void uneven_give(const fr_pool *s) {
                     const int tap = s->wide ? ((const int32_t *)s->taps)[at] : ((const uint8_t *)s->taps)[at];
                     const int row = tap / (int)W->kernel, column = tap % (int)W->kernel;
                     const ptrdiff_t deep = depth + row / H->kernel, high = height + row % H->kernel;
-                    dx[(deep * H->size + high) * W->size + pool_window(W, o).start + column] += ((const real *)s->x)[at];
+                    dx[(deep * H->size + high) * W->size + pool_window(W, o).start + column] +=
+                        ((const real *)s->x)[at];
                 }
             }
         }
