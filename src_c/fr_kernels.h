@@ -258,9 +258,12 @@ enum {
     FR_POOL_TURNED = 400
 };  // places of maps, or of bands of them, of which a vector's worth stays in the first-level cache
 
+enum { FR_POOL_UNEVEN = 2048 };  // most columns, and windows of a row, where windows of stride 0 are not turned
+
 typedef struct fr_pool_axis {
-    ptrdiff_t size, out;                          // of x and of y
-    ptrdiff_t kernel, stride, padding, dilation;  // stride 0 (channels last): `out` windows that divide the axis evenly
+    ptrdiff_t size, out;  // of x and of y
+    ptrdiff_t kernel, stride, padding,
+        dilation;  // stride 0: `out` windows that divide the axis evenly, of at most `kernel` places
 } fr_pool_axis;
 
 typedef struct fr_pool {
@@ -268,7 +271,7 @@ typedef struct fr_pool {
     int wide;
     int factors;  // of a sum forward: scale holds factors, not divisors
     int turned;  // lanes hold maps: channels first, not wide, whole maps of at most FR_POOL_TURNED places and windows; or of any
-                 // number, without depth, if rows of windows do not meet and two of them have no more places
+    // number, without depth, if two rows of windows, and twice the rows that one spans, have no more places
     fr_pool_axis axis[3];
     ptrdiff_t channels;
     ptrdiff_t row, rows;
@@ -290,7 +293,7 @@ enum { FR_TIME_PIECE = 16 };  // steps of a call that keeps its columns in the f
 typedef struct fr_time_pool {
     int mode;
     ptrdiff_t begin, end, steps;  // of begin..end-1; steps: the length of the sequence
-    ptrdiff_t total;              // backward: steps of dx, zero from `steps` on
+    ptrdiff_t total;              // steps of x and dx; dx is zero from `steps` on
     ptrdiff_t columns;
     ptrdiff_t time_stride, column_stride;  // of x or dx
     ptrdiff_t k, y_time_stride, y_column_stride;

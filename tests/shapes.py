@@ -204,6 +204,11 @@ class PoolProblem(NamedTuple):
 # kernels' buffer, windows wider than it, more than 255 places.
 POOLS = (
     PoolProblem((2, 3, 1), 1, {}),
+    PoolProblem((2, 16, 90, 5), 3, {"stride": 2, "padding": 1}),
+    PoolProblem((1, 9, 150, 3), 2, {"stride": 3}),
+    PoolProblem((2, 17, 61, 7), 5, {"stride": 1, "padding": 2}),
+    PoolProblem((2, 5, 9, 37), 2, {}),
+    PoolProblem((1, 20, 24, 36), 12, {}),
     PoolProblem((2, 3, 17), 3, {"stride": 1, "padding": 1}),
     PoolProblem((1, 1, 2100), 3, {"stride": 1}),
     PoolProblem((1, 2, 4200), 2, {"ceil_mode": True}),
@@ -250,9 +255,18 @@ ADAPTIVE_POOLS = (
     ((2, 33, 6, 35), 1),
     ((1, 3, 12, 64), (6, 32)),
     ((2, 2, 3, 4, 5), (2, None, 5)),
+    # Unequal windows of turned maps, of maps too large or too few for that, and of rows too long.
+    ((2, 17, 7, 9), (4, 5)),
+    ((2, 3, 33, 21), (4, 5)),
+    ((1, 9, 40, 70), (3, 7)),
+    ((1, 2, 9, 10, 21), (2, 3, 4)),
+    ((1, 2, 3, 2100), (2, 5)),
+    # Equal windows of many columns, and of more places than a byte counts.
+    ((2, 2, 48, 48), 2),
+    ((3, 1, 64), 4),
 )
 # T, N, C
-TIME_POOLS = ((1, 1, 1), (5, 3, 4), (17, 2, 33), (40, 1, 1), (1100, 1, 3), (33, 3, 70), (20, 2, 1))
+TIME_POOLS = ((1, 1, 1), (5, 3, 4), (17, 2, 33), (40, 1, 1), (1100, 1, 3), (33, 3, 70), (20, 2, 1), (90, 3, 12))
 
 # Maps to normalise, (N, C, *sizes), with groups of their channels. Channels and places around the vectors' widths, more places than
 # a block of the kernels has, more rows than a chunk.

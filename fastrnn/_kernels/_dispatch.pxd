@@ -147,7 +147,7 @@ cdef extern from "fr_kernels.h" nogil:
         void *sums
 
     cdef enum:
-        FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_POOL_PLACES, FR_POOL_TURNED, FR_TIME_KMAX, FR_TIME_PIECE
+        FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM, FR_POOL_PLACES, FR_POOL_TURNED, FR_POOL_UNEVEN, FR_TIME_KMAX, FR_TIME_PIECE
 
     ctypedef struct fr_pool_axis:
         ptrdiff_t size, out, kernel, stride, padding, dilation

@@ -123,6 +123,20 @@ cdef Block zeroed_block(size_t nbytes):
     return block
 
 
+cdef cnp.ndarray new_array(cnp.dtype descr, int ndim, cnp.npy_intp *dims):
+    """What `empty` returns, for a shape that is checked: its sizes are non-negative, and it fits in memory."""
+    cdef size_t nbytes = descr.itemsize
+    cdef int axis
+    for axis in range(ndim):
+        nbytes *= dims[axis]
+    cdef Block block = new_block(nbytes)
+    Py_INCREF(descr)  # the call below takes one reference for itself
+    cdef cnp.ndarray array = PyArray_NewFromDescr(
+        <PyTypeObject *> cnp.ndarray, descr, ndim, dims, NULL, block.data, cnp.NPY_ARRAY_CARRAY, NULL)
+    cnp.set_array_base(array, block)
+    return array
+
+
 def empty(shape, dtype):
     """An uninitialised C-contiguous array, 64-byte aligned, in memory that is used again after its death.
 
@@ -147,12 +161,7 @@ def empty(shape, dtype):
             raise ValueError(f"empty: 'shape' must be non-negative and fit in memory, got {shape}")
         dims[axis] = size
         nbytes *= dims[axis]
-    cdef Block block = new_block(nbytes)
-    Py_INCREF(descr)  # the call below takes one reference for itself
-    cdef cnp.ndarray array = PyArray_NewFromDescr(
-        <PyTypeObject *> cnp.ndarray, descr, ndim, dims, NULL, block.data, cnp.NPY_ARRAY_CARRAY, NULL)
-    cnp.set_array_base(array, block)
-    return array
+    return new_array(descr, ndim, dims)
 
 
 def kept_memory():

@@ -4,8 +4,8 @@ cimport cython
 cimport numpy as cnp
 
 from fastrnn._kernels._dispatch cimport (
-    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, FR_POOL_TURNED, fr_kernels, fr_pool,
-    fr_pool_axis, fr_pool_fn, kernels_for,
+    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, FR_POOL_TURNED, FR_POOL_UNEVEN, fr_kernels, fr_pool,
+    fr_pool_axis, kernels_for,
 )
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 
@@ -14,15 +14,17 @@ cnp.import_array()
 MAX, MIN, SUM = FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM
 BYTE_PLACES = FR_POOL_PLACES  # windows of more places keep their taps in int32
 
-cdef ptrdiff_t JOIN_TURNED = 256  # more places than that are joined faster along their rows
+# Maps of more places than that are joined faster along their rows.
+cdef ptrdiff_t JOIN_TURNED = 256
+cdef ptrdiff_t QUADS_TURNED = 16
 
-cdef double NANOSECONDS_PER_ELEMENT = 0.25  # moved
+# Windows that fill maps side by side and have so many columns are faster each by itself than picked from those of stride 1.
+cdef ptrdiff_t JOIN_TILE = 12
+cdef ptrdiff_t SELECT_TILE = 6
+cdef ptrdiff_t SPREAD_TILE = 3
 
-cdef struct Rows:
-    fr_pool_fn kernel
-    fr_pool whole
-    ptrdiff_t count
-    ptrdiff_t together  # rows that are not shared out: those of a map that is turned
+cdef double NANOSECONDS_PER_ELEMENT = 0.08  # moved, or met by a window: those of many rows are joined row by row
+cdef ptrdiff_t MOST_MET = 9
 
 
 @cython.final
@@ -43,12 +45,6 @@ cdef class Windows:
         Whether a product with the factors is the quotient, to the bit.
     """
 
-    cdef fr_pool pool
-    cdef tuple tables
-    cdef int itemsize
-    cdef const void *factors[3]
-    cdef bint exact
-
     def __init__(self, cnp.ndarray axes not None, ptrdiff_t channels, cnp.ndarray first not None, tuple divisors not None,
                  tuple factors not None, bint exact):
         cdef const cnp.int64_t *number = <const cnp.int64_t *> cnp.PyArray_DATA(axes)
@@ -60,53 +56,92 @@ cdef class Windows:
             number += 6
         self.tables = (first, divisors, factors)
         self.itemsize, self.exact = first.itemsize, exact
-        self.pool.channels = channels
+        self.pool.channels = 0 if channels == 1 else channels  # one channel lies last as it lies first
+        self.single = channels == 1
         self.pool.first = cnp.PyArray_DATA(first)
         self.pool.wide = self.places() > FR_POOL_PLACES
 
     cdef ptrdiff_t places(self):
         return self.pool.axis[0].kernel * self.pool.axis[1].kernel * self.pool.axis[2].kernel
 
-    def forward(self, int mode, cnp.ndarray x not None, cnp.ndarray y not None, cnp.ndarray taps):
+    cpdef object forward(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps):
         """Fill y, and the taps (uint8, or int32 for many places) of the values taken if they are wanted."""
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, x, y, taps)
         cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
         if mode == FR_POOL_SUM and self.exact:
             self.multiply(&rows)
-        rows.kernel = kernels.pool_last if self.pool.channels else kernels.pool
+        cdef ptrdiff_t limit = FR_POOL_TURNED
+        if taps is None:
+            limit = QUADS_TURNED if self.has_quads() else JOIN_TURNED
+        self.choose(&rows, x, self.pool.axis[0].out * self.pool.axis[1].out, limit, JOIN_TILE if taps is None else SELECT_TILE,
+                    kernels.width)
+        rows.kernel = kernels.pool_last if rows.whole.channels else kernels.pool
         rows.count = y.size // row if row else 0
-        self.turn(&rows, x, self.pool.axis[0].out * self.pool.axis[1].out, JOIN_TURNED if taps is None else FR_POOL_TURNED,
-                  kernels.width)
-        run(&rows, x.size + y.size)
+        run(&rows, x.size + y.size * (1 + min(self.places(), MOST_MET)))
 
-    def backward(self, int mode, cnp.ndarray dy not None, cnp.ndarray taps, cnp.ndarray dx not None):
+    cpdef object backward(self, int mode, cnp.ndarray dy, cnp.ndarray taps, cnp.ndarray dx):
         """Fill dx from dy and, unless the mode is SUM, from the taps."""
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, dy, dx, taps)
         cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
         self.multiply(&rows)
-        rows.kernel = kernels.pool_last_backward if self.pool.channels else kernels.pool_backward
+        self.choose(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED,
+                    SPREAD_TILE if taps is None else SELECT_TILE, kernels.width)
+        if rows.whole.axis[2].stride == 0 and taps is not None and not rows.whole.channels:
+            rows.together = self.pool.axis[0].size * self.pool.axis[1].size
+        rows.kernel = kernels.pool_last_backward if rows.whole.channels else kernels.pool_backward
         rows.count = dx.size // row if row else 0
-        self.turn(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED, kernels.width)
-        run(&rows, dx.size + dy.size)
+        run(&rows, dx.size + dy.size * (1 + min(self.places(), MOST_MET)))
 
-    cdef void turn(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, int width):
-        """Turn small maps where there are enough of them in one sample: the way must not depend on the batch."""
+    cdef void choose(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, ptrdiff_t tile, int width):
+        """How maps with the channels first are pooled. The way must not depend on the batch, nor on the team.
+
+        Turned if they have at most `limit` places, and a sample has enough of them; else windows that lie side by side, if they
+        have at least `tile` columns, like windows of unequal sizes.
+        """
         cdef const fr_pool_axis *a = self.pool.axis
         cdef ptrdiff_t places = a[0].size * a[1].size * a[2].size, windows = a[0].out * a[1].out * a[2].out
+        cdef bint uneven = a[2].stride == 0
+        cdef int axis
         rows.together = 1
-        if self.pool.channels or self.pool.wide or 2 * cnp.PyArray_DIM(x, 1) < width:
+        if self.pool.channels:
             return
-        if max(places, windows) <= limit or (limit == FR_POOL_TURNED and self.falls_into_bands()):
-            rows.whole.turned, rows.together = True, rows_of_map
+        if uneven:
+            limit = FR_POOL_TURNED
+        if (rows.whole.taps == NULL or not self.pool.wide) and 2 * (1 if self.single else cnp.PyArray_DIM(x, 1)) >= width:
+            if max(places, windows) <= limit or (limit >= JOIN_TURNED and not uneven and self.falls_into_bands(width)):
+                rows.whole.turned, rows.together = True, rows_of_map
+                return
+        if max(a[2].size, a[2].out) > FR_POOL_UNEVEN:
+            rows.whole.channels = 1 if uneven else 0  # as of one channel that lies last
+        elif a[2].kernel >= tile and self.has_tiles():
+            for axis in range(3):
+                rows.whole.axis[axis].stride = 0
 
-    cdef bint falls_into_bands(self):
-        """Whether large maps can be turned too, and their rows would be written one element after the other."""
+    cdef bint has_tiles(self):
+        """Whether windows lie side by side and fill the maps."""
+        cdef const fr_pool_axis *a = self.pool.axis
+        cdef int i
+        for i in range(3):
+            if a[i].stride != a[i].kernel or a[i].padding or a[i].dilation > 1 or a[i].out * a[i].kernel != a[i].size:
+                return False
+        return True
+
+    cdef bint has_quads(self):
+        """Whether windows are the squares of two by two places that lie side by side: such rows are fast however short they are."""
+        cdef const fr_pool_axis *a = self.pool.axis
+        return (a[0].size == 1 and a[0].out == 1 and a[1].kernel == 2 and a[1].stride == 2 and a[2].kernel == 2 and a[2].stride == 2
+                and max(a[1].padding, a[2].padding) == 0 and a[1].dilation * a[2].dilation == 1
+                and 2 * a[1].out <= a[1].size and 2 * a[2].out <= a[2].size)
+
+    cdef bint falls_into_bands(self, int width):
+        """Whether large maps can be turned too, where vectors along rows would leave lanes empty or pick elements one by one."""
         cdef const fr_pool_axis *H = &self.pool.axis[1]
         cdef const fr_pool_axis *W = &self.pool.axis[2]
-        return (self.pool.axis[0].size == 1 and self.pool.axis[0].out == 1 and W.stride > 2
-                and H.stride >= (H.kernel - 1) * H.dilation + 1 and 2 * W.size * H.stride <= FR_POOL_TURNED)
+        cdef ptrdiff_t span = (H.kernel - 1) * H.dilation + 1
+        return (self.pool.axis[0].size == 1 and self.pool.axis[0].out == 1 and (W.stride > 2 or 2 * W.out <= width)
+                and (span + max(span, H.stride)) * max(W.size, W.out) <= FR_POOL_TURNED)
 
     cdef void multiply(self, Rows *rows):
         cdef int axis

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -12,8 +11,9 @@ from fastrnn import ops
 from fastrnn._checks import FloatArray, as_float_array, choice, flag
 from fastrnn.errors import LengthsError, ShapeError
 from fastrnn.layers.layer import registered
-from fastrnn.layers.pooling import LAYOUTS, Optioned, PoolLayer, Pullback
-from fastrnn.layers.pullback import simple_pullback
+from fastrnn.layers.pooling import LAYOUTS, PoolLayer, Pullback, Remembering, Sizes
+from fastrnn.ops.adaptive_pool import place_adaptive
+from fastrnn.ops.time_pool import place_over_maps
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -31,6 +31,8 @@ OutputSize: TypeAlias = int | Sequence[int | None] | None
 
 class _Adaptive(PoolLayer):
     """Common part of the layers that pool to a given size."""
+
+    _mode: ClassVar[str]
 
     def __init__(self, output_size: OutputSize, *, layout: str | None = None) -> None:
         super().__init__(layout)
@@ -53,13 +55,12 @@ class _Adaptive(PoolLayer):
     def _option_values(self) -> dict[str, Any]:
         return {"output_size": self.output_size}
 
+    def _place(self, shape: Sizes, dtype: np.dtype[Any]) -> Any:
+        return place_adaptive(self._name, self._mode, shape, dtype, self.layout, self.output_size)
+
 
 class _AdaptiveAverage(_Adaptive):
-    def _run(self, maps: FloatArray) -> FloatArray:
-        return ops.adaptive_avg_pool_forward(maps, self.output_size, layout=self.layout)
-
-    def _run_vjp(self, maps: FloatArray) -> tuple[FloatArray, Pullback]:
-        return ops.adaptive_avg_pool_vjp(maps, self.output_size, layout=self.layout)
+    _mode = "mean"
 
 
 @registered
@@ -94,6 +95,8 @@ class AdaptiveAvgPool3d(_AdaptiveAverage):
 
 
 class _AdaptiveMaximum(_Adaptive):
+    _mode = "max"
+
     def __init__(self, output_size: OutputSize, return_indices: bool = False, *, layout: str | None = None) -> None:
         super().__init__(output_size, layout=layout)
         self.return_indices = flag(self._name, "return_indices", return_indices)
@@ -102,17 +105,16 @@ class _AdaptiveMaximum(_Adaptive):
         return {"output_size": self.output_size, "return_indices": self.return_indices}
 
     def _predict(self, x: FloatArray) -> Any:
-        maps, whole = self._input(x)
         if not self.return_indices:
-            return whole(ops.adaptive_max_pool_values(maps, self.output_size, layout=self.layout))
+            return super()._predict(x)
+        maps, whole = self._input(x)
         y, indices = ops.adaptive_max_pool_forward(maps, self.output_size, layout=self.layout)
         return whole(y), whole(indices)
 
     def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
-        maps, whole = self._input(x)
         if not self.return_indices:
-            y, pull = ops.adaptive_max_pool_values_vjp(maps, self.output_size, layout=self.layout)
-            return self._with_pullback(whole(y), y.shape, pull, np.shape(x))
+            return super()._train(x)
+        maps, whole = self._input(x)
         (y, indices), pull = ops.adaptive_max_pool_vjp(maps, self.output_size, layout=self.layout)
         result, backward = self._with_pullback(whole(y), y.shape, pull, np.shape(x))
         return (result, whole(indices)), backward
@@ -151,7 +153,7 @@ class AdaptiveMaxPool3d(_AdaptiveMaximum):
     _axes = 3
 
 
-class _Global(Optioned):
+class _Global(Remembering):
     """Common part of the layers that pool each map to one value."""
 
     takes_lengths = True
@@ -178,9 +180,13 @@ class _Global(Optioned):
         ------
         ShapeError, DTypeError, LengthsError
         """
-        rows, lie, shape = self._input(x)
-        self._check_lengths(x, lengths)
-        return ops.time_pool_forward(rows, self._mode, lengths=lengths, layout=lie).reshape(shape)
+        if lengths is None:
+            y: FloatArray = self._predict(x)
+            return y
+        maps = self._signals(x, lengths)
+        return ops.time_pool_forward(maps, self._mode, lengths=lengths, layout=self._lie()).reshape(
+            self._out(maps.shape)
+        )
 
     def forward(self, x: FloatArray, *, lengths: Any = None) -> tuple[FloatArray, Pullback]:
         """Return what a call returns, and the pullback.
@@ -194,40 +200,47 @@ class _Global(Optioned):
         ------
         ShapeError, DTypeError, LengthsError
         """
-        rows, lie, shape = self._input(x)
-        self._check_lengths(x, lengths)
-        y, pull = ops.time_pool_vjp(rows, self._mode, lengths=lengths, layout=lie)
-        flat, x_shape = y.shape, np.shape(x)
-        y = y.reshape(shape)
-        return y, simple_pullback(self._name, (), y, lambda dy: pull(dy.reshape(flat)).reshape(x_shape))
+        if lengths is None:
+            return self._train(x)
+        maps = self._signals(x, lengths)
+        y, pull = ops.time_pool_vjp(maps, self._mode, lengths=lengths, layout=self._lie())
+        return self._with_pullback(y.reshape(self._out(maps.shape)), y.shape, pull, maps.shape)
 
     def out_lengths(self, lengths: Any) -> Any:
         """Return None: the result has no time axis."""
 
-    def _check_lengths(self, x: Any, lengths: object) -> None:
-        signals = np.ndim(x) == 3 and self.layout in (None, *LAYOUTS[0])
-        if lengths is not None and not signals:
-            raise LengthsError(f"{self._name}: 'lengths' must be None unless x is a batch of signals, got {lengths!r}")
+    def _last(self) -> bool:
+        return self.layout is not None and self.layout.endswith("C")
 
-    def _input(self, x: object) -> tuple[FloatArray, str, tuple[int, ...]]:
-        """Return x with one axis of positions, how that lies, and the shape of y."""
+    def _lie(self) -> str:
+        return "NTC" if self._last() else "NCT"
+
+    def _signals(self, x: object, lengths: object) -> FloatArray:
+        """Return x, which must be a batch of signals."""
+        maps, _ = self._input(x)
+        if np.ndim(x) != 3 or self.layout not in {None, *LAYOUTS[0]}:  # type: ignore[arg-type]
+            raise LengthsError(f"{self._name}: 'lengths' must be None unless x is a batch of signals, got {lengths!r}")
+        return maps
+
+    def _out(self, shape: Sizes) -> Sizes:
+        """Return the shape of y for maps of a shape."""
+        C, ones = shape[-1 if self._last() else 1], (1,) * (len(shape) - 2) if self.keepdims else ()
+        return (shape[0], *ones, C) if self._last() else (shape[0], C, *ones)
+
+    def _place(self, shape: Sizes, dtype: np.dtype[Any]) -> Any:
+        return place_over_maps(self._mode, shape, self._out(shape), self._last(), dtype)
+
+    def _input(self, x: object) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
         name, array = self._name, as_float_array(self._name, "x", x)
-        last = self.layout is not None and self.layout.endswith("C")
         axes = array.ndim - 2 if self.layout is None else len(self.layout) - 2
         batched = array.ndim == axes + 2
         if not 1 <= axes <= len(LAYOUTS) or not (batched or array.ndim == axes + 1):
             wanted = "N, C, *sizes" if self.layout is None else ", ".join(self.layout)
             raise ShapeError(f"{name}: 'x' must have shape ({wanted}), got {array.shape}")
-        lead, rest = (array.shape[:1], array.shape[1:]) if batched else ((), array.shape)
-        sizes, C = (rest[:-1], rest[-1]) if last else (rest[1:], rest[0])
-        positions, N = math.prod(sizes), array.shape[0] if batched else 1
-        if positions == 0:
+        maps = array if batched else array[None]
+        if 0 in (maps.shape[1:-1] if self._last() else maps.shape[2:]):
             raise ShapeError(f"{name}: 'x' must have spatial sizes of at least 1, got {array.shape}")
-        ones = (1,) * axes if self.keepdims else ()
-        shape = (*lead, *ones, C) if last else (*lead, C, *ones)
-        if last:
-            return array.reshape(N, positions, C), "NTC", shape
-        return array.reshape(N, C, positions), "NCT", shape
+        return (maps, lambda y: y) if batched else (maps, lambda y: y[0])
 
 
 @registered

@@ -11,7 +11,8 @@ from fastrnn import ops
 from fastrnn._checks import FloatArray, flag, plain_int
 from fastrnn.errors import ArgumentError
 from fastrnn.layers.layer import registered
-from fastrnn.layers.pooling import PerAxis, Pullback, SlidingPool
+from fastrnn.layers.pooling import PerAxis, Pullback, Sizes, SlidingPool
+from fastrnn.ops.pool import MODES, place_average, place_selection
 
 __all__ = [
     "AvgPool1d",
@@ -64,21 +65,23 @@ class _Selecting(SlidingPool):
         return {"kernel_size": self.kernel_size, **options, "layout": self.layout}
 
     def _predict(self, x: FloatArray) -> Any:
-        maps, whole = self._input(x)
         if not self.return_indices:
-            values: FloatArray = getattr(ops, f"{self._kind}_pool_values")(maps, **self._arguments())
-            return whole(values)
+            return super()._predict(x)
+        maps, whole = self._input(x)
         y, indices = getattr(ops, f"{self._kind}_pool_forward")(maps, **self._arguments())
         return whole(y), whole(indices)
 
     def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
-        maps, whole = self._input(x)
         if not self.return_indices:
-            y, pull = getattr(ops, f"{self._kind}_pool_values_vjp")(maps, **self._arguments())
-            return self._with_pullback(whole(y), y.shape, pull, np.shape(x))
+            return super()._train(x)
+        maps, whole = self._input(x)
         (y, indices), pull = getattr(ops, f"{self._kind}_pool_vjp")(maps, **self._arguments())
         y_whole, backward = self._with_pullback(whole(y), y.shape, pull, np.shape(x))
         return (y_whole, whole(indices)), backward
+
+    def _place(self, shape: Sizes, dtype: np.dtype[Any]) -> Any:
+        options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return place_selection(self._name, MODES[self._kind], shape, dtype, self.layout, *options)
 
     def _option_values(self) -> dict[str, Any]:
         names = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
@@ -195,11 +198,8 @@ class _Average(SlidingPool):
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
         return {name: getattr(self, name) for name in names}
 
-    def _run(self, maps: FloatArray) -> FloatArray:
-        return ops.avg_pool_forward(maps, **self._option_values(), layout=self.layout)
-
-    def _run_vjp(self, maps: FloatArray) -> tuple[FloatArray, Pullback]:
-        return ops.avg_pool_vjp(maps, **self._option_values(), layout=self.layout)
+    def _place(self, shape: Sizes, dtype: np.dtype[Any]) -> Any:
+        return place_average(self._name, shape, dtype, self.layout, **self._option_values())
 
 
 @registered
@@ -282,11 +282,14 @@ class _Norm(SlidingPool):
     def _option_values(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("norm_type", "kernel_size", "stride", "ceil_mode")}
 
-    def _run(self, maps: FloatArray) -> FloatArray:
-        return ops.lp_pool_forward(maps, **self._option_values(), layout=self.layout)
+    def _predict(self, x: FloatArray) -> Any:
+        maps, whole = self._input(x)
+        return whole(ops.lp_pool_forward(maps, **self._option_values(), layout=self.layout))
 
-    def _run_vjp(self, maps: FloatArray) -> tuple[FloatArray, Pullback]:
-        return ops.lp_pool_vjp(maps, **self._option_values(), layout=self.layout)
+    def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
+        maps, whole = self._input(x)
+        y, pull = ops.lp_pool_vjp(maps, **self._option_values(), layout=self.layout)
+        return self._with_pullback(whole(y), y.shape, pull, np.shape(x))
 
 
 @registered

@@ -12,8 +12,9 @@ from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.lengths import forward_within, predict_within, slid_lengths
 from fastrnn.layers.pullback import simple_pullback
+from fastrnn.ops._pooling import contiguous, new_pooling
 
-__all__ = ["LAYOUTS", "MapLayer", "Optioned", "PerAxis", "PoolLayer", "Pullback", "Sizes", "SlidingPool"]
+__all__ = ["LAYOUTS", "MapLayer", "Optioned", "PerAxis", "PoolLayer", "Pullback", "Remembering", "Sizes", "SlidingPool"]
 
 PerAxis: TypeAlias = int | Sequence[int]
 Sizes: TypeAlias = tuple[int, ...]
@@ -41,6 +42,54 @@ class Optioned(Layer):
 
     def _options(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self._option_values().items())
+
+    def _with_pullback(
+        self, y: FloatArray, batched: Sizes, pull: Pullback, shape: Sizes
+    ) -> tuple[FloatArray, Pullback]:
+        """Return y and the layer's pullback, from the one of an operation with a batch axis."""
+        return y, simple_pullback(self._name, (), y, lambda dy: pull(dy.reshape(batched)).reshape(shape))
+
+
+class Remembering(Optioned):
+    """A layer that keeps how it pools arrays of recent shapes, until an option changes."""
+
+    _pooling: Any
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        self.__dict__["_pooling"] = new_pooling(self._name)
+
+    def _place(self, shape: Sizes, dtype: np.dtype[Any]) -> Any:
+        """Return the pooling of arrays of a shape that has a batch axis."""
+        raise NotImplementedError
+
+    def _input(self, x: object) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+        """Return x with a batch axis, and what takes that axis off again if x had none."""
+        raise NotImplementedError
+
+    def _placed(self, x: FloatArray) -> Any:
+        """Return the pooling of x, now kept."""
+        placed = self._place(x.shape, np.dtype(x.dtype.type))
+        self._pooling.keep(placed)
+        return placed
+
+    def _predict(self, x: FloatArray) -> Any:
+        y = self._pooling.predict(x)
+        if y is None:
+            array, whole = self._input(x)
+            maps = contiguous(self._name, array)
+            y = self._pooling.predict(maps)
+            y = whole(self._placed(maps).predict(maps) if y is None else y)
+        return y
+
+    def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
+        result: tuple[Any, Pullback] | None = self._pooling.train(x)
+        if result is None:
+            array, whole = self._input(x)
+            maps = contiguous(self._name, array)
+            y, pull = self._pooling.train(maps) or self._placed(maps).train(maps, self._pooling)
+            result = self._with_pullback(whole(y), y.shape, pull, np.shape(x))
+        return result
 
 
 class MapLayer(Optioned):
@@ -70,12 +119,6 @@ class MapLayer(Optioned):
             raise ShapeError(f"{self._name}: 'x' must have shape ({batched}) or ({batched[3:]}), got {array.shape}")
         return array[None], lambda y: y[0]
 
-    def _with_pullback(
-        self, y: FloatArray, batched: Sizes, pull: Pullback, shape: Sizes
-    ) -> tuple[FloatArray, Pullback]:
-        """Return y and the layer's pullback, from the one of an operation with a batch axis."""
-        return y, simple_pullback(self._name, (), y, lambda dy: pull(dy.reshape(batched)).reshape(shape))
-
     def _per_axis(self, arg: str, value: object, low: int) -> int | Sizes:
         """Return an option, one int or one for each axis, as it was given."""
         if not isinstance(value, (tuple, list)):
@@ -98,7 +141,7 @@ class MapLayer(Optioned):
         return padding
 
 
-class PoolLayer(MapLayer):
+class PoolLayer(MapLayer, Remembering):
     """Common part of the layers that pool over windows."""
 
     def __call__(self, x: FloatArray) -> Any:
@@ -123,21 +166,6 @@ class PoolLayer(MapLayer):
         ShapeError, DTypeError
         """
         return self._train(x)
-
-    def _predict(self, x: FloatArray) -> Any:
-        maps, whole = self._input(x)
-        return whole(self._run(maps))
-
-    def _train(self, x: FloatArray) -> tuple[Any, Pullback]:
-        maps, whole = self._input(x)
-        y, pull = self._run_vjp(maps)
-        return self._with_pullback(whole(y), y.shape, pull, np.shape(x))
-
-    def _run(self, maps: FloatArray) -> FloatArray:
-        raise NotImplementedError
-
-    def _run_vjp(self, maps: FloatArray) -> tuple[FloatArray, Pullback]:
-        raise NotImplementedError
 
 
 class SlidingPool(PoolLayer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from fastrnn import ops
 from fastrnn._checks import FloatArray, as_float_array, choice, positive_int
 from fastrnn.errors import LengthsError, ShapeError
 from fastrnn.layers.layer import registered
-from fastrnn.layers.pooling import Optioned, Pullback
-from fastrnn.layers.pullback import simple_pullback
+from fastrnn.layers.pooling import Pullback, Remembering, Sizes
+from fastrnn.ops.time_pool import place_time
 
 __all__ = ["TimePool"]
 
@@ -21,7 +22,7 @@ LAYOUTS = ("TNC", "NTC", "NCT")
 
 
 @registered
-class TimePool(Optioned):
+class TimePool(Remembering):
     """Pool each feature of each sequence over its own steps: text of any length gives a vector of fixed size.
 
     Parameters
@@ -65,9 +66,11 @@ class TimePool(Optioned):
         ------
         ShapeError, DTypeError, LengthsError
         """
-        steps, batch = self._input(x, lengths)
-        y = ops.time_pool_forward(steps, self.mode, lengths=lengths, k=self.k, layout=self.layout)
-        return y if batch is None else y.squeeze(batch)
+        if lengths is None:
+            y: FloatArray = self._predict(x)
+            return y
+        steps = self._sequences(x, lengths)
+        return ops.time_pool_forward(steps, self.mode, lengths=lengths, k=self.k, layout=self.layout)
 
     def forward(self, x: FloatArray, *, lengths: ArrayLike | None = None) -> tuple[FloatArray, Pullback]:
         """Return what a call returns, and the pullback. Arguments are those of a call.
@@ -81,26 +84,32 @@ class TimePool(Optioned):
         ------
         ShapeError, DTypeError, LengthsError
         """
-        steps, batch = self._input(x, lengths)
+        if lengths is None:
+            return self._train(x)
+        steps = self._sequences(x, lengths)
         y, pull = ops.time_pool_vjp(steps, self.mode, lengths=lengths, k=self.k, layout=self.layout)
-        shape, x_shape = y.shape, np.shape(x)
-        if batch is not None:
-            y = y.squeeze(batch)
-        return y, simple_pullback(self._name, (), y, lambda dy: pull(dy.reshape(shape)).reshape(x_shape))
+        return self._with_pullback(y, y.shape, pull, steps.shape)
 
     def out_lengths(self, lengths: Any) -> Any:
         """Return None, as no time axis is left; for "kmax" at most k steps."""
         return None if lengths is None or self.mode != "kmax" else np.minimum(lengths, self.k)
 
-    def _input(self, x: object, lengths: object) -> tuple[FloatArray, int | None]:
-        """Return x with a batch axis, and the place of that in y if x had none."""
+    def _place(self, shape: Sizes, dtype: np.dtype[Any]) -> Any:
+        return place_time(self._name, shape, dtype, self.mode, self.k, self.layout)
+
+    def _sequences(self, x: object, lengths: object) -> FloatArray:
+        """Return x, which must be a batch."""
+        steps, _ = self._input(x)
+        if np.ndim(x) == 2:  # type: ignore[arg-type]
+            raise LengthsError(f"{self._name}: 'lengths' must be None for one sequence, got {lengths!r}")
+        return steps
+
+    def _input(self, x: object) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
         name, array = self._name, as_float_array(self._name, "x", x)
         if array.ndim == 3:
-            return array, None
+            return array, lambda y: y
         if array.ndim != 2:
             batched, single = ", ".join(self.layout), ", ".join(self.layout.replace("N", ""))
             raise ShapeError(f"{name}: 'x' must have shape ({batched}) or ({single}), got {array.shape}")
-        if lengths is not None:
-            raise LengthsError(f"{name}: 'lengths' must be None for one sequence, got {lengths!r}")
         axis = self.layout.index("N")
-        return np.expand_dims(array, axis), axis if self.mode == "kmax" else 0
+        return np.expand_dims(array, axis), lambda y: y.squeeze(axis if self.mode == "kmax" else 0)

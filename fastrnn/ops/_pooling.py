@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastrnn._checks import as_fitting, as_float_array, choice, flag, plain_int, positive_int
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._pool import BYTE_PLACES, SUM, Windows
+from fastrnn._kernels._pooled import Placed, Pooling
 from fastrnn.errors import ArgumentError, ShapeError
 
 Array: TypeAlias = NDArray[Any]
@@ -77,7 +78,7 @@ class Plan:
     def __init__(self, axes: Sequence[Axis], channels: int, dtype: np.dtype[Any], divisors: Sequence[Array]) -> None:
         whole = [Axis(1, 1, 1, 1)] * (3 - len(axes)) + list(axes)
         ones = [np.ones(1)] * (3 - len(axes)) + list(divisors)
-        if channels and len(axes) == 1:
+        if channels > 1 and len(axes) == 1:
             whole, ones = [whole[i] for i in (0, 2, 1)], [ones[i] for i in (0, 2, 1)]
         self.axes = tuple(whole)
         tables: Any = [tuple(table.astype(dtype) for table in group) for group in (ones, [1 / one for one in ones])]
@@ -135,10 +136,10 @@ def contiguous(name: str, x: Array) -> Array:
 def as_maps(name: str, x: Array, layout: str | None, axes: int | None = None) -> Maps:
     """Return x as maps; `axes` is the number of spatial axes that the options have."""
     array = contiguous(name, x)
-    return Maps(array, *_form(name, array.shape, layout, axes))
+    return Maps(array, *form_of_maps(name, array.shape, layout, axes))
 
 
-def _form(name: str, shape: Sizes, layout: str | None, axes: int | None) -> tuple[Sizes, bool]:
+def form_of_maps(name: str, shape: Sizes, layout: str | None, axes: int | None) -> tuple[Sizes, bool]:
     """Return the spatial sizes of maps, and whether their channels lie last."""
     if layout is not None:
         layout = choice(name, "layout", layout, ALL_LAYOUTS if axes is None else LAYOUTS[axes - 1])
@@ -204,7 +205,7 @@ def sliding_axes(
     return tuple(axes)
 
 
-class Placed(NamedTuple):
+class Windowed(NamedTuple):
     """Sliding windows on maps of one shape: their axes, the number of channels that lie last, and the shape of the result."""
 
     axes: tuple[Axis, ...]
@@ -221,22 +222,26 @@ def _place(
     padding: PerAxis,
     dilation: PerAxis,
     ceil_mode: bool,
-) -> Placed:
+) -> Windowed:
     """Return where windows lie, all options checked."""
-    sizes, last = _form(name, shape, layout, axes_of(kernel_size))
+    sizes, last = form_of_maps(name, shape, layout, axes_of(kernel_size))
     axes = sliding_axes(name, sizes, kernel_size, stride, padding, dilation, ceil_mode)
     out = outputs_of(axes)
-    return Placed(axes, shape[-1] if last else 0, (shape[0], *out, shape[-1]) if last else (*shape[:2], *out))
+    return Windowed(axes, shape[-1] if last else 0, (shape[0], *out, shape[-1]) if last else (*shape[:2], *out))
 
 
-# Options of these types are told apart by their types alone, which sequences would not be.
+# Options of these types, and tuples of ints, are told apart by their types and values, which other sequences would not be.
 _SCALARS = frozenset((int, bool, type(None), str))
 _known_place = lru_cache(KEPT_PLANS, typed=True)(_place)
 
 
-def place(name: str, shape: Sizes, layout: str | None, *options: Any) -> Placed:
+def _is_told_apart(option: object) -> bool:
+    return type(option) in _SCALARS or (type(option) is tuple and all(type(item) is int for item in option))
+
+
+def place(name: str, shape: Sizes, layout: str | None, *options: Any) -> Windowed:
     """Return where windows lie on maps of a shape; options are kernel_size, stride, padding, dilation and ceil_mode."""
-    if _SCALARS.issuperset(map(type, options)) and type(layout) in _SCALARS:
+    if all(map(_is_told_apart, options)) and type(layout) in _SCALARS:
         return _known_place(name, shape, layout, *options)
     return _place(name, shape, layout, *options)
 
@@ -265,6 +270,21 @@ def dividing_plan(axes: tuple[Axis, ...], channels: int, dtype: np.dtype[Any], d
     divisors = [np.ones(axis.out) for axis in axes]
     divisors[0] *= divisor
     return Plan(axes, channels, dtype, divisors)
+
+
+def placed_selection(mode: int, plan: Plan, shape: Sizes, out: Sizes, dtype: np.dtype[Any]) -> Placed:
+    """Return a maximum or minimum on arrays of `shape` for the layer that keeps it."""
+    return Placed(plan.windows, mode, shape, out, dtype, plan.taps_dtype)
+
+
+def placed_sums(plan: Plan, shape: Sizes, out: Sizes, dtype: np.dtype[Any]) -> Placed:
+    """Return the divided sums of all windows likewise."""
+    return Placed(plan.windows, SUM, shape, out, dtype, None)
+
+
+def new_pooling(name: str) -> Pooling:
+    """Return what a layer of that name keeps of its poolings."""
+    return Pooling(name, as_gradient)
 
 
 class Selection:

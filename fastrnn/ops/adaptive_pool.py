@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from fastrnn._checks import positive_int
 from fastrnn._kernels._pool import MAX
+from fastrnn._kernels._pooled import Placed
 from fastrnn.errors import ArgumentError
 from fastrnn.ops._pooling import (
     KEPT_PLANS,
@@ -24,13 +27,16 @@ from fastrnn.ops._pooling import (
     as_maps,
     axes_of,
     counting_plan,
+    form_of_maps,
     outputs_of,
+    placed_selection,
+    placed_sums,
     selecting_plan,
     spread,
     sums,
 )
 from fastrnn.ops._recurrent import once
-from fastrnn.ops.time_pool import TimePooling
+from fastrnn.ops.time_pool import TimePooling, place_over_maps
 
 __all__ = [
     "adaptive_avg_pool_forward",
@@ -45,23 +51,44 @@ OutputSize: TypeAlias = int | Sequence[int | None]
 
 
 def _maps_and_axes(name: str, x: Array, output_size: OutputSize, layout: str | None) -> tuple[Maps, tuple[Axis, ...]]:
-    """Return x as maps and the axes, whose windows slide if they divide every axis into equal parts."""
+    """Return x as maps and the axes of the windows."""
     maps = as_maps(name, x, layout, axes_of(output_size))
-    S = len(maps.sizes)
+    return maps, _axes_of_sizes(name, maps.sizes, output_size)
+
+
+def _axes_of_sizes(name: str, sizes: Sizes, output_size: OutputSize) -> tuple[Axis, ...]:
+    """Return the axes, whose windows slide if they divide every axis into equal parts."""
+    S = len(sizes)
     outputs = output_size if isinstance(output_size, (tuple, list)) else [output_size] * S
     if len(outputs) != S:
         raise ArgumentError(f"{name}: 'output_size' must be an int or {S} of them, or None, got {output_size!r}")
     out = [
         size if wanted is None else positive_int(name, "output_size", wanted)
-        for size, wanted in zip(maps.sizes, outputs, strict=True)
+        for size, wanted in zip(sizes, outputs, strict=True)
     ]
-    if all(size % count == 0 for size, count in zip(maps.sizes, out, strict=True)):
-        axes = tuple(Axis(L, count, L // count, L // count) for L, count in zip(maps.sizes, out, strict=True))
+    if all(size % count == 0 for size, count in zip(sizes, out, strict=True)):
+        axes = tuple(Axis(L, count, L // count, L // count) for L, count in zip(sizes, out, strict=True))
     else:
-        axes = tuple(Axis(L, count, _largest_window(L, count), 0) for L, count in zip(maps.sizes, out, strict=True))
+        axes = tuple(Axis(L, count, _largest_window(L, count), 0) for L, count in zip(sizes, out, strict=True))
     if math.prod(axis.kernel for axis in axes) > MOST_PLACES and math.prod(out) > 1:
         raise ArgumentError(f"{name}: windows must have at most {MOST_PLACES} places, got 'output_size' {tuple(out)}")
-    return maps, axes
+    return axes
+
+
+def place_adaptive(
+    name: str, mode: str, shape: Sizes, dtype: np.dtype[Any], layout: str, output_size: OutputSize
+) -> Placed:
+    """Return the pooling of maps of a shape, "max" or "mean"."""
+    sizes, last = form_of_maps(name, shape, layout, axes_of(output_size))
+    axes = _axes_of_sizes(name, sizes, output_size)
+    out, C = outputs_of(axes), shape[-1 if last else 1]
+    y_shape = (shape[0], *out, C) if last else (shape[0], C, *out)
+    if math.prod(out) == 1:
+        return place_over_maps(mode, shape, y_shape, last, dtype)
+    channels = C if last else 0
+    if mode == "max":
+        return placed_selection(MAX, selecting_plan(axes, channels, dtype), shape, y_shape, dtype)
+    return placed_sums(counting_plan(axes, channels, dtype, False, (1,) * len(axes)), shape, y_shape, dtype)
 
 
 @lru_cache(KEPT_PLANS)
@@ -70,9 +97,9 @@ def _largest_window(L: int, count: int) -> int:
     return int(Axis(L, count, 0, 0).counts().max())
 
 
-def _channels(maps: Maps, axes: tuple[Axis, ...]) -> int:
-    """Return how many channels lie last; windows of unequal sizes take maps of channels first as of one channel."""
-    return maps.channels if maps.last else int(axes[0].stride == 0)
+def _channels(maps: Maps) -> int:
+    """Return how many channels lie last."""
+    return maps.channels if maps.last else 0
 
 
 def _over_all(name: str, maps: Maps, mode: str, train: bool) -> TimePooling:
@@ -127,7 +154,7 @@ def _average(name: str, x: Array, output_size: OutputSize, layout: str | None) -
     if math.prod(out) == 1:
         whole = _over_all(name, maps, "mean", True)
         return whole.y.reshape(maps.shape(out)), _reshaped(name, whole, maps, out)
-    plan = counting_plan(axes, _channels(maps, axes), maps.x.dtype, False, (1,) * len(axes))
+    plan = counting_plan(axes, _channels(maps), maps.x.dtype, False, (1,) * len(axes))
     y = sums(maps.x, plan, maps.shape(out))
     form = (y.shape, y.dtype)
     return y, lambda dy: spread(as_gradient(name, dy, form), plan, shape)
@@ -200,6 +227,6 @@ def _largest(
         times = whole.times
         found = times.astype("int64").reshape(y.shape) if indices and times is not None else y
         return y, _reshaped(name, whole, maps, out), found
-    plan: Plan = selecting_plan(axes, _channels(maps, axes), maps.x.dtype)
+    plan: Plan = selecting_plan(axes, _channels(maps), maps.x.dtype)
     chosen = Selection(MAX, maps.x, plan, maps.shape(out), keep)
     return chosen.y, chosen.pullback(name), chosen.indices() if indices else chosen.y

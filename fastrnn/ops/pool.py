@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastrnn._checks import flag
 from fastrnn._kernels._pool import MAX, MIN
+from fastrnn._kernels._pooled import Placed
 from fastrnn.ops._pooling import (
     Array,
     PerAxis,
@@ -13,12 +16,15 @@ from fastrnn.ops._pooling import (
     Pullback,
     Selection,
     Sizes,
+    Windowed,
     as_gradient,
     checked_divisor,
     contiguous,
     counting_plan,
     dividing_plan,
     place,
+    placed_selection,
+    placed_sums,
     selecting_plan,
     spread,
     sums,
@@ -38,6 +44,8 @@ __all__ = [
     "min_pool_vjp",
 ]
 
+MODES = {"max": MAX, "min": MIN}
+
 
 def _select(
     name: str,
@@ -56,6 +64,14 @@ def _select(
     placed = place(name, array.shape, layout, kernel_size, stride, padding, dilation, ceil_mode)
     plan = selecting_plan(placed.axes, placed.channels, array.dtype)
     return Selection(mode, array, plan, placed.shape, keep)
+
+
+def place_selection(
+    name: str, mode: int, shape: Sizes, dtype: np.dtype[Any], layout: str | None, *options: Any
+) -> Placed:
+    """Return a maximum or minimum on maps of a shape; options are those of `place`."""
+    placed = place(name, shape, layout, *options)
+    return placed_selection(mode, selecting_plan(placed.axes, placed.channels, dtype), shape, placed.shape, dtype)
 
 
 def max_pool_forward(
@@ -212,12 +228,38 @@ def _averaging(
     layout: str | None,
 ) -> tuple[Array, Plan, Sizes]:
     array = contiguous(name, x)
-    axes, channels, shape = place(name, array.shape, layout, kernel_size, stride, padding, 1, ceil_mode)
+    placed = place(name, array.shape, layout, kernel_size, stride, padding, 1, ceil_mode)
+    return array, _averaging_plan(name, placed, array.dtype, count_include_pad, divisor_override), placed.shape
+
+
+def _averaging_plan(
+    name: str, placed: Windowed, dtype: np.dtype[Any], count_include_pad: bool, divisor_override: int | None
+) -> Plan:
+    axes, channels, _ = placed
     with_padding = flag(name, "count_include_pad", count_include_pad)
     divisor = checked_divisor(name, divisor_override)
     if divisor is not None:
-        return array, dividing_plan(axes, channels, array.dtype, divisor), shape
-    return array, counting_plan(axes, channels, array.dtype, with_padding, (1,) * len(axes)), shape
+        return dividing_plan(axes, channels, dtype, divisor)
+    return counting_plan(axes, channels, dtype, with_padding, (1,) * len(axes))
+
+
+def place_average(
+    name: str,
+    shape: Sizes,
+    dtype: np.dtype[Any],
+    layout: str | None,
+    *,
+    kernel_size: PerAxis,
+    stride: PerAxis,
+    padding: PerAxis,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Placed:
+    """Return the average on maps of a shape."""
+    placed = place(name, shape, layout, kernel_size, stride, padding, 1, ceil_mode)
+    plan = _averaging_plan(name, placed, dtype, count_include_pad, divisor_override)
+    return placed_sums(plan, shape, placed.shape, dtype)
 
 
 def avg_pool_forward(

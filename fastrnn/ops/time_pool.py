@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn._checks import as_float_array, as_lengths, check_shape, choice, positive_int
 from fastrnn._kernels._memory import empty
+from fastrnn._kernels._pooled import Placed
 from fastrnn._kernels._time_pool import KMAX, MAX, MIN, SUM, Sequence
 from fastrnn.errors import ShapeError
 from fastrnn.ops._pooling import Array, Pullback, Sizes, as_gradient
@@ -19,6 +21,7 @@ __all__ = ["time_pool_forward", "time_pool_vjp"]
 MODES = {"max": MAX, "min": MIN, "mean": SUM, "sum": SUM, "kmax": KMAX}
 LAYOUTS = ("TNC", "NTC", "NCT")
 MOST_STEPS = 1 << 31
+TIMES = np.dtype(np.int32)
 
 
 def _steps(layout: str, sizes: dict[str, int]) -> tuple[int, int, int]:
@@ -30,6 +33,40 @@ def _steps(layout: str, sizes: dict[str, int]) -> tuple[int, int, int]:
     return steps["T"], steps["N"], steps["C"]
 
 
+def _sequence(
+    name: str, shape: Sizes, mode: str, lengths: ArrayLike | None, k: int, order: str
+) -> tuple[Sequence, int, Sizes]:
+    """Return how sequences of that shape lie, what is done with them, and the shape of y."""
+    kind = MODES[choice(name, "mode", mode, tuple(MODES))]
+    count = positive_int(name, "k", k)
+    sizes = dict(zip(order, shape, strict=True))
+    T, N, C = (sizes[letter] for letter in "TNC")
+    if not 1 <= T < MOST_STEPS:
+        raise ShapeError(f"{name}: 'x' must have from 1 to 2**31 - 1 steps, got {shape}")
+    ends = None if lengths is None else as_lengths(name, lengths, N, T).copy()
+    y_shape = tuple({**sizes, "T": count}[letter] for letter in order) if kind == KMAX else (N, C)
+    places = _steps(order, {**sizes, "T": count}) if kind == KMAX else (0, C, 1)
+    if ends is None and order == "TNC":  # all features of all sequences side by side
+        sizes, places = {"T": T, "N": 1, "C": N * C}, (places[0], 0, 1)
+    lying = (T, sizes["N"], sizes["C"]), _steps(order, sizes), places
+    return Sequence(*lying, kind, mode == "mean", count, ends), kind, y_shape
+
+
+def place_time(name: str, shape: Sizes, dtype: np.dtype[Any], mode: str, k: int, layout: str) -> Placed:
+    """Return the pooling over all times of sequences of a shape, for the layer that keeps it."""
+    sequence, kind, out = _sequence(name, shape, mode, None, k, layout)
+    return Placed(sequence, 0, shape, out, dtype, None if kind == SUM else TIMES, kind == KMAX)
+
+
+def place_over_maps(mode: str, shape: Sizes, out: Sizes, last: bool, dtype: np.dtype[Any]) -> Placed:
+    """Return the pooling of each of the maps of `shape` to one value."""
+    N, C = shape[0], shape[-1 if last else 1]
+    positions = math.prod(shape[1:-1] if last else shape[2:])
+    flat, layout = ((N, positions, C), "NTC") if last else ((N, C, positions), "NCT")
+    sequence, kind, _ = _sequence("pooling", flat, mode, None, 1, layout)
+    return Placed(sequence, 0, shape, out, dtype, None if kind == SUM else TIMES)
+
+
 class TimePooling:
     """One pooling over time that ran: y, and what its times and its gradient are made of."""
 
@@ -38,27 +75,14 @@ class TimePooling:
     def __init__(
         self, name: str, x: Array, mode: str, lengths: ArrayLike | None, k: int, layout: str, train: bool
     ) -> None:
-        kind = MODES[choice(name, "mode", mode, tuple(MODES))]
         order = choice(name, "layout", layout, LAYOUTS)
-        count = positive_int(name, "k", k)
         x = np.asarray(as_float_array(name, "x", x), order="C")
         check_shape(name, "x", x, f"({', '.join(order)})")
-        sizes = dict(zip(order, x.shape, strict=True))
-        T, N, C = (sizes[letter] for letter in "TNC")
-        if not 1 <= T < MOST_STEPS:
-            raise ShapeError(f"{name}: 'x' must have from 1 to 2**31 - 1 steps, got {x.shape}")
-        ends = None if lengths is None else as_lengths(name, lengths, N, T).copy()
-        shape = tuple({**sizes, "T": count}[letter] for letter in order) if kind == KMAX else (N, C)
-        places = _steps(order, {**sizes, "T": count}) if kind == KMAX else (0, C, 1)
-        if ends is None and order == "TNC":  # all features of all sequences side by side
-            sizes, places = {"T": T, "N": 1, "C": N * C}, (places[0], 0, 1)
-        self._sequence = Sequence(
-            (T, sizes["N"], sizes["C"]), _steps(order, sizes), places, kind, mode == "mean", count, ends
-        )
+        self._sequence, kind, shape = _sequence(name, x.shape, mode, lengths, k, order)
         self._x_shape: Sizes = x.shape
         self._form = shape, x.dtype
         self.y = empty(shape, x.dtype)
-        self.times = empty(shape, np.int32) if kind == KMAX or (train and kind != SUM) else None
+        self.times = empty(shape, TIMES) if kind == KMAX or (train and kind != SUM) else None
         self._sequence.forward(x, self.y, self.times)
 
     def pullback(self, name: str) -> Pullback:

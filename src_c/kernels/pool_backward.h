@@ -4,8 +4,9 @@
 // pointers stay in registers.
 #pragma once
 
-#include "pool_turned.h"
 #include "pool_rows.h"
+#include "pool_turned.h"
+#include "pool_uneven.h"
 
 enum { GATHER_SUM, GATHER_BYTES, GATHER_WIDE };  // with no taps, or with taps of that size
 enum { GATHER_ROWS = 8 };                        // of y that are gathered from at a time
@@ -361,6 +362,10 @@ FR_INLINE ptrdiff_t most_meeting(const fr_pool_axis *a) {
 static void FR_NAME(pool_backward)(const fr_pool *s) {
     if (s->turned) {
         pool_turned_backward(s);
+        return;
+    }
+    if (s->axis[2].stride == 0) {
+        pool_uneven_backward(s);
         return;
     }
     const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];

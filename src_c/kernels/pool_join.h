@@ -10,22 +10,24 @@ FR_INLINE real pool_row_scale(const fr_pool *s, const pool_place *p) {
     return ((const real *)s->scale[0])[p->depth] * ((const real *)s->scale[1])[p->height];
 }
 
-// The windows that start at the elements 0, stride, ... of the buffer.
-FR_INLINE vec join_taps(const fr_pool_axis *W, const real *buffer, const int mode, const int stride) {
-    if (stride == 2 && W->dilation == 1) {
+// The windows that start at the elements 0, stride, ... of the buffer. `three`: the kernel has that size, and no dilation.
+FR_INLINE vec join_taps(const fr_pool_axis *W, const real *buffer, const int mode, const int stride,
+                           const int three) {
+    const ptrdiff_t kernel = three ? 3 : W->kernel, dilation = three ? 1 : W->dilation;
+    if (stride == 2 && dilation == 1) {
         vec a = vload(buffer), b = vload(buffer + FR_WIDTH), all = vunzip_even(a, b);
-        if (W->kernel > 1) all = pool_join(mode, all, vunzip_odd(a, b));
-        for (ptrdiff_t j = 2; j < W->kernel; j += 2) {
+        if (kernel > 1) all = pool_join(mode, all, vunzip_odd(a, b));
+        for (ptrdiff_t j = 2; j < kernel; j += 2) {
             a = vload(buffer + j), b = vload(buffer + j + FR_WIDTH);
             all = pool_join(mode, all, vunzip_even(a, b));
-            if (j + 1 < W->kernel) all = pool_join(mode, all, vunzip_odd(a, b));
+            if (j + 1 < kernel) all = pool_join(mode, all, vunzip_odd(a, b));
         }
         return all;
     }
     vec all = vload(buffer);
     if (stride == 2) all = vunzip_even(all, vload(buffer + FR_WIDTH));
-    for (ptrdiff_t j = 1; j < W->kernel; ++j) {
-        const real *from = buffer + j * W->dilation;
+    for (ptrdiff_t j = 1; j < kernel; ++j) {
+        const real *from = buffer + j * dilation;
         all = pool_join(mode, all, stride == 2 ? vunzip_even(vload(from), vload(from + FR_WIDTH)) : vload(from));
     }
     return all;
@@ -36,67 +38,88 @@ FR_INLINE void pick_windows(const fr_pool_axis *W, real *buffer, ptrdiff_t rows,
                                const int mode) {
     const ptrdiff_t last =
         (rows - 1) * pitch + (count - 1) * W->stride;  // windows after it would reach past the buffer
-    for (ptrdiff_t i = 0; i <= last; i += FR_WIDTH) vstore(buffer + i, join_taps(W, buffer + i, mode, 1));
+    for (ptrdiff_t i = 0; i <= last; i += FR_WIDTH) vstore(buffer + i, join_taps(W, buffer + i, mode, 1, 0));
     for (; rows > 0; --rows, buffer += pitch) {
         for (ptrdiff_t i = 1; i < count; ++i) buffer[i] = buffer[i * W->stride];
     }
 }
 
-// Windows o.. of a row, `count` of them at most a vector. y may be written up to element `limit`.
+// Windows o.. of a row, `count` of them at most a vector. y may be written up to element `limit`. A sum is multiplied by `factor`.
 FR_INLINE void put_windows(const fr_pool *s, vec all, ptrdiff_t row, ptrdiff_t o, ptrdiff_t count, ptrdiff_t limit,
-                              vec scale, const int mode) {
+                              vec factor, const int mode) {
     const ptrdiff_t at = row * s->axis[2].out + o;
-    if (mode == FR_POOL_SUM) {
-        const vec number = vload_filled((const real *)s->scale[2] + o, lanes_left(count, 0), vset1(1));
-        all = pool_scaled(s, all, vmul(number, scale));
-    } else if (s->mode == FR_POOL_MIN) {
-        all = vneg(all);
-    }
+    if (mode == FR_POOL_SUM) all = vmul(all, factor);
+    else if (s->mode == FR_POOL_MIN) all = vneg(all);
     vstore_lanes((real *)s->y + at, all, pool_lanes(at, limit, count));
 }
 
-// Windows o..o+count-1 of a row, from its joined columns.
-typedef void join_fn(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o, ptrdiff_t count,
-                     ptrdiff_t limit);
-
-FR_INLINE void join_windows(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o, ptrdiff_t count,
-                               ptrdiff_t limit, const int mode, const int stride) {
-    const vec scale = vset1(mode == FR_POOL_SUM ? pool_row_scale(s, to) : 0);
+// The factors of `count` windows from o on, in rows of one scale; `factors` has room for whole vectors.
+static FR_NOINLINE void pool_factors(const fr_pool *s, real scale, ptrdiff_t o, ptrdiff_t count, real *factors) {
+    const real *columns = (const real *)s->scale[2] + o;
     for (ptrdiff_t i = 0; i < count; i += FR_WIDTH) {
-        const vec all = stride ? join_taps(&s->axis[2], row + i * stride, mode, stride) : vload(row + i);
-        put_windows(s, all, to->row, o + i, count - i, limit, scale, mode);
+        const vec both = vmul(vset1(scale), vload_between(columns + i, 0, lane_limit(count - i), vset1(1)));
+        vstore(factors + i, s->factors ? both : vdiv(vset1(1), both));
     }
 }
-static FR_NOINLINE void join_max_0(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, to, o, count, limit, FR_POOL_MAX, 0);
+
+// Windows o..o+count-1 of a row, from its joined columns.
+// `at` is the number of that row, `factors` what the sums are multiplied by.
+typedef void join_fn(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o, ptrdiff_t count,
+                     ptrdiff_t limit);
+
+FR_INLINE void join_windows(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
+                               ptrdiff_t count, ptrdiff_t limit, const int mode, const int stride, const int three) {
+    for (ptrdiff_t i = 0; i < count; i += FR_WIDTH) {
+        const vec all = stride ? join_taps(&s->axis[2], row + i * stride, mode, stride, three) : vload(row + i);
+        put_windows(s, all, at, o + i, count - i, limit, mode == FR_POOL_SUM ? vload(factors + i) : vzero(), mode);
+    }
 }
-static FR_NOINLINE void join_max_1(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o,
+static FR_NOINLINE void join_max_0(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
                                    ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, to, o, count, limit, FR_POOL_MAX, 1);
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 0, 0);
 }
-static FR_NOINLINE void join_max_2(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o,
+static FR_NOINLINE void join_max_1(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
                                    ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, to, o, count, limit, FR_POOL_MAX, 2);
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 1, 0);
 }
-static FR_NOINLINE void join_sum_0(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o,
+static FR_NOINLINE void join_max_2(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
                                    ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, to, o, count, limit, FR_POOL_SUM, 0);
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 2, 0);
 }
-static FR_NOINLINE void join_sum_1(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, to, o, count, limit, FR_POOL_SUM, 1);
+static FR_NOINLINE void join_max_1_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
+                                     ptrdiff_t count, ptrdiff_t limit) {
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 1, 1);
 }
-static FR_NOINLINE void join_sum_2(const fr_pool *s, const real *row, const pool_place *to, ptrdiff_t o,
+static FR_NOINLINE void join_max_2_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
+                                     ptrdiff_t count, ptrdiff_t limit) {
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 2, 1);
+}
+static FR_NOINLINE void join_sum_0(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
                                    ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, to, o, count, limit, FR_POOL_SUM, 2);
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 0, 0);
+}
+static FR_NOINLINE void join_sum_1(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
+                                   ptrdiff_t count, ptrdiff_t limit) {
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 1, 0);
+}
+static FR_NOINLINE void join_sum_2(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
+                                   ptrdiff_t count, ptrdiff_t limit) {
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 2, 0);
+}
+static FR_NOINLINE void join_sum_1_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
+                                     ptrdiff_t count, ptrdiff_t limit) {
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 1, 1);
+}
+static FR_NOINLINE void join_sum_2_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
+                                     ptrdiff_t count, ptrdiff_t limit) {
+    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 2, 1);
 }
 
-// Pairs of columns, from up to three rows where they lie: no buffer, and the same sums.
+// Pairs of columns, from up to three rows where they lie: no buffer, and the same sums. All windows of a row have one divisor.
 FR_INLINE void join_pairs(const fr_pool *s, const pool_rows *rows, const pool_place *to, ptrdiff_t limit,
                              const int mode) {
     const ptrdiff_t out = s->axis[2].out, step = rows->height_step, height = rows->height.hi - rows->height.lo;
-    const vec scale = vset1(mode == FR_POOL_SUM ? pool_row_scale(s, to) : 0);
+    const real scale = mode == FR_POOL_SUM ? pool_row_scale(s, to) : 0;
     const real *row = rows->x + rows->height.lo * step;
     for (ptrdiff_t o = 0; o < out; o += FR_WIDTH, row += 2 * FR_WIDTH) {
         vec a = vload(row), b = vload(row + FR_WIDTH);
@@ -104,9 +127,50 @@ FR_INLINE void join_pairs(const fr_pool *s, const pool_rows *rows, const pool_pl
             a = pool_join(mode, a, vload(row + h * step));
             b = pool_join(mode, b, vload(row + h * step + FR_WIDTH));
         }
-        put_windows(s, pool_join(mode, vunzip_even(a, b), vunzip_odd(a, b)), to->row, o, out - o, limit, scale, mode);
+        const real factor = mode == FR_POOL_SUM ? pool_factor(s, scale * ((const real *)s->scale[2])[o]) : 0;
+        put_windows(s, pool_join(mode, vunzip_even(a, b), vunzip_odd(a, b)), to->row, o, out - o, limit, vset1(factor),
+                    mode);
     }
 }
+
+// Whether windows are the squares of two by two places that lie side by side.
+FR_INLINE int pool_has_quads(const fr_pool *s) {
+    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
+    return D->size == 1 && D->out == 1 && H->kernel == 2 && H->stride == 2 && W->kernel == 2 && W->stride == 2 &&
+           H->padding == 0 && W->padding == 0 && H->dilation == 1 && W->dilation == 1 && 2 * H->out <= H->size &&
+           2 * W->out <= W->size;
+}
+
+// Such windows, all of one divisor.
+FR_INLINE void join_quads(const fr_pool *s, const int mode) {
+    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
+    const ptrdiff_t out = W->out, size = W->size, last = s->row + s->rows, limit = last * out;
+    const real *end = pool_maps_end(s);
+    pool_place to = pool_place_of(s->row, 1, H->out);
+    const real divisor = mode == FR_POOL_SUM ? pool_row_scale(s, &to) * ((const real *)s->scale[2])[0] : 1;
+    const vec factor = vset1(pool_factor(s, divisor));
+    const vec none = vzero();
+    for (; to.row < last; pool_next(&to, 1, H->out)) {
+        const real *x = (const real *)s->x + (to.plane * H->size + 2 * to.height) * size;
+        for (ptrdiff_t o = 0; o < out; o += FR_WIDTH, x += 2 * FR_WIDTH) {
+            const int whole = end - (x + size) >= 2 * FR_WIDTH;
+            const ptrdiff_t at = to.row * out + o, left = lane_limit(2 * (out - o)),
+                            right = lane_limit(2 * (out - o) - FR_WIDTH);
+            vec a = pool_signed(mode, whole ? vload(x) : vload_between(x, 0, left, none));
+            vec b = pool_signed(mode, whole ? vload(x + FR_WIDTH) : vload_between(x + FR_WIDTH, 0, right, none));
+            const real *below = x + size;
+            a = pool_join(mode, a, pool_signed(mode, whole ? vload(below) : vload_between(below, 0, left, none)));
+            below += FR_WIDTH;
+            b = pool_join(mode, b, pool_signed(mode, whole ? vload(below) : vload_between(below, 0, right, none)));
+            const vec all = pool_join(mode, vunzip_even(a, b), vunzip_odd(a, b));
+            vstore_lanes((real *)s->y + at, mode == FR_POOL_SUM ? vmul(all, factor) : pool_signed(mode, all),
+                         pool_lanes(at, limit, out - o));
+        }
+    }
+}
+static FR_NOINLINE void join_quads_max(const fr_pool *s) { join_quads(s, FR_POOL_MAX); }
+static FR_NOINLINE void join_quads_min(const fr_pool *s) { join_quads(s, FR_POOL_MIN); }
+static FR_NOINLINE void join_quads_sum(const fr_pool *s) { join_quads(s, FR_POOL_SUM); }
 
 // A row of windows that no buffer holds, one value after the other.
 FR_INLINE void join_without_buffer(const fr_pool *s, const pool_place *to, const int mode) {
@@ -123,17 +187,57 @@ FR_INLINE void join_without_buffer(const fr_pool *s, const pool_place *to, const
                     all = pool_join(mode, all, pool_signed(mode, vset1(row[i * W->dilation])));
             }
         }
-        if (mode == FR_POOL_SUM) all = pool_scaled(s, all, vset1(((const real *)s->scale[2])[o] * scale));
+        if (mode == FR_POOL_SUM) all = vmul(all, vset1(pool_factor(s, ((const real *)s->scale[2])[o] * scale)));
         vstore_n((real *)s->y + to->row * W->out + o, pool_signed(mode, all), 1);
     }
 }
 
+// The rows of a window of maps without depth, joined; `count` is their constant number, or 0. What stands around the columns is in
+// the buffer already.
+FR_INLINE void lay_flat(const real *x, ptrdiff_t size, ptrdiff_t rows, const pool_part *c, real *to, const int mode,
+                           const int count) {
+    const vec fill = pool_outside(mode);
+    const ptrdiff_t height = count ? count : rows;
+    for (ptrdiff_t i = 0; i < c->n; i += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(c->n - i, 0);
+        vec all = pool_signed(mode, vload_filled(x + i, lanes, fill));
+    FR_UNROLL(3) for (ptrdiff_t h = 1; h < height; ++h)
+            all = pool_join(mode, all, pool_signed(mode, vload_filled(x + h * size + i, lanes, fill)));
+        vstore(to + c->left + i, all);
+    }
+}
+
+FR_INLINE void lay_flat_window(const fr_pool *s, const pool_place *p, const pool_part *c, real *to, const int mode) {
+    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
+    const ptrdiff_t start = p->height * H->stride - H->padding, end = start + H->kernel;
+    const ptrdiff_t lo = start > 0 ? start : 0, rows = (end < H->size ? end : H->size) - lo;
+    const real *x = (const real *)s->x + (p->plane * H->size + lo) * W->size + c->from;
+    if (rows == 3) lay_flat(x, W->size, rows, c, to, mode, 3);
+    else if (rows == 2) lay_flat(x, W->size, rows, c, to, mode, 2);
+    else lay_flat(x, W->size, rows, c, to, mode, 0);
+}
+
+// Whether that serves: each window then has a row in the map.
+FR_INLINE int pool_is_flat(const fr_pool *s) {
+    return s->axis[0].size == 1 && s->axis[0].out == 1 && s->axis[0].kernel == 1 && s->axis[1].dilation == 1;
+}
+
+static FR_NOINLINE void lay_outside(const fr_pool *s, real *buffer, ptrdiff_t n) {
+    const vec outside = s->mode == FR_POOL_SUM ? vzero() : vset1(-(real)INFINITY);
+    for (ptrdiff_t i = 0; i < n; i += FR_WIDTH) vstore(buffer + i, outside);
+}
+
 // Returns the place after rows from..stop-1, which then lie in the buffer one after the other.
 FR_INLINE pool_place join_columns(const fr_pool *s, pool_place from, ptrdiff_t stop, const pool_part *c, real *to,
-                                     const int mode) {
+                                  const int mode) {
+    const int flat = pool_is_flat(s);
     for (; from.row < stop; pool_next(&from, s->axis[0].out, s->axis[1].out), to += c->pitch) {
-        const pool_rows rows = pool_rows_of(s, &from);
-        lay_window(&rows, c, to, mode);
+        if (flat) {
+            lay_flat_window(s, &from, c, to, mode);
+        } else {
+            const pool_rows rows = pool_rows_of(s, &from);
+            lay_window(&rows, c, to, mode);
+        }
     }
     return from;
 }
@@ -161,22 +265,28 @@ static FR_NOINLINE void pick_sum(const fr_pool_axis *W, real *buffer, ptrdiff_t 
 
 // Windows o..o+count-1 of all rows. As many rows as there is room for are joined before the first of them is read again: a load
 // that meets two stores waits until they have left the core.
-static void join_strip(const fr_pool *s, ptrdiff_t o, ptrdiff_t count, real *buffer, join_fn *join) {
+static void join_strip(const fr_pool *s, ptrdiff_t o, ptrdiff_t count, real *buffer, real *factors, join_fn *join) {
     const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
     const pool_part c = pool_part_met(W, o, count);
     const ptrdiff_t together = POOL_BUFFER / c.pitch, end = s->row + s->rows,
                     limit = count == W->out ? end * W->out : 0;
-    const int picked = W->stride > 2;
+    const int picked = W->stride > 2, sum = s->mode == FR_POOL_SUM, flat = pool_is_flat(s);
+    real scale = 0;  // of the factors
     pool_place from = pool_place_of(s->row, D->out, H->out), to = from;
     while (to.row < end) {
         const ptrdiff_t stop = to.row + together < end ? to.row + together : end;
         real *row = buffer + c.lead;
+        if (flat && (picked || to.row == s->row)) lay_outside(s, row, (stop - to.row) * c.pitch);
         if (s->mode == FR_POOL_MAX) from = join_columns_max(s, from, stop, &c, row);
         else if (s->mode == FR_POOL_MIN) from = join_columns_min(s, from, stop, &c, row);
         else from = join_columns_sum(s, from, stop, &c, row);
         if (picked && s->mode == FR_POOL_SUM) pick_sum(W, row, stop - to.row, c.pitch, count);
         else if (picked) pick_max(W, row, stop - to.row, c.pitch, count);
-        for (; to.row < stop; pool_next(&to, D->out, H->out), row += c.pitch) join(s, row, &to, o, count, limit);
+        for (; to.row < stop; pool_next(&to, D->out, H->out), row += c.pitch) {
+            const real here = sum ? pool_row_scale(s, &to) : scale;
+            if (here != scale) pool_factors(s, scale = here, o, count, factors);
+            join(s, row, factors, to.row, o, count, limit);
+        }
     }
 }
 
@@ -202,13 +312,14 @@ static void join_rows(const fr_pool *given, join_fn *join) {
     const ptrdiff_t most = pool_windows_at_once(W, 1), end = s.row + s.rows;
     _Alignas(64)
         real buffer[POOL_BUFFER + POOL_BEYOND] = {0};  // what lies past a row must be numbers: denormal ones are slow
+    real factors[POOL_BUFFER];
     const int pairs = W->stride == 2 && W->kernel == 2 && W->dilation == 1 && pool_stays_inside(W) && D->kernel == 1 &&
                       H->kernel <= 3;
     if (pairs && s.mode == FR_POOL_MAX) s.row = join_in_place_max(&s);
     else if (pairs && s.mode == FR_POOL_SUM) s.row = join_in_place_sum(&s);
     s.rows = end - s.row;
     for (ptrdiff_t o = 0; o < W->out && most > 0; o += most)
-        join_strip(&s, o, o + most < W->out ? most : W->out - o, buffer, join);
+        join_strip(&s, o, o + most < W->out ? most : W->out - o, buffer, factors, join);
     pool_place to = pool_place_of(s.row, D->out, H->out);
     for (; to.row < end && most == 0; pool_next(&to, D->out, H->out)) {
         if (s.mode == FR_POOL_SUM) join_without_buffer(&s, &to, FR_POOL_SUM);
@@ -218,7 +329,14 @@ static void join_rows(const fr_pool *given, join_fn *join) {
 }
 
 static void join_all(const fr_pool *s) {
-    join_fn *const max[3] = {join_max_0, join_max_1, join_max_2}, *const sum[3] = {join_sum_0, join_sum_1, join_sum_2};
-    const ptrdiff_t stride = s->axis[2].stride > 2 ? 0 : s->axis[2].stride;
-    join_rows(s, s->mode == FR_POOL_SUM ? sum[stride] : max[stride]);
+    if (pool_has_quads(s)) {
+        if (s->mode == FR_POOL_SUM) join_quads_sum(s);
+        else s->mode == FR_POOL_MAX ? join_quads_max(s) : join_quads_min(s);
+        return;
+    }
+    join_fn *const any[2][3] = {{join_max_0, join_max_1, join_max_2}, {join_sum_0, join_sum_1, join_sum_2}};
+    join_fn *const three[2][3] = {{join_max_0, join_max_1_3, join_max_2_3}, {join_sum_0, join_sum_1_3, join_sum_2_3}};
+    const fr_pool_axis *W = &s->axis[2];
+    const ptrdiff_t stride = W->stride > 2 ? 0 : W->stride, sum = s->mode == FR_POOL_SUM;
+    join_rows(s, W->kernel == 3 && W->dilation == 1 ? three[sum][stride] : any[sum][stride]);
 }

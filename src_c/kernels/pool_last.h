@@ -7,7 +7,7 @@ enum { POOL_BLOCK = 4 };  // vectors of channels that go through a window togeth
 
 // The windows of one position of y, for `vectors` vectors of channels from c on.
 FR_INLINE void pool_position(const fr_pool *s, const pool_span span[3], const real *x, ptrdiff_t to, ptrdiff_t c,
-                                vec divisor, const int mode, const int keep, const int vectors) {
+                                vec factor, const int mode, const int keep, const int vectors) {
     const fr_pool_axis *a = s->axis;
     const ptrdiff_t C = s->channels, lanes = vectors > 1 ? FR_WIDTH : lanes_left(C - c, 0);
     const vec start = pool_signed(mode, pool_outside(mode));
@@ -36,7 +36,7 @@ FR_INLINE void pool_position(const fr_pool *s, const pool_span span[3], const re
     FR_UNROLL(4) for (int v = 0; v < vectors; ++v) {
         const ptrdiff_t at = to + c + v * FR_WIDTH;
         if (keep) store_taps(s, at, taps[v], lanes);
-        if (mode == FR_POOL_SUM) y[v] = pool_scaled(s, y[v], divisor);
+        if (mode == FR_POOL_SUM) y[v] = vmul(y[v], factor);
         vstore_lanes((real *)s->y + at, pool_signed(mode, y[v]), lanes);
     }
 }
@@ -50,13 +50,13 @@ FR_INLINE void pool_last(const fr_pool *s, const int mode, const int keep) {
         const real scale = ((const real *)s->scale[0])[d] * ((const real *)s->scale[1])[h];
         pool_span span[3] = {pool_window(&a[0], d), pool_window(&a[1], h), {0, 0, 0}};
         for (ptrdiff_t w = 0; w < a[2].out; ++w) {
-            const vec divisor = vset1(scale * ((const real *)s->scale[2])[w]);
+            const vec factor = vset1(mode == FR_POOL_SUM ? pool_factor(s, scale * ((const real *)s->scale[2])[w]) : 0);
             span[2] = pool_window(&a[2], w);
             ptrdiff_t c = 0;
             for (; c + POOL_BLOCK * FR_WIDTH <= C; c += POOL_BLOCK * FR_WIDTH)
-                pool_position(s, span, x, (row * a[2].out + w) * C, c, divisor, mode, keep, POOL_BLOCK);
+                pool_position(s, span, x, (row * a[2].out + w) * C, c, factor, mode, keep, POOL_BLOCK);
             for (; c < C; c += FR_WIDTH)
-                pool_position(s, span, x, (row * a[2].out + w) * C, c, divisor, mode, keep, 1);
+                pool_position(s, span, x, (row * a[2].out + w) * C, c, factor, mode, keep, 1);
         }
     }
 }

@@ -19,31 +19,49 @@ FR_INLINE void turn_taps(ptrdiff_t rows, ptrdiff_t columns, const uint8_t *from,
         for (ptrdiff_t j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * stride + j];
 }
 
-// A band of rows of windows, and all rows of x from the first that they meet to the first of the next band: as many as fit. A map
-// of more places than that has no depth, and its rows of windows do not meet.
+// Rows of windows, and the rows of x that they meet (forward), or rows of dx and the windows that meet them (backward): as many as
+// fit. Bands may have windows or rows in common; a map of more places than fit has no depth.
 typedef struct turned_band {
-    ptrdiff_t window, windows;  // rows
+    ptrdiff_t window, windows;
     ptrdiff_t place, places;
 } turned_band;
 
-FR_INLINE turned_band band_from(const fr_pool *s, ptrdiff_t window) {
-    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
-    if (places_of(s) <= FR_POOL_TURNED && windows_of(s) <= FR_POOL_TURNED) return (turned_band){0, H->out, 0, H->size};
-    const ptrdiff_t most = FR_POOL_TURNED / (W->size * H->stride) - 1,
-                    left = H->out - window;  // room for rows after the last window
-    const ptrdiff_t windows = most < left ? most : left,
-                    end = windows == left ? H->size : (window + windows) * H->stride - H->padding;
-    const ptrdiff_t place = window ? window * H->stride - H->padding : 0;
-    return (turned_band){window, windows, place, end - place};
+FR_INLINE int turned_whole(const fr_pool *s) {
+    return places_of(s) <= FR_POOL_TURNED && windows_of(s) <= FR_POOL_TURNED;
 }
 
-// The pooling of a band alone, between turned maps; `forward` or back.
-FR_INLINE fr_pool band_pool(const fr_pool *s, const turned_band *band, turned_maps *maps, int forward) {
+FR_INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+// From a row of windows on.
+FR_INLINE turned_band band_of_windows(const fr_pool *s, ptrdiff_t window) {
+    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
+    if (turned_whole(s)) return (turned_band){0, H->out, 0, H->size};
+    const ptrdiff_t span = (H->kernel - 1) * H->dilation + 1;
+    const ptrdiff_t most = least_of((FR_POOL_TURNED / W->size - span) / H->stride + 1, FR_POOL_TURNED / W->out);
+    const ptrdiff_t windows = least_of(most, H->out - window), start = window * H->stride - H->padding;
+    const ptrdiff_t end = least_of(start + (windows - 1) * H->stride + span, H->size);
+    const ptrdiff_t place = start < 0 ? 0 : least_of(start, end);
+    return (turned_band){window, windows, place, end > place ? end - place : 0};
+}
+
+// From a row of dx on.
+FR_INLINE turned_band band_of_places(const fr_pool *s, ptrdiff_t place) {
+    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
+    if (turned_whole(s)) return (turned_band){0, H->out, 0, H->size};
+    const ptrdiff_t span = (H->kernel - 1) * H->dilation + 1;
+    const ptrdiff_t most = least_of(FR_POOL_TURNED / W->size, (FR_POOL_TURNED / W->out - 1) * H->stride - span + 2);
+    const ptrdiff_t places = least_of(most, H->size - place);
+    const ptrdiff_t lo = pool_meeting(H, place).lo, hi = pool_meeting(H, place + places - 1).hi;
+    return (turned_band){lo, hi > lo ? hi - lo : 0, place, places};
+}
+
+// The pooling of a band alone, from and to turned maps.
+FR_INLINE fr_pool band_pool(const fr_pool *s, const turned_band *band, const real *x, real *y, uint8_t *taps) {
     fr_pool one = *s;
     one.axis[1].size = band->places, one.axis[1].out = band->windows;
-    if (band->window) one.axis[1].padding = 0;
+    if (s->axis[1].stride) one.axis[1].padding += band->place - band->window * s->axis[1].stride;
     one.scale[1] = (const real *)s->scale[1] + band->window;
-    one.x = forward ? maps->x : maps->y, one.y = forward ? maps->y : maps->x, one.taps = s->taps ? maps->taps : NULL;
+    one.x = x, one.y = y, one.taps = s->taps ? taps : NULL;
     return one;
 }
 
@@ -78,7 +96,7 @@ FR_INLINE void join_turned(const fr_pool *s, const int mode) {
                 vec all = pool_signed(mode, pool_outside(mode));
                 for (ptrdiff_t i = width.lo; i < width.hi; ++i)
                     all = pool_join(mode, all, columns[width.start + i * W->dilation]);
-                if (mode == FR_POOL_SUM) all = pool_scaled(s, all, vset1(scale * ((const real *)s->scale[2])[w]));
+                if (mode == FR_POOL_SUM) all = vmul(all, vset1(pool_factor(s, scale * ((const real *)s->scale[2])[w])));
                 vstore(y, pool_signed(mode, all));
             }
         }
@@ -134,8 +152,9 @@ FR_INLINE void pool_lanes_of_maps(const fr_pool *s) {
     else s->mode == FR_POOL_MAX ? join_turned_max(s) : join_turned_min(s);
 }
 
-// A band of `maps` maps between memory, where maps are `stride` apart, and lanes.
+// A band of `maps` maps between memory, where maps are `stride` apart, and lanes. Lanes without a map are zero.
 FR_INLINE void turn_in(ptrdiff_t maps, ptrdiff_t n, const real *from, ptrdiff_t stride, real *to) {
+    for (ptrdiff_t i = 0; i < n && maps < FR_WIDTH; ++i) vstore(to + i * FR_WIDTH, vzero());
     FR_NAME(turn)(
         &(fr_turn){.rows = maps, .columns = n, .src = from, .src_stride = stride, .dst = to, .dst_stride = FR_WIDTH});
 }
@@ -148,19 +167,18 @@ static FR_NOINLINE void pool_turned(const fr_pool *s) {
     turned_maps lanes;
     const ptrdiff_t places = places_of(s), windows = windows_of(s), rows = s->axis[0].out * s->axis[1].out;
     const ptrdiff_t end = (s->row + s->rows) / rows;
-    for (ptrdiff_t i = 0; i < FR_POOL_TURNED * FR_WIDTH; i += FR_WIDTH)
-        vstore(lanes.x + i, vzero());  // where there are few maps
     for (ptrdiff_t map = s->row / rows; map < end; map += FR_WIDTH) {
         const ptrdiff_t maps = lanes_left(end - map, 0);
-        for (turned_band band = {0}; band.window < s->axis[1].out; band.window += band.windows) {
-            band = band_from(s, band.window);
-            const fr_pool one = band_pool(s, &band, &lanes, 1);
+        for (ptrdiff_t window = 0; window < s->axis[1].out;) {
+            const turned_band band = band_of_windows(s, window);
+            const fr_pool one = band_pool(s, &band, lanes.x, lanes.y, lanes.taps);
             const ptrdiff_t at = map * windows + band.window * s->axis[2].out, count = windows_of(&one);
             turn_in(maps, places_of(&one), (const real *)s->x + map * places + band.place * s->axis[2].size, places,
                     lanes.x);
             pool_lanes_of_maps(&one);
             turn_out(maps, count, lanes.y, (real *)s->y + at, windows);
             if (s->taps) turn_taps(count, maps, lanes.taps, FR_WIDTH, (uint8_t *)s->taps + at, windows);
+            window += band.windows;
         }
     }
 }
@@ -210,22 +228,22 @@ static FR_NOINLINE void pool_turned_backward(const fr_pool *s) {
     turned_maps lanes;
     const ptrdiff_t places = places_of(s), windows = windows_of(s), rows = s->axis[0].size * s->axis[1].size;
     const ptrdiff_t end = (s->row + s->rows) / rows;
-    for (ptrdiff_t i = 0; i < FR_POOL_TURNED * FR_WIDTH; i += FR_WIDTH) vstore(lanes.y + i, vzero());
     for (ptrdiff_t map = s->row / rows; map < end; map += FR_WIDTH) {
         const ptrdiff_t maps = lanes_left(end - map, 0);
-        for (turned_band band = {0}; band.window < s->axis[1].out; band.window += band.windows) {
-            band = band_from(s, band.window);
-            const fr_pool one = band_pool(s, &band, &lanes, 0);
+        for (ptrdiff_t place = 0; place < s->axis[1].size;) {
+            const turned_band band = band_of_places(s, place);
+            const fr_pool one = band_pool(s, &band, lanes.x, lanes.y, lanes.taps);
             const ptrdiff_t at = map * windows + band.window * s->axis[2].out, count = windows_of(&one);
-            turn_in(maps, count, (const real *)s->x + at, windows, lanes.y);
+            turn_in(maps, count, (const real *)s->x + at, windows, lanes.x);
             if (s->taps) {
                 turn_taps(maps, count, (const uint8_t *)s->taps + at, windows, lanes.taps, FR_WIDTH);
                 give_taken(&one);
             } else {
                 give_all(&one);
             }
-            turn_out(maps, places_of(&one), lanes.x, (real *)s->y + map * places + band.place * s->axis[2].size,
+            turn_out(maps, places_of(&one), lanes.y, (real *)s->y + map * places + band.place * s->axis[2].size,
                      places);
+            place += band.places;
         }
     }
 }

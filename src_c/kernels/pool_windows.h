@@ -97,8 +97,9 @@ FR_INLINE vec pool_signed(const int mode, vec v) {
 
 FR_INLINE vec pool_join(const int mode, vec a, vec b) { return mode == FR_POOL_SUM ? vadd(a, b) : vmax_nan(a, b); }
 
-FR_INLINE vec pool_scaled(const fr_pool *s, vec sum, vec scale) {
-    return s->factors ? vmul(sum, scale) : vdiv(sum, scale);
+// What a sum is multiplied by: one division serves many of them.
+FR_INLINE real pool_factor(const fr_pool *s, real scale) {
+    return s->factors ? scale : 1 / scale;
 }
 
 // Takes v at `tap` where it is larger, so that the first of equal values stays; with `nan` also where it is NaN: the last stays.

@@ -5,6 +5,7 @@
 #include "pool_windows.h"
 
 enum { TIME_BLOCK = 1024 };  // times that stay in the first-level cache until the largest is looked for
+enum { TIME_FEW = 16 };      // vectors of sums that features of less than one vector are added to
 enum { TIME_SUMS = 4 };  // vectors, to hide the latency of an operation
 
 FR_INLINE vec join_lanes(const real *x, ptrdiff_t i, ptrdiff_t n, vec sum, const int mode) {
@@ -114,8 +115,33 @@ FR_INLINE void pool_columns(const fr_time_pool *s, const int mode, const int kee
     }
 }
 
+FR_INLINE real join_reals(real a, real b, const int mode) {
+    return mode == FR_POOL_SUM ? a + b : a != a || a > b ? a : b;
+}
+
+// Few features side by side: vectors run over all elements, of which some whole ones repeat the same order of features.
+FR_INLINE void pool_few(const fr_time_pool *s, const int mode) {
+    const ptrdiff_t C = s->columns, n = s->steps * C, common = C & -C;
+    const ptrdiff_t period = C / (common < FR_WIDTH ? common : FR_WIDTH), rounds = n / (4 * period * FR_WIDTH);
+    const ptrdiff_t most = TIME_FEW / period, groups = rounds < 1 ? 1 : rounds < most ? rounds : most;
+    const ptrdiff_t sums = groups * period * FR_WIDTH;
+    const vec outside = pool_signed(mode, pool_outside(mode));
+    const real *x = s->x;
+    _Alignas(64) real all[TIME_FEW * FR_WIDTH];
+    for (ptrdiff_t i = 0; i < sums; i += FR_WIDTH) vstore(all + i, outside);
+    for (ptrdiff_t first = 0; first < n; first += sums) {
+        for (ptrdiff_t i = 0; i < sums && first + i < n; i += FR_WIDTH)
+            vstore(all + i, join_lanes(x, first + i, n, vload(all + i), mode));
+    }
+    for (ptrdiff_t i = C; i < sums; ++i) all[i % C] = join_reals(all[i % C], all[i], mode);
+    for (ptrdiff_t c = 0; c < C; ++c)
+        ((real *)s->y)[c] = mode == FR_POOL_SUM ? all[c] / (real)s->divisor : mode == FR_POOL_MIN ? -all[c] : all[c];
+}
+
 FR_INLINE void pool_time(const fr_time_pool *s, const int mode) {
+    const int few = s->columns < FR_WIDTH && s->columns == s->time_stride && s->begin == 0 && s->end == s->steps;
     if (s->time_stride == 1) pool_times(s, mode);
+    else if (few && (mode == FR_POOL_SUM || !s->times)) pool_few(s, mode);
     else if (mode != FR_POOL_SUM && s->times) pool_columns(s, mode, 1);
     else pool_columns(s, mode, 0);
 }
@@ -168,48 +194,49 @@ FR_INLINE void fill_row(real *dx, ptrdiff_t n, vec value) {
     for (ptrdiff_t i = 0; i < n; i += FR_WIDTH) vstore_lanes(dx + i, value, lanes_left(n - i, 0));
 }
 
-FR_INLINE void clear_sequence(const fr_time_pool *s, ptrdiff_t from) {
+// Zeros from step `from` to before step `to`.
+FR_INLINE void clear_steps(const fr_time_pool *s, ptrdiff_t from, ptrdiff_t to) {
     real *dx = s->dx;
     if (s->time_stride == 1) {
-        for (ptrdiff_t c = 0; c < s->columns; ++c) fill_row(dx + c * s->column_stride + from, s->total - from, vzero());
+        for (ptrdiff_t c = 0; c < s->columns; ++c) fill_row(dx + c * s->column_stride + from, to - from, vzero());
     } else {
-        for (ptrdiff_t t = from; t < s->total; ++t) fill_row(dx + t * s->time_stride, s->columns, vzero());
+        for (ptrdiff_t t = from; t < to; ++t) fill_row(dx + t * s->time_stride, s->columns, vzero());
     }
 }
 
-FR_INLINE void spread_sum(const fr_time_pool *s) {
+FR_INLINE void spread_sum(const fr_time_pool *s, ptrdiff_t from, ptrdiff_t to) {
     const real *dy = s->y;
     const real divisor = (real)s->divisor;
     if (s->time_stride == 1) {
         for (ptrdiff_t c = 0; c < s->columns; ++c)
-            fill_row((real *)s->dx + c * s->column_stride, s->steps, vset1(dy[c] / divisor));
+            fill_row((real *)s->dx + c * s->column_stride + from, to - from, vset1(dy[c] / divisor));
         return;
     }
-    for (ptrdiff_t t = 0; t < s->steps; ++t) {
-        for (ptrdiff_t c = 0; c < s->columns; c += FR_WIDTH) {
-            const ptrdiff_t lanes = lanes_left(s->columns - c, 0);
-            const vec share = vdiv(vload_lanes(dy + c, lanes), vset1(divisor));
-            vstore_lanes((real *)s->dx + t * s->time_stride + c, share, lanes);
-        }
+    for (ptrdiff_t c = 0; c < s->columns; c += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(s->columns - c, 0);
+        const vec share = vdiv(vload_lanes(dy + c, lanes), vset1(divisor));
+        for (ptrdiff_t t = from; t < to; ++t) vstore_lanes((real *)s->dx + t * s->time_stride + c, share, lanes);
     }
 }
 
-// One feature at a time where its times lie side by side, so that what was cleared is still in the first-level cache.
+// Steps begin..end-1 of dx. One feature at a time where its times lie side by side, so that what was cleared is still in the
+// first-level cache.
 static void FR_NAME(time_pool_backward)(const fr_time_pool *s) {
+    const ptrdiff_t valid = s->steps < s->end ? s->steps : s->end;
     if (s->mode == FR_POOL_SUM) {
-        spread_sum(s);
-        clear_sequence(s, s->steps);
+        if (s->begin < valid) spread_sum(s, s->begin, valid);
+        clear_steps(s, s->begin < valid ? valid : s->begin, s->end);
         return;
     }
     const ptrdiff_t kept = s->mode == FR_TIME_KMAX ? s->k : 1;
     const int side_by_side = s->time_stride == 1;
-    if (!side_by_side) clear_sequence(s, 0);
+    if (!side_by_side) clear_steps(s, s->begin, s->end);
     for (ptrdiff_t c = 0; c < s->columns; ++c) {
         real *dx = (real *)s->dx + c * s->column_stride;
-        if (side_by_side) fill_row(dx, s->total, vzero());
+        if (side_by_side) fill_row(dx + s->begin, s->end - s->begin, vzero());
         for (ptrdiff_t i = 0; i < kept; ++i) {
             const ptrdiff_t at = c * s->y_column_stride + i * s->y_time_stride, time = s->times[at];
-            if (time >= 0) dx[time * s->time_stride] = ((const real *)s->y)[at];
+            if (time >= s->begin && time < s->end) dx[time * s->time_stride] = ((const real *)s->y)[at];
         }
     }
 }

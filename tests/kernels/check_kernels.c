@@ -517,6 +517,7 @@ static void check_time_pool(ptrdiff_t T, ptrdiff_t C, int mode, int time_last) {
                       .times = times,
                       .dx = dx};
     K->time_pool(&s);
+    s.end = T;
     K->time_pool_backward(&s);
     for (ptrdiff_t c = 0; c < C; ++c) {
         double sum = 0, best = -INFINITY, given = 0;
