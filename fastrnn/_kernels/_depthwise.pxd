@@ -31,6 +31,8 @@ cdef struct Call:
     Places places                # of pixels, and of turned maps
     char *scratch
     ptrdiff_t scratch_bytes, map_bytes, apart_bytes, taps
+    bint channels_last
+    ptrdiff_t lanes              # channels that are turned together
     bint turned                  # maps lie in the lanes: weight is [map of a channel][tap][channel], bias and gain [map][channel]
     ptrdiff_t tap_channels       # of those, whole vectors
     ptrdiff_t band               # rows of outputs that are turned at a time

@@ -25,6 +25,7 @@ import numpy as np
 cnp.import_array()
 
 cdef ptrdiff_t MAP_BYTES = 24 << 10
+cdef ptrdiff_t LAST_VECTORS = 2  # of pixels with the channels last that are copied together: the cache fetches lines in pairs
 
 ctypedef fused real:
     float
@@ -239,7 +240,9 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
         s.map_bytes = ceil_div(copy_bytes(s.kernels, s.itemsize, s.axis, &s.blocks), 64) * 64
     if s.axis[2].spread > 1 or s.past:
         s.apart_bytes = ceil_div((s.blocks.most[2] * s.blocks.most[3] + FR_SLOTS * s.kernels.width) * s.itemsize, 64) * 64
-    s.turned = not channels_last and serves_turned(s)
+    s.channels_last = channels_last
+    s.lanes = s.kernels.width * (LAST_VECTORS if channels_last else 1)
+    s.turned = serves_turned(s)
     if s.turned:
         prepare_turned(s)
     return team_size(work, 1, s.N * s.x.channels)
@@ -297,7 +300,7 @@ cdef class DepthwiseKernels:
     cdef void take(self, Call *s, int activation, bint scaled):
         """The weights for a call that is prepared."""
         cdef cnp.ndarray weight = self.weight, bias = self.bias, gain = self.gain if scaled else None
-        if s.turned:
+        if s.turned and not s.channels_last:
             if self.turned is None:
                 self.turned = tuple(turned(array, s.x_maps * s.y_maps, s.kernels.width)
                                     for array in (self.weight, self.bias, self.gain))
@@ -325,7 +328,7 @@ cdef class DepthwiseKernels:
         s.kept = NULL if kept is None else <char *> cnp.PyArray_DATA(kept)
         cdef Block _scratch = scratch_for(&s, size, 0)
         with nogil:
-            run_team(share_of_pixels if channels_last else share_of_turned if s.turned else share_of_maps, &s, size)
+            run_team(share_of_turned if s.turned else share_of_pixels if channels_last else share_of_maps, &s, size)
 
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
@@ -346,6 +349,8 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     s.kernels = kernels_for(dy.itemsize)
     cdef int size = prepare(s, x, dy, windows, channels_last, True)
     size = min(size, <int> s.x.channels)
+    if channels_last:
+        s.turned, s.map_bytes, s.apart_bytes = False, 0, 0
     s.grad = <char *> cnp.PyArray_DATA(grad)
     s.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     _scratch = scratch_for(s, size, s.taps * s.y.channels * s.itemsize if channels_last else

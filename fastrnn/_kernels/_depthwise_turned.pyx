@@ -1,7 +1,8 @@
-"""Convolution of each channel by itself with the channels first, turned: as many maps as a vector has lanes have a lane each.
+"""Convolution of each channel by itself over maps that are turned: as many as a vector has lanes have a lane each.
 
-Rows shorter than a vector leave no lanes empty then, and strides cost nothing: the kernel is that of pixels with the channels last.
-Large maps are turned in bands of rows. Workspace of a thread: X_BYTES, or what one row of outputs needs if that is more, and as
+With the channels first, rows shorter than a vector leave no lanes empty then, and strides cost nothing: the kernel is that of pixels
+with the channels last. With the channels last, large kernels gain from pixels of a vector that lie side by side, with zeros around:
+in place they share few sets of the first-level cache. Large maps are turned in bands of rows. Workspace of a thread: X_BYTES, or what one row of outputs needs if that is more, and as
 much for the outputs.
 """
 
@@ -15,6 +16,7 @@ from fastrnn._kernels._windows cimport ZEROS, Range, extent, inputs_of
 
 cdef ptrdiff_t X_BYTES = 64 << 10    # of a band
 cdef ptrdiff_t MOST_BYTES = 1 << 20  # of a band that cannot be smaller
+cdef ptrdiff_t MANY_TAPS = 25        # of kernels that pay for copies of pixels
 cdef ptrdiff_t FEW_PLACES = 400      # of maps without a stride that are turned
 
 
@@ -25,7 +27,7 @@ cdef bint can_be_cut(const Call *s) noexcept nogil:
 
 cdef bint serves_turned(const Call *s) noexcept nogil:
     """Whether maps should be turned. Never depends on the batch: sums run in another order."""
-    cdef ptrdiff_t W = s.kernels.width, strides = 1, a, reads = s.axis[2].source * W * s.itemsize
+    cdef ptrdiff_t W = s.lanes, strides = 1, a, reads = s.axis[2].source * W * s.itemsize
     if min(s.x.channels, s.y.channels) < W // 2:
         return False
     for a in range(3):
@@ -33,6 +35,8 @@ cdef bint serves_turned(const Call *s) noexcept nogil:
     reads *= extent(&s.axis[1], 1) if can_be_cut(s) else s.axis[0].source * s.axis[1].source
     if reads > MOST_BYTES:
         return False
+    if s.channels_last:
+        return s.taps >= MANY_TAPS * strides
     return strides > 1 or s.axis[0].source * s.axis[1].source * s.axis[2].source <= FEW_PLACES
 
 
@@ -54,7 +58,7 @@ cdef ptrdiff_t rows_of_band(const Call *s) noexcept nogil:
 
 cdef void prepare_turned(Call *s) noexcept nogil:
     """How many rows of outputs a band has, and the memory of a thread."""
-    cdef ptrdiff_t W = s.kernels.width, row = row_of_x(s), bytes = s.axis[0].source * row * W * s.itemsize
+    cdef ptrdiff_t W = s.lanes, row = row_of_x(s), bytes = s.axis[0].source * row * W * s.itemsize
     s.band = s.axis[1].count
     while can_be_cut(s) and s.band > 1 and rows_of_band(s) * bytes > X_BYTES:
         s.band = min(s.band - 1, max(<ptrdiff_t> 1, s.band * X_BYTES // (rows_of_band(s) * bytes)))
@@ -63,6 +67,9 @@ cdef void prepare_turned(Call *s) noexcept nogil:
     s.turned_x[2] = s.turned_y[2] = W
     s.turned_x[1], s.turned_y[1] = row * W, s.axis[2].count * W
     s.turned_x[0], s.turned_y[0] = s.axis[1].source * s.turned_x[1], s.axis[1].count * s.turned_y[1]
+    if s.channels_last:  # y needs no turn
+        s.apart_bytes, s.tap_channels = 0, s.y.channels
+        s.turned_y[0], s.turned_y[1], s.turned_y[2] = s.y.place_stride[0], s.y.place_stride[1], s.y.place_stride[2]
 
 
 cdef ptrdiff_t places_of_band(const Call *s) noexcept nogil:
@@ -75,7 +82,7 @@ cdef void fill_turned(Call *s, ptrdiff_t *tables) noexcept nogil:
     s.to = tables + entries_of_places(s.axis)
     for row in range(s.axis[0].source * rows_of_band(s)):
         for i in range(s.axis[2].source):
-            s.to[row * s.axis[2].source + i] = row * s.turned_x[1] + (s.places.low + i) * s.kernels.width
+            s.to[row * s.axis[2].source + i] = row * s.turned_x[1] + (s.places.low + i) * s.lanes
 
 
 cdef void keep_map(const Call *s, const char *map, char *kept) noexcept nogil:
@@ -99,7 +106,7 @@ cdef void start_chunk(const Call *s, int member, Chunk *c) noexcept nogil:
     c.x = s.scratch + member * s.scratch_bytes
     c.y = c.x + s.map_bytes
     memset(c.x, 0, s.map_bytes + s.apart_bytes)  # lanes without a map are computed too
-    c.g.channels, c.g.activation, c.g.bias, c.g.gain, c.g.resume = s.kernels.width, s.activation, NULL, NULL, False
+    c.g.channels, c.g.activation, c.g.bias, c.g.gain, c.g.resume = s.lanes, s.activation, NULL, NULL, False
     c.box[0].first, c.box[0].end, c.box[2].first, c.box[2].end = 0, s.axis[0].count, 0, s.axis[2].count
     c.box[1].end = 0
 
@@ -122,8 +129,23 @@ cdef bint next_band(const Call *s, Chunk *c) noexcept nogil:
     return True
 
 
+cdef void copy_x(const Call *s, const Chunk *c) noexcept nogil:
+    """Pixels with the channels last, of a chunk's channels."""
+    cdef fr_turn turn
+    cdef ptrdiff_t width = s.axis[2].source, row
+    turn.rows, turn.columns, turn.activation, turn.gain = width, c.lanes, FR_NONE, NULL
+    turn.src_stride, turn.dst_stride = s.x.place_stride[2], s.lanes
+    for row in range(c.places // width):
+        turn.src = s.x.data + (c.n * s.x.batch_stride + c.channel + (c.place + row * width) * s.x.place_stride[2]) * s.itemsize
+        turn.dst = c.x + s.to[row * width] * s.itemsize
+        s.kernels.keep(&turn)
+
+
 cdef void turn_x(const Call *s, const Chunk *c, ptrdiff_t number) noexcept nogil:
     """The maps of x of this number among those that belong to a channel."""
+    if s.channels_last:
+        copy_x(s, c)
+        return
     s.kernels.pack_taps(c.lanes, c.places, s.x.data + (c.n * s.x.batch_stride + (c.channel * s.x_maps + number) * s.x.channel_stride
                                                        + c.place) * s.itemsize, s.x_maps * s.x.channel_stride, c.x, s.to)
 
@@ -133,7 +155,7 @@ cdef fr_turn turn_of_y(const Call *s, const Chunk *c, ptrdiff_t number) noexcept
     cdef fr_turn turn
     turn.rows = (c.box[0].end - c.box[0].first) * (c.box[1].end - c.box[1].first) * s.axis[2].count
     turn.columns, turn.activation, turn.gain = c.lanes, FR_NONE, NULL
-    turn.src, turn.src_stride, turn.dst_stride = c.y, s.kernels.width, s.y_maps * s.y.channel_stride
+    turn.src, turn.src_stride, turn.dst_stride = c.y, s.lanes, s.y_maps * s.y.channel_stride
     turn.dst = s.y.data + (c.n * s.y.batch_stride + (c.channel * s.y_maps + number) * s.y.channel_stride
                            + c.box[1].first * s.axis[2].count) * s.itemsize
     return turn
@@ -147,12 +169,16 @@ cdef void convolve_band(const Call *s, Chunk *c, ptrdiff_t j) noexcept nogil:
     """What the turned maps of number j give to those of y."""
     cdef ptrdiff_t k
     cdef fr_turn turn
+    cdef char *y = c.y
+    if s.channels_last:
+        c.g.channels = c.lanes
+        y = s.y.data + (c.n * s.y.batch_stride + c.box[1].first * s.y.place_stride[1] + c.channel) * s.itemsize
     c.g.tap_channels, c.g.resume = s.tap_channels, j > 0
     for k in range(s.y_maps):
         c.g.weight = of_lanes(s.weight, s, max(j, k) * s.taps, c)
         c.g.bias, c.g.gain = of_lanes(s.bias, s, k, c), of_lanes(s.gain, s, k, c)
-        run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, c.y, s.turned_y, s.kernels.pixel_conv)
-        if j == s.x_maps - 1:
+        run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, y, s.turned_y, s.kernels.pixel_conv)
+        if j == s.x_maps - 1 and not s.channels_last:
             turn = turn_of_y(s, c, k)
             s.kernels.turn(&turn)
 
@@ -167,13 +193,13 @@ cdef void convolve_chunk(const Call *s, Chunk *c) noexcept nogil:
 
 cdef void take_chunk(const Call *s, ptrdiff_t n, ptrdiff_t number, Chunk *c) noexcept nogil:
     cdef ptrdiff_t channels = s.x.channels // s.x_maps
-    c.n, c.channel = n, number * s.kernels.width
-    c.lanes = min(s.kernels.width, channels - c.channel)
+    c.n, c.channel = n, number * s.lanes
+    c.lanes = min(s.lanes, channels - c.channel)
 
 
 cdef void share_of_turned(void *work, Team *team, int member) noexcept nogil:
     cdef Call *s = <Call *> work
-    cdef ptrdiff_t chunks = ceil_div(s.x.channels // s.x_maps, s.kernels.width), items = s.N * chunks, item, map
+    cdef ptrdiff_t chunks = ceil_div(s.x.channels // s.x_maps, s.lanes), items = s.N * chunks, item, map
     cdef Chunk c
     start_chunk(s, member, &c)
     for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
@@ -189,7 +215,7 @@ cdef void add_chunk(const Call *s, Chunk *c, char *sums) noexcept nogil:
     """sums [map of a channel][tap][lane] += the sums over the pixels of one sample of y times x."""
     cdef ptrdiff_t k
     cdef fr_turn turn
-    c.g.tap_channels = s.kernels.width
+    c.g.tap_channels = s.lanes
     while next_band(s, c):
         turn_x(s, c, 0)
         for k in range(s.y_maps):
@@ -197,19 +223,19 @@ cdef void add_chunk(const Call *s, Chunk *c, char *sums) noexcept nogil:
             turn.rows, turn.columns, turn.src_stride, turn.dst_stride = turn.columns, turn.rows, turn.dst_stride, turn.src_stride
             turn.src, turn.dst = turn.dst, c.y
             s.kernels.turn(&turn)
-            c.g.sums = sums + k * s.taps * s.kernels.width * s.itemsize
+            c.g.sums = sums + k * s.taps * s.lanes * s.itemsize
             run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, c.y, s.turned_y, s.kernels.pixel_conv_weight)
 
 
 cdef void add_and_convolve(const Both *both, Chunk *weights, Chunk *maps, char *sums) noexcept nogil:
     """Both gradients of whole maps, one to a channel: dy is turned once."""
     cdef const Call *s = &both.weights
-    cdef ptrdiff_t before = both.maps.places.low * s.kernels.width * s.itemsize
+    cdef ptrdiff_t before = both.maps.places.low * s.lanes * s.itemsize
     next_band(s, weights)
     next_band(&both.maps, maps)
     turn_x(&both.maps, maps, 0)
     turn_x(s, weights, 0)
-    weights.g.sums, weights.g.tap_channels = sums, s.kernels.width
+    weights.g.sums, weights.g.tap_channels = sums, s.lanes
     run_box(s.axis, s.itemsize, &s.places, weights.box, &weights.g, maps.x + before, both.maps.turned_x,
             s.kernels.pixel_conv_weight)
     convolve_band(&both.maps, maps, 0)
@@ -227,7 +253,7 @@ cdef void share_of_turned_gradients(void *work, Team *team, int member) noexcept
     """Members share channels; what is read of dy for the weights is still in the cache for dx."""
     cdef Both *both = <Both *> work
     cdef Call *s = &both.weights
-    cdef ptrdiff_t W = s.kernels.width, chunks = ceil_div(s.x.channels, W), chunk, n, k, bytes = s.taps * W * s.itemsize
+    cdef ptrdiff_t W = s.lanes, chunks = ceil_div(s.x.channels, W), chunk, n, k, bytes = s.taps * W * s.itemsize
     cdef bint whole = s.band == s.axis[1].count and both.maps.band == both.maps.axis[1].count and s.y_maps == 1
     cdef Chunk weights, maps
     cdef char *sums
