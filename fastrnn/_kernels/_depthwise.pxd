@@ -30,7 +30,7 @@ cdef struct Call:
     Blocks blocks
     Places places                # of pixels, and of turned maps
     char *scratch
-    ptrdiff_t scratch_bytes, map_bytes, apart_bytes, taps
+    ptrdiff_t scratch_bytes, map_bytes, apart_bytes, joined_bytes, taps
     bint channels_last
     ptrdiff_t lanes              # channels that are turned together
     bint turned                  # maps lie in the lanes: weight is [map of a channel][tap][channel], bias and gain [map][channel]

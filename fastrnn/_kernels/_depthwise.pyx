@@ -235,7 +235,7 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     cut(s.axis, 1, 1, longest, longest, 1, &s.blocks)
     s.past = training and s.x_maps == 1 and stored_past(cnp.PyArray_NBYTES(y), s.y.channel_stride)
     s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.channel_stride)
-    s.map_bytes = s.apart_bytes = 0
+    s.map_bytes = s.apart_bytes = s.joined_bytes = 0
     if not channels_last:
         s.map_bytes = ceil_div(copy_bytes(s.kernels, s.itemsize, s.axis, &s.blocks), 64) * 64
     if s.axis[2].spread > 1 or s.past:
@@ -249,8 +249,8 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
 
 
 cdef Block scratch_for(Call *s, int size, ptrdiff_t more):
-    s.scratch_bytes = ceil_div(s.map_bytes + s.apart_bytes + s.taps * (2 * <ptrdiff_t> sizeof(ptrdiff_t) + s.itemsize) + more,
-                               4096) * 4096 + 64
+    cdef ptrdiff_t bytes = s.map_bytes + s.apart_bytes + s.joined_bytes
+    s.scratch_bytes = ceil_div(bytes + s.taps * (2 * <ptrdiff_t> sizeof(ptrdiff_t) + s.itemsize) + more, 4096) * 4096 + 64
     cdef ptrdiff_t entries = entries_of_places(s.axis) + (places_of_band(s) if s.turned else 0)
     cdef Block scratch = new_block(size * s.scratch_bytes + entries * <ptrdiff_t> sizeof(ptrdiff_t))
     cdef ptrdiff_t *tables = <ptrdiff_t *> (scratch.data + size * s.scratch_bytes)
@@ -350,7 +350,7 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     cdef int size = prepare(s, x, dy, windows, channels_last, True)
     size = min(size, <int> s.x.channels)
     if channels_last:
-        s.turned, s.map_bytes, s.apart_bytes = False, 0, 0
+        s.turned, s.map_bytes, s.apart_bytes, s.joined_bytes = False, 0, 0, 0
     s.grad = <char *> cnp.PyArray_DATA(grad)
     s.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     _scratch = scratch_for(s, size, s.taps * s.y.channels * s.itemsize if channels_last else

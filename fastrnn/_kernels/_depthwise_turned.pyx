@@ -1,9 +1,11 @@
 """Convolution of each channel by itself over maps that are turned: as many as a vector has lanes have a lane each.
 
-With the channels first, rows shorter than a vector leave no lanes empty then, and strides cost nothing: the kernel is that of pixels
-with the channels last. With the channels last, large kernels gain from pixels of a vector that lie side by side, with zeros around:
-in place they share few sets of the first-level cache. Large maps are turned in bands of rows. Workspace of a thread: X_BYTES, or what one row of outputs needs if that is more, and as
-much for the outputs.
+With the channels first, rows shorter than a vector leave no lanes empty then, and strides cost nothing: the kernel is that of
+pixels with the channels last. With the channels last, large kernels gain from pixels that lie side by side, with zeros around: in place
+they share few sets of the first-level cache.
+
+Large maps are turned in bands of rows. What becomes of whole maps is written to memory in one stretch. Workspace of a thread:
+X_BYTES, or what one row of outputs needs if that is more, and up to twice as much for the outputs.
 """
 
 from libc.string cimport memcpy, memset
@@ -64,6 +66,7 @@ cdef void prepare_turned(Call *s) noexcept nogil:
         s.band = min(s.band - 1, max(<ptrdiff_t> 1, s.band * X_BYTES // (rows_of_band(s) * bytes)))
     s.map_bytes = ceil_div(rows_of_band(s) * bytes, 64) * 64
     s.apart_bytes = ceil_div(s.axis[0].count * s.band * s.axis[2].count * W * s.itemsize, 64) * 64
+    s.joined_bytes = s.apart_bytes if s.band == s.axis[1].count and s.y_maps == 1 and not s.channels_last else 0
     s.turned_x[2] = s.turned_y[2] = W
     s.turned_x[1], s.turned_y[1] = row * W, s.axis[2].count * W
     s.turned_x[0], s.turned_y[0] = s.axis[1].source * s.turned_x[1], s.axis[1].count * s.turned_y[1]
@@ -161,6 +164,16 @@ cdef fr_turn turn_of_y(const Call *s, const Chunk *c, ptrdiff_t number) noexcept
     return turn
 
 
+cdef void turn_y(const Call *s, const Chunk *c, ptrdiff_t number) noexcept nogil:
+    cdef fr_turn turn = turn_of_y(s, c, number)
+    cdef char *y = <char *> turn.dst
+    if s.joined_bytes:  # stores to the lines of as many maps at a time wait for each other
+        turn.dst = c.y + s.apart_bytes
+    s.kernels.turn(&turn)
+    if s.joined_bytes:
+        memcpy(y, turn.dst, c.lanes * s.y.channel_stride * s.itemsize)
+
+
 cdef inline char *of_lanes(char *vector, const Call *s, ptrdiff_t row, const Chunk *c) noexcept nogil:
     return NULL if vector == NULL else vector + (row * s.tap_channels + c.channel) * s.itemsize
 
@@ -168,7 +181,6 @@ cdef inline char *of_lanes(char *vector, const Call *s, ptrdiff_t row, const Chu
 cdef void convolve_band(const Call *s, Chunk *c, ptrdiff_t j) noexcept nogil:
     """What the turned maps of number j give to those of y."""
     cdef ptrdiff_t k
-    cdef fr_turn turn
     cdef char *y = c.y
     if s.channels_last:
         c.g.channels = c.lanes
@@ -179,8 +191,7 @@ cdef void convolve_band(const Call *s, Chunk *c, ptrdiff_t j) noexcept nogil:
         c.g.bias, c.g.gain = of_lanes(s.bias, s, k, c), of_lanes(s.gain, s, k, c)
         run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, y, s.turned_y, s.kernels.pixel_conv)
         if j == s.x_maps - 1 and not s.channels_last:
-            turn = turn_of_y(s, c, k)
-            s.kernels.turn(&turn)
+            turn_y(s, c, k)
 
 
 cdef void convolve_chunk(const Call *s, Chunk *c) noexcept nogil:
@@ -258,7 +269,7 @@ cdef void share_of_turned_gradients(void *work, Team *team, int member) noexcept
     cdef Chunk weights, maps
     cdef char *sums
     start_chunk(s, member, &weights)
-    sums = weights.y + s.apart_bytes
+    sums = weights.y + s.apart_bytes + s.joined_bytes
     if both.with_maps:
         start_chunk(&both.maps, member, &maps)
     for chunk in range(first_of(chunks, member, team.size), first_of(chunks, member + 1, team.size)):
