@@ -1,8 +1,8 @@
 """Convolution of each channel by itself over maps that are turned: as many as a vector has lanes have a lane each.
 
 With the channels first, rows shorter than a vector leave no lanes empty then, and strides cost nothing: the kernel is that of
-pixels with the channels last. With the channels last, large kernels gain from pixels that lie side by side, with zeros around: in place
-they share few sets of the first-level cache.
+pixels with the channels last. With the channels last, large kernels gain from pixels that lie side by side, with zeros around:
+in place they share few sets of the first-level cache.
 
 Large maps are turned in bands of rows. What becomes of whole maps is written to memory in one stretch. Workspace of a thread:
 X_BYTES, or what one row of outputs needs if that is more, and up to twice as much for the outputs.
