@@ -231,18 +231,26 @@ typedef struct fr_map_conv {
     void *sums;
 } fr_map_conv;
 
-// Output pixels with the channels last: y[p][c] = bias[c] + sum over t of weight[which[t]][c] * x[p*x_stride + offset[t] + c].
-// For the gradient of the weights, sums[which[t]][c] += the sum over p of y[p][c] * x[p*x_stride + offset[t] + c].
+// Outputs of one sample with the channels last, along depth, rows and columns: of those with numbers o and the taps t of an axis, the
+// value of x that they meet lies, summed over the axes, at place[o*step + t*pace] elements. A place of -1 is outside: its taps are
+// left out. Outputs inner..inner_end-1 of the columns have all taps inside, evenly x_stride elements a place apart.
+typedef struct fr_pixel_axis {
+    ptrdiff_t outputs, taps, step, pace;
+    const ptrdiff_t *place;
+    ptrdiff_t inner, inner_end, x_stride, y_stride;
+    ptrdiff_t tap, tap_stride;  // of the numbers of taps, tap + t*tap_stride, which add up over the axes
+} fr_pixel_axis;
+
+// y[o][c] = gain[c] * act(bias[c] + sum over t of weight[number of t][c] * x[place][c]), or from y on instead of the bias.
+// For the gradient of the weights, sums[number of t][c] += the sum over o of y[o][c] * x[place][c].
 typedef struct fr_pixel_conv {
-    ptrdiff_t pixels, channels, taps;
+    fr_pixel_axis axis[3];
+    ptrdiff_t channels, tap_channels;  // of one pixel; from one tap to the next in weight and sums
     const void *x;
-    ptrdiff_t x_stride;
-    const ptrdiff_t *offset, *which;
     const void *weight;
     const void *bias, *gain;  // [channels], or NULL
-    int activation;
+    int resume, activation;   // not both
     void *y;
-    ptrdiff_t y_stride;
     void *sums;
 } fr_pixel_conv;
 

@@ -7,10 +7,11 @@ if that is more) and borders for the copy, as much for results on their way, and
 
 cimport cython
 cimport numpy as cnp
-from libc.string cimport memcpy
-
 from fastrnn._kernels._conv cimport describe_maps
-from fastrnn._kernels._depthwise_pixels cimport share_of_pixel_gradients, share_of_pixels
+from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, share_of_pixel_gradients, share_of_pixels
+from fastrnn._kernels._depthwise_turned cimport (
+    fill_turned, keep_map, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
+)
 from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_map_conv, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._map_copy cimport Copy, copy_bytes, copy_map
@@ -19,9 +20,12 @@ from fastrnn._kernels._norm cimport stored_past
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 from fastrnn._kernels._windows cimport Range, Taps, Windows, box_of, cut, outputs_in_phase, phases_of, taps_of
 
+import numpy as np
+
 cnp.import_array()
 
 cdef ptrdiff_t MAP_BYTES = 24 << 10
+cdef ptrdiff_t LAST_VECTORS = 2  # of pixels with the channels last that are copied together: the cache fetches lines in pairs
 
 ctypedef fused real:
     float
@@ -139,13 +143,6 @@ cdef void spread_row(const real *row, ptrdiff_t columns, ptrdiff_t spread, bint 
         to[i * spread] = to[i * spread] + row[i] if add else row[i]
 
 
-cdef inline void keep_map(const Call *s, const char *map, char *kept) noexcept nogil:
-    if s.keep_past:
-        s.kernels.copy_past(s.x.channel_stride, map, kept)
-    else:
-        memcpy(kept, map, s.x.channel_stride * s.itemsize)
-
-
 cdef void convolve_channel(const Call *s, Pass *p, ptrdiff_t n, ptrdiff_t c) noexcept nogil:
     """What belongs to one channel of one sample; the maps of x are kept, if asked for, while they are in the cache."""
     cdef ptrdiff_t j, k, number
@@ -205,12 +202,6 @@ cdef void share_of_maps(void *work, Team *team, int member) noexcept nogil:
         convolve_channel(s, &p, item // channels, item % channels)
 
 
-cdef struct Both:
-    Call weights  # their gradients
-    Call maps     # dx; its x is dy
-    bint with_maps
-
-
 cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept nogil:
     """Members share channels; what is read of dy for the weights is still in the cache for dx."""
     cdef Both *both = <Both *> work
@@ -244,20 +235,41 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     cut(s.axis, 1, 1, longest, longest, 1, &s.blocks)
     s.past = training and s.x_maps == 1 and stored_past(cnp.PyArray_NBYTES(y), s.y.channel_stride)
     s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.channel_stride)
-    s.map_bytes = s.apart_bytes = 0
+    s.map_bytes = s.apart_bytes = s.joined_bytes = 0
     if not channels_last:
         s.map_bytes = ceil_div(copy_bytes(s.kernels, s.itemsize, s.axis, &s.blocks), 64) * 64
     if s.axis[2].spread > 1 or s.past:
         s.apart_bytes = ceil_div((s.blocks.most[2] * s.blocks.most[3] + FR_SLOTS * s.kernels.width) * s.itemsize, 64) * 64
+    s.channels_last = channels_last
+    s.lanes = s.kernels.width * (LAST_VECTORS if channels_last else 1)
+    s.turned = serves_turned(s)
+    if s.turned:
+        prepare_turned(s)
     return team_size(work, 1, s.N * s.x.channels)
 
 
 cdef Block scratch_for(Call *s, int size, ptrdiff_t more):
-    s.scratch_bytes = ceil_div(s.map_bytes + s.apart_bytes + s.taps * (2 * <ptrdiff_t> sizeof(ptrdiff_t) + s.itemsize) + more,
-                               4096) * 4096 + 64
-    cdef Block scratch = new_block(size * s.scratch_bytes)
+    cdef ptrdiff_t bytes = s.map_bytes + s.apart_bytes + s.joined_bytes
+    s.scratch_bytes = ceil_div(bytes + s.taps * (2 * <ptrdiff_t> sizeof(ptrdiff_t) + s.itemsize) + more, 4096) * 4096 + 64
+    cdef ptrdiff_t entries = entries_of_places(s.axis) + (places_of_band(s) if s.turned else 0)
+    cdef Block scratch = new_block(size * s.scratch_bytes + entries * <ptrdiff_t> sizeof(ptrdiff_t))
+    cdef ptrdiff_t *tables = <ptrdiff_t *> (scratch.data + size * s.scratch_bytes)
     s.scratch = scratch.data
+    if s.turned:
+        fill_turned(s, tables)
+    else:
+        fill_places(s.axis, s.x.place_stride, False, tables, &s.places)
     return scratch
+
+
+cdef object turned(cnp.ndarray array, ptrdiff_t multiplier, ptrdiff_t width):
+    """(channels * multiplier, ...) as (multiplier, ..., channels), with zeros to whole vectors."""
+    if array is None:
+        return None
+    cdef ptrdiff_t channels = array.shape[0] // multiplier
+    padded = np.zeros((multiplier, array.size // array.shape[0], ceil_div(channels, width) * width), array.dtype)
+    padded[:, :, :channels] = array.reshape(channels, multiplier, -1).transpose(1, 2, 0)
+    return padded
 
 
 @cython.final
@@ -276,6 +288,7 @@ cdef class DepthwiseKernels:
     cdef readonly object dtype
     cdef readonly bint channels_last
     cdef cnp.ndarray weight, bias, gain
+    cdef tuple turned  # the three with the channels last; None until they are needed
 
     def __init__(self, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray gain, bint channels_last):
         self.itemsize, self.dtype, self.channels_last = weight.itemsize, weight.dtype, channels_last
@@ -286,9 +299,17 @@ cdef class DepthwiseKernels:
 
     cdef void take(self, Call *s, int activation, bint scaled):
         """The weights for a call that is prepared."""
-        s.weight = <char *> cnp.PyArray_DATA(self.weight)
-        s.bias = NULL if self.bias is None else <char *> cnp.PyArray_DATA(self.bias)
-        s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
+        cdef cnp.ndarray weight = self.weight, bias = self.bias, gain = self.gain if scaled else None
+        if s.turned and not s.channels_last:
+            if self.turned is None:
+                self.turned = tuple(turned(array, s.x_maps * s.y_maps, s.kernels.width)
+                                    for array in (self.weight, self.bias, self.gain))
+            weight, bias = self.turned[0], self.turned[1]
+            gain = self.turned[2] if scaled else None
+            s.tap_channels = weight.shape[weight.ndim - 1]
+        s.weight = <char *> cnp.PyArray_DATA(weight)
+        s.bias = NULL if bias is None else <char *> cnp.PyArray_DATA(bias)
+        s.gain = NULL if gain is None else <char *> cnp.PyArray_DATA(gain)
         s.activation = activation
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
@@ -307,7 +328,7 @@ cdef class DepthwiseKernels:
         s.kept = NULL if kept is None else <char *> cnp.PyArray_DATA(kept)
         cdef Block _scratch = scratch_for(&s, size, 0)
         with nogil:
-            run_team(share_of_pixels if channels_last else share_of_maps, &s, size)
+            run_team(share_of_turned if s.turned else share_of_pixels if channels_last else share_of_maps, &s, size)
 
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
@@ -328,17 +349,25 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     s.kernels = kernels_for(dy.itemsize)
     cdef int size = prepare(s, x, dy, windows, channels_last, True)
     size = min(size, <int> s.x.channels)
+    if channels_last:
+        s.turned, s.map_bytes, s.apart_bytes, s.joined_bytes = False, 0, 0, 0
     s.grad = <char *> cnp.PyArray_DATA(grad)
     s.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
-    _scratch = scratch_for(s, size, s.taps * s.y.channels * s.itemsize if channels_last else 0)
-    both.with_maps = dx is not None and cnp.PyArray_SIZE(dx) > 0
+    _scratch = scratch_for(s, size, s.taps * s.y.channels * s.itemsize if channels_last else
+                           s.taps * s.y_maps * s.kernels.width * s.itemsize if s.turned else 0)
+    both.with_maps, both.maps.band, both.maps.axis = dx is not None and cnp.PyArray_SIZE(dx) > 0, 0, windows.axis
     if both.with_maps:
         both.maps.kernels = s.kernels
         prepare(&both.maps, dy, dx, windows_back, False, True)
+        both.maps.turned = s.turned
+        if s.turned:
+            prepare_turned(&both.maps)
         back.take(&both.maps, FR_NONE, False)
         _more = scratch_for(&both.maps, size, 0)
     with nogil:
         if channels_last:
             run_team(share_of_pixel_gradients, s, size)
+        elif s.turned:
+            run_team(share_of_turned_gradients, &both, size)
         else:
             run_team(share_of_map_gradients, &both, size)

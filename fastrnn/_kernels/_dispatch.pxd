@@ -132,18 +132,20 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t y_stride
         void *sums
 
+    ctypedef struct fr_pixel_axis:
+        ptrdiff_t outputs, taps, step, pace
+        const ptrdiff_t *place
+        ptrdiff_t inner, inner_end, x_stride, y_stride, tap, tap_stride
+
     ctypedef struct fr_pixel_conv:
-        ptrdiff_t pixels, channels, taps
+        fr_pixel_axis axis[3]
+        ptrdiff_t channels, tap_channels
         const void *x
-        ptrdiff_t x_stride
-        const ptrdiff_t *offset
-        const ptrdiff_t *which
         const void *weight
         const void *bias
         const void *gain
-        int activation
+        int resume, activation
         void *y
-        ptrdiff_t y_stride
         void *sums
 
     cdef enum:

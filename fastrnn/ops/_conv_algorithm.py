@@ -114,8 +114,6 @@ def direct_way(geometry: Geometry, C: int, K: int, counts: Three, lanes: int, *,
     by all taps and units at once, and what comes of it added to where it belongs.
     """
     inputs, units = C // geometry.groups, K // geometry.groups
-    if inputs == 1 and geometry.groups > 1:
-        return "turned"  # one channel a group has kernels of its own
     if backward:
         inputs, units = units, inputs
     costs = {"turned": _turned_cost(geometry, inputs, units, counts, lanes, backward=backward)}

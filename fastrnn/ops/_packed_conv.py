@@ -27,6 +27,8 @@ AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKerne
 __all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels", "is_depthwise"]
 
 ONE: Three = (1, 1, 1)
+#: So many maps of one channel are no longer few.
+MANY_MAPS = 16
 #: Sizes of maps that a packed convolution remembers.
 MOST_PLANS = 16
 
@@ -167,8 +169,11 @@ def direct_kernels(
 
 
 def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
-    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
-    return inputs == 1 and groups > 1 and (groups == K or not channels_last)
+    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each.
+
+    Many maps of one channel fill the vectors of the general kernels.
+    """
+    return inputs == 1 and groups > 1 and (groups == K or (not channels_last and K < MANY_MAPS * groups))
 
 
 def backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:

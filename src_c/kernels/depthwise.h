@@ -1,5 +1,4 @@
-// Convolution of each channel by itself: with the channels first, vectors run along a row of one map; with the channels last,
-// over the channels of one pixel.
+// Convolution of each channel by itself with the channels first: vectors run along a row of one map.
 #pragma once
 
 #include "turn.h"
@@ -175,79 +174,5 @@ static void FR_NAME(map_conv_weight)(const fr_map_conv *g) {
     for (ptrdiff_t t = 0, n; t < g->taps; t += n) {
         n = taps_of_pass(g->taps - t);
         pass[n - 1](g, t);
-    }
-}
-
-static void FR_NAME(pixel_conv)(const fr_pixel_conv *g) {
-    for (ptrdiff_t p = 0; p < g->pixels; ++p) {
-        const real *x = (const real *)g->x + p * g->x_stride;
-        real *y = (real *)g->y + p * g->y_stride;
-        for (ptrdiff_t c = 0; c < g->channels; c += FR_WIDTH) {
-            const ptrdiff_t lanes = lanes_left(g->channels - c, 0);
-            vec acc = g->bias ? vload_lanes((const real *)g->bias + c, lanes) : vzero();
-            for (ptrdiff_t t = 0; t < g->taps; ++t) {
-                acc = vfma(vload_lanes((const real *)g->weight + g->which[t] * g->channels + c, lanes),
-                           vload_lanes(x + g->offset[t] + c, lanes), acc);
-            }
-            acc = finished(acc, g->activation, NULL);
-            if (g->gain) acc = vmul(acc, vload_lanes((const real *)g->gain + c, lanes));
-            vstore_lanes(y + c, acc, lanes);
-        }
-    }
-}
-
-FR_INLINE void pixel_products(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first, const int taps) {
-    vec acc[FR_TAPS_AT_ONCE];
-    FR_UNROLL(9) for (int t = 0; t < taps; ++t) acc[t] = vzero();
-    for (ptrdiff_t p = 0; p < g->pixels; ++p) {
-        const real *x = (const real *)g->x + p * g->x_stride + c;
-        const vec d = vload_lanes((const real *)g->y + p * g->y_stride + c, lanes);
-        FR_UNROLL(9) for (int t = 0; t < taps; ++t) acc[t] = vfma(d, vload_lanes(x + g->offset[first + t], lanes), acc[t]);
-    }
-    FR_UNROLL(9) for (int t = 0; t < taps; ++t) {
-        real *sum = (real *)g->sums + g->which[first + t] * g->channels + c;
-        vstore_lanes(sum, vadd(vload_lanes(sum, lanes), acc[t]), lanes);
-    }
-}
-
-static FR_NOINLINE void pixel_products_1(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 1);
-}
-static FR_NOINLINE void pixel_products_2(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 2);
-}
-static FR_NOINLINE void pixel_products_3(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 3);
-}
-static FR_NOINLINE void pixel_products_4(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 4);
-}
-static FR_NOINLINE void pixel_products_5(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 5);
-}
-static FR_NOINLINE void pixel_products_6(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 6);
-}
-static FR_NOINLINE void pixel_products_7(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 7);
-}
-static FR_NOINLINE void pixel_products_8(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 8);
-}
-static FR_NOINLINE void pixel_products_9(const fr_pixel_conv *g, ptrdiff_t c, ptrdiff_t lanes, ptrdiff_t first) {
-    pixel_products(g, c, lanes, first, 9);
-}
-
-static void FR_NAME(pixel_conv_weight)(const fr_pixel_conv *g) {
-    void (*const pass[])(const fr_pixel_conv *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = {
-        pixel_products_1, pixel_products_2, pixel_products_3, pixel_products_4, pixel_products_5,
-        pixel_products_6, pixel_products_7, pixel_products_8, pixel_products_9,
-    };
-    for (ptrdiff_t c = 0; c < g->channels; c += FR_WIDTH) {
-        const ptrdiff_t lanes = lanes_left(g->channels - c, 0);
-        for (ptrdiff_t t = 0, n; t < g->taps; t += n) {
-            n = taps_of_pass(g->taps - t);
-            pass[n - 1](g, c, lanes, t);
-        }
     }
 }

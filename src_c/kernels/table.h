@@ -13,6 +13,7 @@
 #include "softmax.h"
 #include "conv.h"
 #include "depthwise.h"
+#include "depthwise_pixels.h"
 #include "turn.h"
 #include "time_pool.h"
 #include "winograd.h"

@@ -195,29 +195,38 @@ static void check_map_conv(ptrdiff_t m, ptrdiff_t n, int height, int regular) {
     free(x), free(w), free(one), free(y), free(sums), free(start);
 }
 
-static void check_pixel_conv(ptrdiff_t pixels, ptrdiff_t channels) {
-    const ptrdiff_t offset[] = {0, channels, 3 * channels}, which[] = {2, 0, 1};
-    void *x = filled((pixels + 3) * channels), *w = filled(3 * channels), *bias = filled(channels),
+// Three taps of one row, the first of which is outside for the first pixel, and the last for the last one.
+static void check_pixel_conv(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, int resume) {
+    ptrdiff_t place[64], one = 0;
+    const ptrdiff_t places = (pixels - 1) * step + 3;
+    for (ptrdiff_t i = 0; i < places; ++i) place[i] = i == 0 || i == places - 1 ? -1 : (i - 1) * channels;
+    void *x = filled((places - 2) * channels), *w = filled(3 * channels), *bias = filled(channels),
          *y = filled(pixels * channels);
-    void *sums = filled(3 * channels), *start = copied(sums, 3 * channels);
-    fr_pixel_conv g = {.pixels = pixels, .channels = channels, .taps = 3, .x = x, .x_stride = channels};
-    g.offset = offset, g.which = which, g.weight = w, g.bias = bias, g.gain = bias, g.activation = FR_SIGMOID;
-    g.y = y, g.y_stride = channels, g.sums = sums;
+    void *sums = filled(3 * channels), *start = copied(sums, 3 * channels), *before = copied(y, pixels * channels);
+    fr_pixel_conv g = {.channels = channels, .tap_channels = channels, .x = x, .weight = w};
+    g.axis[0] = g.axis[1] =
+        (fr_pixel_axis){.outputs = 1, .taps = 1, .step = 1, .pace = 1, .place = &one, .inner_end = 1};
+    g.axis[2] = (fr_pixel_axis){.outputs = pixels, .taps = 3, .step = step, .pace = 1, .place = place, .inner = 1};
+    g.axis[2].inner_end = pixels - 1, g.axis[2].x_stride = g.axis[2].y_stride = channels;
+    g.axis[2].tap = 2, g.axis[2].tap_stride = -1;
+    g.bias = bias, g.gain = bias, g.activation = resume ? FR_NONE : FR_SIGMOID, g.resume = resume, g.y = y,
+    g.sums = sums;
     K->pixel_conv(&g), K->pixel_conv_weight(&g);
     for (ptrdiff_t c = 0; c < channels; ++c) {
         for (ptrdiff_t p = 0; p < pixels; ++p) {
-            double sum = get(bias, c);
-            for (int t = 0; t < 3; ++t) sum += get(w, which[t] * channels + c) * get(x, p * channels + offset[t] + c);
-            expect("pixel_conv", get(y, p * channels + c), get(bias, c) * sigmoid(sum));
+            double sum = get(resume ? before : bias, (resume ? p * channels : 0) + c);
+            for (int t = 0; t < 3; ++t)
+                if (place[p * step + t] >= 0) sum += get(w, (2 - t) * channels + c) * get(x, place[p * step + t] + c);
+            expect("pixel_conv", get(y, p * channels + c), get(bias, c) * (resume ? sum : sigmoid(sum)));
         }
         for (int t = 0; t < 3; ++t) {
-            double sum = get(start, which[t] * channels + c);
+            double sum = get(start, (2 - t) * channels + c);
             for (ptrdiff_t p = 0; p < pixels; ++p)
-                sum += get(y, p * channels + c) * get(x, p * channels + offset[t] + c);
-            expect("pixel_conv_weight", get(sums, which[t] * channels + c), sum);
+                if (place[p * step + t] >= 0) sum += get(y, p * channels + c) * get(x, place[p * step + t] + c);
+            expect("pixel_conv_weight", get(sums, (2 - t) * channels + c), sum);
         }
     }
-    free(x), free(w), free(bias), free(y), free(sums), free(start);
+    free(x), free(w), free(bias), free(y), free(sums), free(start), free(before);
 }
 
 // Copies, gathered rows, added stretches, sums and the gradients of activations.
@@ -263,7 +272,8 @@ static void check_convolution(void) {
     for (ptrdiff_t m = 1; m <= 2 * W + 1; m += W / 4 + 1)
         for (ptrdiff_t n = 1; n <= 2 * W + 1; n += W / 4 + 1) check_turn(m, n, (int)((m + n) % 4));
     for (ptrdiff_t n = 1; n <= 2 * W + 1; ++n) {
-        check_pack_taps(1 + n % W, n), check_pixel_conv(1 + n % 3, n), check_moves(n);
+        check_pack_taps(1 + n % W, n), check_moves(n);
+        check_pixel_conv(1 + n % 19, n, 1 + n % 2, n % 3 == 0), check_pixel_conv(19 - n % 19, n, 2 - n % 2, 0);
         for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step, n % 3), check_weave(n, step);
         for (int height = 3; height <= 7; height += 2)
             check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
