@@ -172,7 +172,7 @@ cdef class StretchKernels:
                                  self.C * self.kernel[0] * self.kernel[1])
 
     def run(self, cnp.ndarray da not None, cnp.ndarray dx not None, windows, bint channels_last, int activation, bint scaled):
-        """dx = act(bias + the sums of da), both C-contiguous and of five axes. The windows are those of the weights, `scaled` False."""
+        """dx = act(bias + the sums of da), both contiguous, of five axes; the windows are those of the weights, `scaled` False."""
         cdef Call s
         cdef ptrdiff_t a, values, most
         if cnp.PyArray_SIZE(dx) == 0:

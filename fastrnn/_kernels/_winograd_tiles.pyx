@@ -56,7 +56,8 @@ cdef void choose_edges(Geometry *g, ptrdiff_t rows, ptrdiff_t columns) noexcept 
     g.edge_rows = g.edge_columns = 0
     if a.points[0] != 6 or a.outputs[0] != a.outputs[1] or a.outputs[0] < 4:
         return
-    cdef ptrdiff_t r = edges_of(rows, a.outputs[0]), c = edges_of(columns, a.outputs[1]), all_points = 36 * g.tile_rows * g.tile_columns
+    cdef ptrdiff_t r = edges_of(rows, a.outputs[0]), c = edges_of(columns, a.outputs[1])
+    cdef ptrdiff_t all_points = 36 * g.tile_rows * g.tile_columns
     if 20 * (6 * g.tile_rows - r) * (6 * g.tile_columns - c) <= 19 * all_points:
         g.edge_rows, g.edge_columns = r, c
 

@@ -173,7 +173,7 @@ def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
 
     Many maps of one channel fill the vectors of the general kernels.
     """
-    return inputs == 1 and groups > 1 and (groups == K or (not channels_last and K < MANY_MAPS * groups))
+    return inputs == 1 and groups > 1 and (groups == K or (not channels_last and K // groups < MANY_MAPS))
 
 
 def backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:
