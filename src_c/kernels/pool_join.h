@@ -74,46 +74,23 @@ FR_INLINE void join_windows(const fr_pool *s, const real *row, const real *facto
         put_windows(s, all, at, o + i, count - i, limit, mode == FR_POOL_SUM ? vload(factors + i) : vzero(), mode);
     }
 }
-static FR_NOINLINE void join_max_0(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 0, 0);
-}
-static FR_NOINLINE void join_max_1(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 1, 0);
-}
-static FR_NOINLINE void join_max_2(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 2, 0);
-}
-static FR_NOINLINE void join_max_1_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                     ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 1, 1);
-}
-static FR_NOINLINE void join_max_2_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                     ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_MAX, 2, 1);
-}
-static FR_NOINLINE void join_sum_0(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 0, 0);
-}
-static FR_NOINLINE void join_sum_1(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 1, 0);
-}
-static FR_NOINLINE void join_sum_2(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                   ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 2, 0);
-}
-static FR_NOINLINE void join_sum_1_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                     ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 1, 1);
-}
-static FR_NOINLINE void join_sum_2_3(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, ptrdiff_t o,
-                                     ptrdiff_t count, ptrdiff_t limit) {
-    join_windows(s, row, factors, at, o, count, limit, FR_POOL_SUM, 2, 1);
-}
+
+// One function for each kind of window, so that its loop is its own.
+#define FR_JOIN(name, mode, stride, three)                                                                    \
+    static FR_NOINLINE void join_##name(const fr_pool *s, const real *row, const real *factors, ptrdiff_t at, \
+                                        ptrdiff_t o, ptrdiff_t count, ptrdiff_t limit) {                      \
+        join_windows(s, row, factors, at, o, count, limit, mode, stride, three);                              \
+    }
+FR_JOIN(max_0, FR_POOL_MAX, 0, 0)
+FR_JOIN(max_1, FR_POOL_MAX, 1, 0)
+FR_JOIN(max_2, FR_POOL_MAX, 2, 0)
+FR_JOIN(max_1_3, FR_POOL_MAX, 1, 1)
+FR_JOIN(max_2_3, FR_POOL_MAX, 2, 1)
+FR_JOIN(sum_0, FR_POOL_SUM, 0, 0)
+FR_JOIN(sum_1, FR_POOL_SUM, 1, 0)
+FR_JOIN(sum_2, FR_POOL_SUM, 2, 0)
+FR_JOIN(sum_1_3, FR_POOL_SUM, 1, 1)
+FR_JOIN(sum_2_3, FR_POOL_SUM, 2, 1)
 
 // Pairs of columns, from up to three rows where they lie: no buffer, and the same sums. All windows of a row have one divisor.
 FR_INLINE void join_pairs(const fr_pool *s, const pool_rows *rows, const pool_place *to, ptrdiff_t limit,
