@@ -44,6 +44,7 @@ def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
     return "direct" if refusal else wish
 
 
+@lru_cache(maxsize=256)
 def _refusal(geometry: Geometry) -> str:
     """Return why Winograd's algorithm cannot run convolutions of this geometry, or ""."""
     if geometry.border != "zeros":
