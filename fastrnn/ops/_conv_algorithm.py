@@ -1,7 +1,8 @@
 """Which algorithm a convolution runs by: the one place that decides.
 
 Every convolution can run directly: as products over maps that are turned to channels last, or, with the channels first, with the
-pixels in the lanes, which turns nothing but wastes lanes on short rows. Both give the same bits. Winograd's algorithm needs a
+pixels in the lanes, which turns nothing but wastes lanes on short rows; both give the same bits. A transpose to few maps can add up
+stretches instead, in another order. Winograd's algorithm needs a
 quarter of the products (3x3), and adds transforms of maps and weights, which are paid for by the number of channels that share
 them.
 """
@@ -17,7 +18,15 @@ from fastrnn.ops._polyphase import kernel_of_phases
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import supported, tiles_and_products
 
-__all__ = ["ALGORITHMS", "check_algorithm", "direct_way", "is_dense", "prefers_winograd", "prefers_winograd_gradient"]
+__all__ = [
+    "ALGORITHMS",
+    "check_algorithm",
+    "direct_way",
+    "is_dense",
+    "is_depthwise",
+    "prefers_winograd",
+    "prefers_winograd_gradient",
+]
 
 ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
@@ -95,6 +104,15 @@ def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:
     """Return whether the kernels are as large as maps of these sizes: each output is then a sum over all values."""
     plain = geometry.groups == 1 and not geometry.channels_last and not any(map(any, geometry.pads))
     return algorithm != "winograd" and plain and sizes == geometry.kernel and geometry.dilation == (1, 1, 1)
+
+
+#: So many maps of one channel fill the vectors of the general kernels.
+MAPS_OF_CHANNEL = 16
+
+
+def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
+    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
+    return inputs == 1 and groups > 1 and (groups == K or (not channels_last and K // groups < MAPS_OF_CHANNEL))
 
 
 #: What a value turned, copied to a band of planes (without and with a stride), or woven from phases costs, in products; and what

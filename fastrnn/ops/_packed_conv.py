@@ -15,7 +15,7 @@ from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
 from fastrnn._kernels._windows import Windows
-from fastrnn.ops._conv_algorithm import direct_way, is_dense, prefers_winograd, prefers_winograd_gradient
+from fastrnn.ops._conv_algorithm import direct_way, is_dense, is_depthwise, prefers_winograd, prefers_winograd_gradient
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
@@ -24,11 +24,9 @@ from fastrnn.ops._winograd import WinogradWeights
 Array = NDArray[Any]
 AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels
 
-__all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels", "is_depthwise"]
+__all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels"]
 
 ONE: Three = (1, 1, 1)
-#: So many maps of one channel are no longer few.
-MANY_MAPS = 16
 #: Sizes of maps that a packed convolution remembers.
 MOST_PLANS = 16
 
@@ -166,14 +164,6 @@ def direct_kernels(
         return StretchKernels(np.ascontiguousarray(in_order), bias, geometry.stride, geometry.dilation, low)
     windows = backward_windows(geometry, ONE, ONE)[1] if backward else geometry.windows(geometry.kernel, ONE)
     return (PlaneKernels if way == "planes" else Kernels)(five, bias, gain, geometry.groups, backward, windows)
-
-
-def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
-    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each.
-
-    Many maps of one channel fill the vectors of the general kernels.
-    """
-    return inputs == 1 and groups > 1 and (groups == K or (not channels_last and K // groups < MANY_MAPS))
 
 
 def backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:

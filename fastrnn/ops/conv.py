@@ -17,8 +17,8 @@ from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops._conv_algorithm import check_algorithm
-from fastrnn.ops._packed_conv import PackedConv, Plan, is_depthwise
+from fastrnn.ops._conv_algorithm import check_algorithm, is_depthwise
+from fastrnn.ops._packed_conv import PackedConv, Plan
 from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,

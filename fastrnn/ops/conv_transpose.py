@@ -14,8 +14,14 @@ from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._plane_conv import lanes
 from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops._conv_algorithm import check_algorithm, direct_way, prefers_winograd, prefers_winograd_gradient
-from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels, is_depthwise
+from fastrnn.ops._conv_algorithm import (
+    check_algorithm,
+    direct_way,
+    is_depthwise,
+    prefers_winograd,
+    prefers_winograd_gradient,
+)
+from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
 from fastrnn.ops._spatial import (
