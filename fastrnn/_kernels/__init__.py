@@ -4,7 +4,8 @@ _dispatch   links src_c and owns the table of kernels in use
 _threads    the only contact with OpenMP
 _memory     aligned memory that is used again
 _gemm       products over packed operands, dense layers
-_recurrent  weights in panel layout, one call of a time loop; _recurrent_forward and _recurrent_backward are those loops
+_recurrent  weights in panel layout, one call of a time loop; _recurrent_forward and _recurrent_backward are those loops,
+            _recurrent_part some sequences of a batch as a loop of their own
 _rnn _lstm _gru   what tells one cell from another
 _plan       which rows a time step reads and writes; _layers calls all cells of a layer
 _stream     step-by-step use

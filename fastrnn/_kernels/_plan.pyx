@@ -14,12 +14,17 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from fastrnn._kernels._threads cimport Rounds, Team, run_team, start_round, take, team_size
+
 from fastrnn._kernels._memory import empty
 
 cnp.import_array()
 
 # 64 plans of so many rows hold at most 8 MB.
 cdef ptrdiff_t KEPT_ROWS = 8192
+
+cdef double NANOSECONDS_PER_BYTE = 0.05  # moved, within the second-level cache
+cdef ptrdiff_t PIECES = 8                # of the steps, for each member
 
 
 cdef ptrdiff_t *indices(cnp.ndarray array) noexcept:
@@ -39,15 +44,14 @@ cdef class Plan:
         cdef cnp.ndarray rows = empty((self.rows, steps.shape[2]), steps.dtype)
         cdef Move m = description(steps, self, rows)
         with nogil:
-            move(&m, False)
+            run_team(gather_share, &m, members(&m))
         return rows
 
     cpdef object scatter(self, cnp.ndarray rows, cnp.ndarray steps):
         """Write rows to the valid steps of (T, N, n), whose last axis is contiguous, and zeros to the others."""
         cdef Move m = description(steps, self, rows)
         with nogil:
-            move(&m, True)
-            clear_padding(&m)
+            run_team(scatter_share, &m, members(&m))
 
     cdef cnp.ndarray before(self):
         """The row of the step before for each row, or -1-n for row n of the initial state."""
@@ -132,6 +136,9 @@ cdef sort_by_length(Plan plan, ptrdiff_t longest):
 
 cdef struct Move:
     ptrdiff_t T, N, nbytes, t_stride, n_stride
+    ptrdiff_t longest       # steps that have rows
+    const ptrdiff_t *row
+    const ptrdiff_t *active
     const ptrdiff_t *length
     const ptrdiff_t *order
     bint reverse
@@ -143,31 +150,53 @@ cdef Move description(cnp.ndarray steps, Plan plan, cnp.ndarray rows) noexcept:
     cdef Move m
     m.T, m.N, m.nbytes = steps.shape[0], steps.shape[1], rows.shape[1] * rows.itemsize
     m.t_stride, m.n_stride = steps.strides[0], steps.strides[1]
+    m.longest, m.row, m.active = plan.row.shape[0], indices(plan.row), indices(plan.active)
     m.length, m.order, m.reverse = indices(plan.lengths), indices(plan.order), plan.reverse
     m.steps, m.rows = <char *> cnp.PyArray_DATA(steps), <char *> cnp.PyArray_DATA(rows)
     return m
 
 
-cdef void move(Move *m, bint back) noexcept nogil:
-    cdef char *row = m.rows
-    cdef char *step
-    cdef ptrdiff_t s, p, n
-    for s in range(m.length[m.order[0]]):
-        for p in range(m.N):
-            n = m.order[p]
-            if m.length[n] <= s:
-                break
-            step = m.steps + (m.length[n] - 1 - s if m.reverse else s) * m.t_stride + n * m.n_stride
-            if back:
-                memcpy(step, row, m.nbytes)
-            else:
-                memcpy(row, step, m.nbytes)
-            row += m.nbytes
+cdef int members(Move *m) noexcept nogil:
+    return team_size(NANOSECONDS_PER_BYTE * m.T * m.N * m.nbytes, 1, m.T)
 
 
-cdef void clear_padding(Move *m) noexcept nogil:
-    cdef ptrdiff_t t, n
-    for t in range(m.T):
-        for n in range(m.N):
-            if t >= m.length[n]:
-                memset(m.steps + t * m.t_stride + n * m.n_stride, 0, m.nbytes)
+cdef void gather_share(void *work, Team *team, int member) noexcept nogil:
+    cdef Move *m = <Move *> work
+    cdef Rounds rounds = moving(m, team, member)
+    cdef ptrdiff_t first, last, s, p
+    while take(&rounds, &first, &last):
+        for s in range(first, min(last, m.longest)):
+            for p in range(m.active[s]):
+                memcpy(row_at(m, s, p), element_at(m, s, p), m.nbytes)
+
+
+cdef void scatter_share(void *work, Team *team, int member) noexcept nogil:
+    cdef Move *m = <Move *> work
+    cdef Rounds rounds = moving(m, team, member)
+    cdef ptrdiff_t first, last, s, p, n
+    while take(&rounds, &first, &last):
+        for s in range(first, min(last, m.longest)):
+            for p in range(m.active[s]):
+                memcpy(element_at(m, s, p), row_at(m, s, p), m.nbytes)
+        for s in range(first, last):  # now steps of time
+            for n in range(m.N):
+                if s >= m.length[n]:
+                    memset(m.steps + s * m.t_stride + n * m.n_stride, 0, m.nbytes)
+
+
+cdef Rounds moving(Move *m, Team *team, int member) noexcept nogil:
+    """One round over all steps, a few at a time: later ones have fewer rows."""
+    cdef Rounds rounds
+    rounds.team, rounds.member, rounds.parity = team, member, 0
+    start_round(&rounds, m.T, max(<ptrdiff_t> 1, m.T // (PIECES * team.size)), False)
+    return rounds
+
+
+cdef inline char *row_at(Move *m, ptrdiff_t s, ptrdiff_t p) noexcept nogil:
+    return m.rows + (m.row[s] + p) * m.nbytes
+
+
+cdef inline char *element_at(Move *m, ptrdiff_t s, ptrdiff_t p) noexcept nogil:
+    """What belongs to place p of step s."""
+    cdef ptrdiff_t n = m.order[p]
+    return m.steps + (m.length[n] - 1 - s if m.reverse else s) * m.t_stride + n * m.n_stride

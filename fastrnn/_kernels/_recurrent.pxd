@@ -43,6 +43,7 @@ cdef struct Sequence:
     const ptrdiff_t *row       # [T] first row of step s in x, y and what is kept
     const ptrdiff_t *active    # [T] rows of step s, never more than the step before
     ptrdiff_t rows             # of x and y
+    ptrdiff_t place            # of the first sequence, if these are a part of a batch
     int keep                   # training: gates, c and inner are kept for all rows
     int project_first          # products with x for `chunk` steps ahead of the time loop
     ptrdiff_t chunk

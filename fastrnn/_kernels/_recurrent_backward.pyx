@@ -10,6 +10,7 @@ from fastrnn._kernels._dispatch cimport FR_FAR_TILES, FR_SLOTS, fr_cell_backward
 from fastrnn._kernels._gemm cimport OUTER_A_BYTES, OUTER_B_BYTES, add_outer, ceil_div, gemm_columns, gemm_long, outer_rows
 from fastrnn._kernels._recurrent cimport Sequence
 from fastrnn._kernels._recurrent_forward cimport c_at, h_before, h_before_stride
+from fastrnn._kernels._recurrent_part cimport backward_parts, part_of, rows_of
 from fastrnn._kernels._threads cimport Rounds, Team, first_of, product_time, run_team, start_round, take, team_size, wait_for_team
 
 
@@ -27,27 +28,56 @@ cdef struct Share:
 
 
 cdef void run_backward(Sequence *s) noexcept nogil:
-    run_team(backward_share, s, team_size(product_time(s.N, s.cell.gates * s.H, s.R), s.T, s.blocks))
+    cdef double step_time = product_time(s.N, s.cell.gates * s.H, s.R)
+    cdef int by_blocks = team_size(step_time, s.T, s.blocks), parts = backward_parts(s, step_time)
+    if parts > 1 and parts >= by_blocks:
+        run_team(part_share, s, parts)
+    else:
+        run_team(backward_share, s, by_blocks)
+
+
+cdef void start_share(Share *share, Team *team, int member) noexcept nogil:
+    share.team, share.member = share.rounds.team, share.rounds.member = team, member
+    share.rounds.parity = 0
+
+
+cdef void part_share(void *work, Team *team, int member) noexcept nogil:
+    """All steps of some sequences, alone; then, with the others, what takes the rows of all."""
+    cdef Sequence *s = <Sequence *> work
+    cdef Sequence part = part_of(s, member, team.size)
+    cdef Team alone
+    cdef Share share
+    alone.size, alone.queues = 1, NULL
+    start_share(&share, &alone, 0)
+    if part.N > 0:
+        step_gradients(&part, &share)
+    start_share(&share, team, member)
+    weight_gradients(s, &share)
+    input_gradient(s, &share)
 
 
 cdef void backward_share(void *work, Team *team, int member) noexcept nogil:
     cdef Sequence *s = <Sequence *> work
     cdef Share share
+    start_share(&share, team, member)
+    step_gradients(s, &share)
+    weight_gradients(s, &share)
+    input_gradient(s, &share)
+
+
+cdef void step_gradients(Sequence *s, Share *share) noexcept nogil:
+    """The gradients of all gates, step by step, and those of the initial states."""
     cdef ptrdiff_t t
-    share.team, share.member = share.rounds.team, share.rounds.member = team, member
-    share.rounds.parity = 0
     # With a second product, or a projection, a step has meetings of its own, between which each member keeps its range.
     share.grain = s.inner == NULL and <double> s.N * s.cell.gates * s.H * FR_SLOTS * s.kernels.width > LEAST_ALONE
     for t in range(s.T - 1, -1, -1):
         start_round(&share.rounds, s.blocks, share.grain, t & 1)
-        while take_blocks(s, &share):
-            backward_step(s, &share, t)
-        wait_for_team(team)
+        while take_blocks(s, share):
+            backward_step(s, share, t)
+        wait_for_team(share.team)
     start_round(&share.rounds, s.blocks, share.grain, False)
-    while take_blocks(s, &share):
-        carry_gradient(s, &share, 0)
-    weight_gradients(s, &share)
-    input_gradient(s, &share)
+    while take_blocks(s, share):
+        carry_gradient(s, share, 0)
 
 
 cdef bint take_blocks(Sequence *s, Share *share) noexcept nogil:
@@ -82,7 +112,7 @@ cdef void fill_cell(Sequence *s, Share *share, ptrdiff_t t, fr_cell_backward *ce
     cdef int size = s.itemsize
     cdef ptrdiff_t row = s.row[t]
     memset(cell, 0, sizeof(cell[0]))
-    cell.rows, cell.panels, cell.units = s.active[t], share.last - share.first, share.units
+    cell.rows, cell.panels, cell.units = rows_of(s, t), share.last - share.first, share.units
     cell.gates, cell.gates_panel_stride = gates_at(s, share.first, row), s.gates_panel_stride
     cell.h_prev, cell.h_prev_stride = h_before(s, t) + share.unit * size, h_before_stride(s, t)
     cell.h, cell.h_stride = s.y + (row * s.y_stride + share.unit) * size, s.y_stride
@@ -123,7 +153,7 @@ cdef void carry_gradient(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     if s.packed.projection_back != NULL:
         first = first_of(ceil_div(s.R, panel), share.member, share.team.size)
         last = first_of(ceil_div(s.R, panel), share.member + 1, share.team.size)
-    product.rows, product.panels, product.slots = s.active[t], last - first, FR_SLOTS
+    product.rows, product.panels, product.slots = rows_of(s, t), last - first, FR_SLOTS
     product.columns, product.backwards = product.panels * panel, t & 1
     product.c = s.dh + first * panel * s.itemsize
     product.c_row_stride, product.c_panel_stride = s.dh_stride, panel
@@ -142,7 +172,7 @@ cdef void project_gradient(Sequence *s, Share *share, ptrdiff_t t) noexcept nogi
     cdef ptrdiff_t last = first_of(panels, share.member + 1, share.team.size)
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
-    product.rows, product.columns = s.active[t], min(s.R, last * panel) - first * panel
+    product.rows, product.columns = rows_of(s, t), min(s.R, last * panel) - first * panel
     product.c, product.c_row_stride = s.dprojected + (row * s.R + first * panel) * s.itemsize, s.R
     product.init, product.init_row_stride = s.dh + first * panel * s.itemsize, s.dh_stride
     product.c_panel_stride = product.init_panel_stride = panel
@@ -154,7 +184,7 @@ cdef void project_gradient(Sequence *s, Share *share, ptrdiff_t t) noexcept nogi
             gemm_columns(s.kernels, s.itemsize, &product)
     wait_for_team(share.team)
     memset(&product, 0, sizeof(product))
-    product.rows, product.columns, product.runs = s.active[t], (share.last_block - share.first_block) * panel, 1
+    product.rows, product.columns, product.runs = rows_of(s, t), (share.last_block - share.first_block) * panel, 1
     product.c, product.c_row_stride = s.du + share.first_block * panel * s.itemsize, s.c_stride
     product.c_panel_stride = panel
     product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = s.dprojected + row * s.R * s.itemsize, s.R, 1

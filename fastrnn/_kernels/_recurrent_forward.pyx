@@ -9,6 +9,7 @@ from libc.string cimport memset
 from fastrnn._kernels._dispatch cimport FR_FAR_BYTES, FR_SLOTS, fr_cell, fr_gemm
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
 from fastrnn._kernels._recurrent cimport Sequence
+from fastrnn._kernels._recurrent_part cimport forward_parts, part_of, rows_of
 from fastrnn._kernels._threads cimport (
     Rounds, Team, first_of, fr_fetch_rows, product_time, run_team, start_round, take, team_size, wait_for_team
 )
@@ -31,12 +32,26 @@ cdef struct Share:
 
 
 cdef void run_forward(Sequence *s) noexcept nogil:
-    run_team(forward_share, s, team_size(product_time(s.N, step_inputs(s), s.cell.gates * s.H), s.T, s.panels))
+    cdef double step_time = product_time(s.N, step_inputs(s), s.cell.gates * s.H)
+    cdef int by_panels = team_size(step_time, s.T, s.panels), parts = forward_parts(s, step_time)
+    if parts > 1 and parts >= by_panels:
+        run_team(part_share, s, parts)
+    else:
+        run_team(forward_share, s, by_panels)
 
 
 cdef inline ptrdiff_t step_inputs(Sequence *s) noexcept nogil:
     """Length of the sums within a step."""
     return s.R if s.project_first else s.C + s.R
+
+
+cdef void part_share(void *work, Team *team, int member) noexcept nogil:
+    """All steps of some sequences, alone."""
+    cdef Sequence part = part_of(<Sequence *> work, member, team.size)
+    cdef Team alone
+    alone.size, alone.queues = 1, NULL
+    if part.N > 0:
+        forward_share(&part, &alone, 0)
 
 
 cdef void forward_share(void *work, Team *team, int member) noexcept nogil:
@@ -111,7 +126,7 @@ cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t en
     cdef ptrdiff_t t, rows = 0, row = min(s.row[start], s.row[end - 1])
     cdef fr_gemm product
     for t in range(start, end):
-        rows += s.active[t]
+        rows += rows_of(s, t)
     start_round(&share.rounds, s.panels, share.grain, False)
     while take(&share.rounds, &share.first, &share.last):
         start_gates(s, share, &product)
@@ -126,9 +141,9 @@ cdef void project_input(Sequence *s, Share *share, ptrdiff_t start, ptrdiff_t en
 cdef void recurrent_step(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     cdef ptrdiff_t grain = share.grain
     if share.team.size == 1 and grain:  # nobody to share with
-        grain = max(<ptrdiff_t> 1, ALONE_ROWS // s.active[t])
+        grain = max(<ptrdiff_t> 1, ALONE_ROWS // rows_of(s, t))
     if share.team.size > 1:
-        fr_fetch_rows(h_before(s, t), s.active[t], s.R * s.itemsize, h_before_stride(s, t) * s.itemsize)
+        fr_fetch_rows(h_before(s, t), rows_of(s, t), s.R * s.itemsize, h_before_stride(s, t) * s.itemsize)
     start_round(&share.rounds, s.panels, grain, t & 1)
     while take(&share.rounds, &share.first, &share.last):
         step_panels(s, share, t)
@@ -147,7 +162,7 @@ cdef void step_panels(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     """The products and the cells of these panels; of a GRU with reset before the product, r*h_prev instead of h."""
     cdef fr_gemm product
     start_gates(s, share, &product)
-    product.rows = s.active[t]
+    product.rows = rows_of(s, t)
     product.c = gates_at(s, share, t)
     product.backwards = t & 1
     if s.project_first:
@@ -163,7 +178,7 @@ cdef void step_panels(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
 cdef void fill_cell(Sequence *s, Share *share, ptrdiff_t t, fr_cell *cell) noexcept nogil:
     cdef ptrdiff_t unit = share.first * s.panel_units
     memset(cell, 0, sizeof(cell[0]))
-    cell.rows, cell.panels, cell.units = s.active[t], share.last - share.first, min(s.H, share.last * s.panel_units) - unit
+    cell.rows, cell.panels, cell.units = rows_of(s, t), share.last - share.first, min(s.H, share.last * s.panel_units) - unit
     cell.gates, cell.gates_panel_stride, cell.keep = gates_at(s, share, t), s.gates_panel_stride, s.keep
     cell.h_prev, cell.h_prev_stride = h_before(s, t) + unit * s.itemsize, h_before_stride(s, t)
     if s.c != NULL:
@@ -193,7 +208,7 @@ cdef void update_panels(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     cdef ptrdiff_t width = s.kernels.width, unit = share.first * s.panel_units
     fill_cell(s, share, t, &cell)
     memset(&product, 0, sizeof(product))
-    product.rows, product.panels, product.slots, product.columns = s.active[t], cell.panels, 1, cell.panels * width
+    product.rows, product.panels, product.slots, product.columns = rows_of(s, t), cell.panels, 1, cell.panels * width
     product.c = <char *> cell.gates + 2 * width * s.itemsize
     product.c_row_stride, product.c_panel_stride = FR_SLOTS * width, s.gates_panel_stride
     product.init, product.init_row_stride, product.init_panel_stride = product.c, product.c_row_stride, product.c_panel_stride
@@ -216,7 +231,7 @@ cdef void project_output(Sequence *s, Share *share, ptrdiff_t t) noexcept nogil:
     if last == first:
         return
     memset(&product, 0, sizeof(product))
-    product.rows, product.columns, product.runs = s.active[t], min(s.R, last * panel) - first * panel, 1
+    product.rows, product.columns, product.runs = rows_of(s, t), min(s.R, last * panel) - first * panel, 1
     product.c = s.y + (s.row[t] * s.y_stride + first * panel) * s.itemsize
     product.c_row_stride, product.c_panel_stride = s.y_stride, panel
     product.run[0].a, product.run[0].row_stride, product.run[0].k_stride = inner_at(s, t), s.H, 1

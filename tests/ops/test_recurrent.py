@@ -18,8 +18,10 @@ BY_NAME = {variant.name: variant for variant in VARIANTS}
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
-FOR_TEAMS = RecurrentSizes(5, 9, 37, 150)  # enough units and work for several threads
-MANY_ROWS = RecurrentSizes(65, 17, 13, 21)  # weight gradients sum them in three blocks
+# Enough work for several threads, which share out the panels of units.
+FOR_TEAMS = (RecurrentSizes(5, 9, 37, 150), RecurrentSizes(5, 3, 37, 300))
+# Weight gradients sum them in three blocks; threads share out the sequences, since the units are few.
+MANY_ROWS = RecurrentSizes(65, 17, 13, 21)
 # Weights that are fetched ahead, or whose product with x goes ahead of the time loop; sums over more than 1024 values, which are
 # cut; and, in the last, more rows than products work on at once.
 LARGE_WEIGHTS = (
@@ -59,9 +61,12 @@ def test_equals_reference(variant: Variant, sizes: RecurrentSizes, isa: str, dty
 
 @pytest.mark.parametrize("lengths", [False, True], ids=["even", "lengths"])
 @each_direction
+@pytest.mark.parametrize("sizes", FOR_TEAMS, ids=str)
 @each_variant
-def test_options_and_threads(variant: Variant, reverse: bool, lengths: bool, isa: str, threads: int) -> None:
-    check(*solved(variant.name, FOR_TEAMS, np.float32, lengths=lengths, reverse=reverse))
+def test_options_and_threads(
+    variant: Variant, sizes: RecurrentSizes, reverse: bool, lengths: bool, isa: str, threads: int
+) -> None:
+    check(*solved(variant.name, sizes, np.float32, lengths=lengths, reverse=reverse))
 
 
 @pytest.mark.parametrize("biases", BIASES, ids=lambda names: "-".join(names) or "none")
