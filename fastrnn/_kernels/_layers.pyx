@@ -4,10 +4,10 @@ cimport numpy as cnp
 
 import numpy as np
 
+from fastrnn._kernels._memory cimport new_array
 from fastrnn._kernels._plan cimport Plan, new_ragged
 from fastrnn._kernels._recurrent cimport Call, Weights
 
-from fastrnn._kernels._memory import empty
 from fastrnn._kernels._plan import uniform
 
 cnp.import_array()
@@ -63,10 +63,10 @@ cdef run_cells(tuple weights, int directions, cnp.ndarray steps, cnp.ndarray len
     cdef ptrdiff_t T = steps.shape[0], N = steps.shape[1]
     cdef Weights cell = weights[0]
     cdef list plans = [uniform(T, N, d == 1) if lengths is None else new_ragged(lengths, d == 1) for d in range(directions)]
-    cdef cnp.ndarray h = np.empty((len(weights), N, cell.width), cell.dtype), c = None, y = None
+    cdef cnp.ndarray h = new_states(weights, N, cell.width), c = None, y = None
     cdef int k, d
     if cell.cell.cell_state:
-        c = np.empty((len(weights), N, cell.units), cell.dtype)
+        c = new_states(weights, N, cell.units)
     for k in range(len(weights)):
         d = k % directions
         cell = weights[k]
@@ -79,7 +79,9 @@ cdef run_cells(tuple weights, int directions, cnp.ndarray steps, cnp.ndarray len
 
 
 cdef cnp.ndarray new_output(ptrdiff_t T, ptrdiff_t N, ptrdiff_t width, cnp.dtype dtype, bint batch_first):
-    return empty((N, T, width), dtype).swapaxes(0, 1) if batch_first else empty((T, N, width), dtype)
+    if batch_first:
+        return new_array(dtype, 3, [N, T, width]).swapaxes(0, 1)
+    return new_array(dtype, 3, [T, N, width])
 
 
 cdef run_cell(Weights cell, Plan plan, cnp.ndarray steps, cnp.ndarray y, ptrdiff_t column, cnp.ndarray h, cnp.ndarray c,
@@ -87,17 +89,30 @@ cdef run_cell(Weights cell, Plan plan, cnp.ndarray steps, cnp.ndarray y, ptrdiff
     """One cell from steps (T, N, C) to the columns of y (T, N, D*R) from `column` on; its last states become h[k] and c[k]."""
     cdef cnp.ndarray rows, outputs
     cdef bint part = y.shape[2] > cell.width
-    cdef Call call
+    cdef Call call = Call.__new__(Call)
     if plan.order is None:
-        rows, outputs = steps.reshape(-1, cell.inputs), y.reshape(-1, y.shape[2])
+        rows, outputs = as_rows(steps), as_rows(y)
         if part:
             outputs = outputs[:, column:column + cell.width]
     else:
-        rows, outputs = plan.gathered(steps), empty((plan.rows, cell.width), cell.dtype)
-    call = Call(cell, rows, outputs, plan, None, None, False)
+        rows, outputs = plan.gathered(steps), new_array(cell.dtype, 2, [plan.rows, cell.width])
+    call.run(cell, rows, outputs, plan, None, None, False)
     if plan.order is not None:
         plan.scatter(outputs, y[:, :, column:column + cell.width] if part else y)
     call.copy_last(place_of(h, k), NULL if c is None else place_of(c, k))
+
+
+cdef cnp.ndarray new_states(tuple weights, ptrdiff_t N, ptrdiff_t width):
+    cdef cnp.npy_intp[3] shape = [len(weights), N, width]
+    return cnp.PyArray_EMPTY(3, shape, (<Weights> weights[0]).dtype.num, 0)
+
+
+cdef cnp.ndarray as_rows(cnp.ndarray steps):
+    """The (T N, n) view of contiguous (T, N, n)."""
+    cdef cnp.npy_intp[2] sizes = [steps.shape[0] * steps.shape[1], steps.shape[2]]
+    cdef cnp.PyArray_Dims shape
+    shape.ptr, shape.len = sizes, 2
+    return cnp.PyArray_Newshape(steps, &shape, cnp.NPY_CORDER)
 
 
 cdef inline char *place_of(cnp.ndarray states, ptrdiff_t k) noexcept:

@@ -100,6 +100,7 @@ cdef class Call:
     cdef Plan plan
     cdef list alive
 
+    cdef run(self, Weights weights, cnp.ndarray x, cnp.ndarray y, Plan plan, cnp.ndarray h0, cnp.ndarray c0, bint keep)
     cdef allocate(self, cnp.ndarray h0, cnp.ndarray c0)
     cdef char *own(self, Block block) except NULL
     cdef Block padded(self, cnp.ndarray values, ptrdiff_t stride)

@@ -122,6 +122,9 @@ cdef class Call:
 
     def __init__(self, Weights weights not None, cnp.ndarray x not None, cnp.ndarray y not None, Plan plan not None,
                  cnp.ndarray h0, cnp.ndarray c0, bint keep):
+        self.run(weights, x, y, plan, h0, c0, keep)
+
+    cdef run(self, Weights weights, cnp.ndarray x, cnp.ndarray y, Plan plan, cnp.ndarray h0, cnp.ndarray c0, bint keep):
         cdef Sequence *s = &self.s
         self.weights, self.plan = weights, plan
         self.alive = [x, y]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastrnn._checks import FloatArray
 from fastrnn.errors import ArgumentError, ShapeError, StateDictError
-from fastrnn.layers.parameter import Buffer, Parameter
+from fastrnn.layers.parameter import Buffer, Parameter, changes
 
 if TYPE_CHECKING:
     from fastrnn.layers.summary import Summary
@@ -111,6 +111,7 @@ class Layer:
                 raise ShapeError(f"{self._name}: '{name}' must be like {old!r}, got {value!r}")
             self.__dict__.pop(name, None)
             own[name] = value
+            changes.add()
         elif name in own:
             own[name]._assign(self._name, name, value)
         else:

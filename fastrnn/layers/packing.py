@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastrnn import ops
 from fastrnn._checks import FloatArray
-from fastrnn.layers.parameter import Buffer
+from fastrnn.layers.parameter import Buffer, changes
+from fastrnn.ops import isa_generation
 
 __all__ = ["PackCache"]
+
+
+class _Held(NamedTuple):
+    isa: int
+    changes: int  # of all changes anywhere, when the pack was last known to be fresh
+    training: bool
+    pack: Any
+    buffers: list[Buffer]
+    versions: list[int]
 
 
 class PackCache:
     """Holds the last packed form of some parameters, for any number of threads.
 
-    A pack is found again by the parameters themselves, their versions, and the ISA it was made for. This key is read
-    before the weights are: a change that comes in between leaves an old key with the new pack, which is then made
-    again, and never a new key with an old pack. Two threads may pack at the same time; either result is right.
+    A pack is found again by the parameters themselves, their versions, and the ISA it was made for; or, sooner, by the
+    count of changes: none since, anywhere. This key is read before the weights are: a change that comes in between
+    leaves an old key with the new pack, which is then made again, and never a new key with an old pack. Two threads may
+    pack at the same time; either result is right.
     """
 
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        # (ISA, parameters, versions, whether for training too, pack): replaced as one, so that threads see all or nothing
-        self._held: tuple[int, list[Buffer], list[int], bool, Any] | None = None
+        self._held: _Held | None = None  # replaced as one, so that threads see all or nothing
+
+    def current(self, training: bool) -> Any:
+        """Return the pack if nothing at all has changed since it was seen to be fresh, else None: then call `get`."""
+        held = self._held
+        if held is None or held.changes != changes.count or held.isa != isa_generation() or held.training < training:
+            return None
+        return held.pack
 
     def get(
         self,
@@ -36,15 +52,21 @@ class PackCache:
 
         A pack for training serves inference too, but takes twice the memory; it is made when it is needed.
         """
-        isa, buffers = ops.isa_generation(), list(parameters.values())
+        current = self.current(training)
+        if current is not None:
+            return current
+        isa, count, buffers = isa_generation(), changes.count, list(parameters.values())
         versions = [buffer.version for buffer in buffers]
         held = self._held
-        if held is not None:
-            held_isa, held_buffers, held_versions, for_training, packed = held
-            if isa == held_isa and versions == held_versions and buffers == held_buffers and for_training >= training:
-                return packed
-        packed = pack({name: buffer.data for name, buffer in parameters.items()}, training)
-        self._held = (isa, buffers, versions, training, packed)
+        if (
+            held is not None
+            and (isa, versions, buffers) == (held.isa, held.versions, held.buffers)
+            and held.training >= training
+        ):
+            training, packed = held.training, held.pack
+        else:
+            packed = pack({name: buffer.data for name, buffer in parameters.items()}, training)
+        self._held = _Held(isa, count, training, packed, buffers, versions)
         return packed
 
     def __reduce__(self) -> tuple[Any, ...]:

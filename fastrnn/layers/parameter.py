@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastrnn._checks import FloatArray, IntArray, as_fitting, flag
 from fastrnn.errors import DTypeError, ShapeError
 
-__all__ = ["Buffer", "Parameter", "adding_to"]
+__all__ = ["Buffer", "Parameter", "adding_to", "changes"]
 
 
 class _Locks:
@@ -32,6 +32,25 @@ class _Locks:
 
 
 _locks = _Locks()
+
+
+class _Changes:
+    """Counts every change of values of any buffer, and of which buffers layers have: while it stands, nothing has changed."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, changed: Buffer | None = None) -> None:
+        """Count a change that has happened, in the version of a buffer too."""
+        with _locks.version:
+            self.count += 1
+            if changed is not None:
+                changed._version += 1
+
+
+changes = _Changes()
 
 
 class _TouchedRows:
@@ -152,8 +171,7 @@ class Buffer:
             self._bump()
 
     def _bump(self) -> None:
-        with _locks.version:
-            self._version += 1
+        changes.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the values, not the gradient."""

@@ -111,7 +111,8 @@ class Recurrent(Layer):
     def _packed(self, k: int, training: bool) -> Any:
         """Return the packed weights of a cell, never older than its parameters."""
         cell = self._cells[k]
-        return cell.cache.get(cell.parameters(self._parameters), self._pack, training)
+        current = cell.cache.current(training)
+        return cell.cache.get(cell.parameters(self._parameters), self._pack, training) if current is None else current
 
     # What RNN, LSTM and GRU fill in
 

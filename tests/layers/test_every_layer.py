@@ -297,7 +297,15 @@ def _optimize(layer: Any, name: str, value: Array) -> None:
     fr.SGD([parameter], lr=1.0).step()
 
 
-@pytest.mark.parametrize("door", [_assign, _edit, _load, _optimize])
+def _replace(layer: Any, name: str, value: Array) -> None:
+    old = layer.parameters()[name]
+    *path, own_name = name.split(".")
+    for part in path:
+        layer = layer[int(part)] if part.isdigit() else getattr(layer, part)
+    setattr(layer, own_name, fr.Parameter(value.astype(old.dtype), sparse=old.sparse))
+
+
+@pytest.mark.parametrize("door", [_assign, _edit, _load, _optimize, _replace])
 def test_changed_weights_are_seen(
     case: Case, door: Callable[[Any, str, Array], None], rng: np.random.Generator
 ) -> None:
