@@ -162,6 +162,7 @@ CONV = (
     ConvSizes(2, 3, 5, (6, 5), (2, 3), {"flip": True, "padding": 1}),
     ConvSizes(2, 3, 18, (4, 5, 6), (3, 2, 3), {"padding": 1, "stride": (1, 2, 2)}),
     ConvSizes(1, 4, 4, (4, 3, 5), (3, 3, 3), {"padding": 1, "groups": 4}),
+    ConvSizes(2, 90, 210, (6, 5), (3, 3), {"padding": 1, "stride": 2}),  # sums of a weight gradient in parts
 )
 EMPTY_CONV = (ConvSizes(0, 3, 5, (7,), (3,), {}), ConvSizes(0, 4, 4, (5, 6), (3, 3), {"groups": 4}))
 

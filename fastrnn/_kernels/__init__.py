@@ -14,7 +14,7 @@ _conv       convolution by products over bands; _conv_weight the gradients of it
             _conv_stretches a transpose to few maps
 _plane_conv convolution with the pixels in the lanes, over a _plane_band; _winograd by Winograd's algorithm
 _depthwise  convolution of each channel by itself: of padded maps, see _map_copy, or of _depthwise_pixels
-_pool _time_pool _unpool; _pooled is what layers call of them
+_pool _time_pool _unpool; _pooled is what layers call of them, as they do _calls of prepared convolutions and dense layers
 _norm       normalisation of rows and of maps; _norm_columns of maps with the channels last
 _activation elementwise functions, dropout's masks, softmax; _attention queries against the steps of sequences
 _embedding _losses _ctc _optim

@@ -23,6 +23,7 @@ cnp.import_array()
 
 cdef ptrdiff_t BAND_BYTES = 1 << 20
 cdef ptrdiff_t MOST_PIXELS = 512
+cdef ptrdiff_t SUM_BYTES = 600 << 10  # of a part
 
 
 cdef struct Gradient:
@@ -36,7 +37,7 @@ cdef struct Gradient:
     Blocks blocks
     char *grad
     char *scratch
-    ptrdiff_t scratch_bytes, band_bytes, rows_bytes, pixels
+    ptrdiff_t scratch_bytes, band_bytes, sum_bytes, rows_bytes, pixels
     bint gathered, by_panels
 
 
@@ -44,21 +45,21 @@ cdef struct Part:
     # What one item adds up: some maps and channels of one group.
     ptrdiff_t group
     Range outputs, inputs
-    char *sums  # [map][tap][channel]
+    char *sums  # [map][tap][channel]; of one tap, the gradient itself
+    ptrdiff_t sums_stride
 
 
 cdef void add_box(const Gradient *g, const Range *box, const Band *band, const Part *part) noexcept nogil:
     """Add the sums over the pixels of a box, plane by plane, since only there the distances are even."""
     cdef ptrdiff_t n, d, tap_d, tap_h, tap_w, across = g.axis[2].kernel, width = 1
     cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, row_length = box[3].end - box[3].first
-    cdef ptrdiff_t offset, dilation = g.axis[2].taps[0].pace, columns
+    cdef ptrdiff_t offset, dilation = g.axis[2].taps[0].pace
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
     if dilation == 1:
         across, width = 1, g.axis[2].kernel
-    columns = channels * g.taps
     product.rows, product.runs, product.add, product.columns = part.outputs.end - part.outputs.first, 1, 1, width * channels
-    product.c_row_stride = columns
+    product.c_row_stride = part.sums_stride
     product.c_panel_stride = product.run[0].panel_stride = FR_SLOTS * g.kernels.width
     product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
     product.run[0].segments, product.run[0].length = box[2].end - box[2].first, row_length
@@ -105,7 +106,7 @@ cdef void add_gathered(const Gradient *g, const Range *box, const Band *band, co
             pixel += 1
     memset(&product, 0, sizeof(product))
     product.rows, product.runs, product.add, product.columns = part.outputs.end - part.outputs.first, 1, 1, columns
-    product.c, product.c_row_stride = part.sums, columns
+    product.c, product.c_row_stride = part.sums, part.sums_stride
     product.c_panel_stride = product.run[0].panel_stride = FR_SLOTS * g.kernels.width
     product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
     product.run[0].segments, product.run[0].length = height, width
@@ -134,7 +135,7 @@ cdef void add_panels(const Gradient *g, const Range *box, const Band *band, cons
     """The same for a box of several planes: panel by panel of the taps that lie side by side, which is gathered first."""
     cdef ptrdiff_t n, d, h, w, pixel = 0, tap, tap_d, tap_h, tap_w, column, zero = 0, tail, panel = FR_SLOTS * g.kernels.width
     cdef ptrdiff_t tap_row, together = g.axis[2].kernel if g.axis[2].taps[0].pace == 1 else 1
-    cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, columns = channels * g.taps
+    cdef ptrdiff_t channels = part.inputs.end - part.inputs.first
     cdef ptrdiff_t depth = box[1].end - box[1].first, height = box[2].end - box[2].first, width = box[3].end - box[3].first
     cdef ptrdiff_t *row = <ptrdiff_t *> (rows + g.rows_bytes)
     cdef fr_gemm product
@@ -147,7 +148,7 @@ cdef void add_panels(const Gradient *g, const Range *box, const Band *band, cons
                     pixel += 1
     memset(&product, 0, sizeof(product))
     product.rows, product.runs, product.add = part.outputs.end - part.outputs.first, 1, 1
-    product.c_row_stride, product.c_panel_stride = columns, panel
+    product.c_row_stride, product.c_panel_stride = part.sums_stride, panel
     product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
     product.run[0].a, product.run[0].b, product.run[0].b_stride = dy_at(g, box, part, 0, 0), rows, panel
     product.run[0].segments, product.run[0].length = box[0].end - box[0].first, depth * height * width
@@ -177,7 +178,6 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef Range box[4]
     cdef Band band
     cdef char *rows
-    part.sums = memory + g.band_bytes
     for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
         part.group = item // (g.input_parts * g.output_parts)
         part.inputs = part_of(g.inputs, item // g.output_parts % g.input_parts, g.input_parts, g.kernels.width)
@@ -185,28 +185,29 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
         channels = part.inputs.end - part.inputs.first
         if channels <= 0 or part.outputs.end <= part.outputs.first:
             continue
-        memset(part.sums, 0, (part.outputs.end - part.outputs.first) * g.taps * channels * g.itemsize)
+        if g.taps == 1:
+            part.sums, part.sums_stride = grad_of(g, &part, part.outputs.first), g.inputs
+        else:
+            part.sums, part.sums_stride = memory + g.band_bytes, g.taps * channels
+            memset(part.sums, 0, (part.outputs.end - part.outputs.first) * part.sums_stride * g.itemsize)
         for number in range(g.blocks.total):
             box_of(&g.blocks, number, box)
             fill_band(g.kernels, g.itemsize, g.axis, &g.x, part.group * g.inputs + part.inputs.first, channels, box, memory, &band)
-            rows = memory + g.band_bytes + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64
+            rows = memory + g.band_bytes + g.sum_bytes
             if g.gathered:
                 add_gathered(g, box, &band, &part, rows)
             elif g.by_panels:
                 add_panels(g, box, &band, &part, rows)
             else:
                 add_box(g, box, &band, &part)
-        if g.taps == 1:
-            g.kernels.add_stretches(part.outputs.end - part.outputs.first, channels, part.sums, channels,
-                                    g.grad + ((part.group * g.outputs + part.outputs.first) * g.inputs
-                                              + part.inputs.first) * g.itemsize,
-                                    g.inputs)
-            continue
-        for map in range(part.outputs.end - part.outputs.first):
-            g.kernels.add_turned(
-                g.taps, channels, part.sums + map * g.taps * channels * g.itemsize, channels,
-                g.grad + ((part.group * g.outputs + part.outputs.first + map) * g.inputs + part.inputs.first) * g.taps * g.itemsize,
-                g.taps)
+        for map in range(part.outputs.end - part.outputs.first if g.taps > 1 else 0):
+            g.kernels.add_turned(g.taps, channels, part.sums + map * part.sums_stride * g.itemsize, channels,
+                                 grad_of(g, &part, part.outputs.first + map), g.taps)
+
+
+cdef inline char *grad_of(const Gradient *g, const Part *part, ptrdiff_t map) noexcept nogil:
+    """The gradient of the weights of one map of the part's group, from the part's first channel on."""
+    return g.grad + ((part.group * g.outputs + map) * g.inputs + part.inputs.first) * g.taps * g.itemsize
 
 
 cdef inline Range part_of(ptrdiff_t whole, ptrdiff_t part, ptrdiff_t parts, ptrdiff_t unit) noexcept nogil:
@@ -245,6 +246,12 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
             g.input_parts = size
         else:
             g.output_parts = size
+    if g.taps > 1:  # whatever the team, each channel's sums are the same
+        g.input_parts = max(g.input_parts, min(ceil_div(g.inputs, g.kernels.width),
+                                               ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, SUM_BYTES)))
+        g.input_parts = ceil_div(g.input_parts, size // g.output_parts) * (size // g.output_parts)
+    g.sum_bytes = 0 if g.taps == 1 else ceil_div(g.outputs, g.output_parts) * g.taps * g.itemsize
+    g.sum_bytes = ceil_div(g.sum_bytes * ceil_div(ceil_div(g.inputs, g.kernels.width), g.input_parts) * g.kernels.width, 64) * 64
     cut(axis, x.shape[0], g.inputs, MOST_PIXELS, BAND_BYTES // g.itemsize, 1, &g.blocks)
     # The last row of B may be read up to a panel past its end.
     g.band_bytes = ceil_div((largest_band(axis, &g.blocks) * g.inputs + FR_SLOTS * g.kernels.width) * g.itemsize, 64) * 64
@@ -254,7 +261,7 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     g.gathered = (run < FR_SLOTS * width and g.input_parts == 1
                   and 5 * ceil_div(g.inputs * g.taps, width) <= 4 * runs * ceil_div(run, width))
     # Boxes of several whole planes: rows of the output gradient lie together in each map of the batch.
-    g.by_panels = (not g.gathered and g.blocks.most[0] * g.blocks.most[1] > 1 and g.blocks.count[1] == 1 and g.blocks.count[2] == 1
+    g.by_panels = (not g.gathered and g.blocks.count[1] == 1 and g.blocks.count[2] == 1
                    and g.blocks.count[3] == 1)
     if g.by_panels:
         g.pixels *= g.blocks.most[0] * g.blocks.most[1]
@@ -262,7 +269,7 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     if g.by_panels:
         g.rows_bytes = (g.pixels + 1) * FR_SLOTS * width * g.itemsize
     g.rows_bytes = ceil_div(g.rows_bytes, 64) * 64
-    g.scratch_bytes = g.band_bytes + ceil_div(g.outputs * g.inputs * g.taps * g.itemsize, 64) * 64 + g.rows_bytes
+    g.scratch_bytes = g.band_bytes + g.sum_bytes + g.rows_bytes
     g.scratch_bytes = ceil_div(g.scratch_bytes + (g.pixels + g.taps) * <ptrdiff_t> sizeof(ptrdiff_t), 4096) * 4096 + 64
     cdef Block scratch = new_block(size * g.scratch_bytes)
     g.scratch = scratch.data

@@ -4,11 +4,8 @@ result and fills it.
 
 cimport cython
 cimport numpy as cnp
-from libc.string cimport memcmp
 
-import math
-import sys
-
+from fastrnn._kernels._form cimport Form, as_tuple, fits, form_of
 from fastrnn._kernels._memory cimport new_array
 from fastrnn._kernels._pool cimport Windows
 from fastrnn._kernels._time_pool cimport Sequence
@@ -16,32 +13,7 @@ from fastrnn._kernels._time_pool cimport Sequence
 cnp.import_array()
 
 cdef enum:
-    MOST_AXES = 5
     KEPT = 8  # shapes of one layer
-
-# The shape and the element type of a contiguous array.
-cdef struct Form:
-    int ndim
-    cnp.npy_intp dims[MOST_AXES]
-
-
-cdef Form form_of(tuple shape, dtype) except *:
-    cdef Form form
-    cdef int axis
-    if math.prod(shape) * dtype.itemsize > sys.maxsize:
-        raise ValueError(f"empty: 'shape' must be non-negative and fit in memory, got {shape}")
-    form.ndim = len(shape)
-    for axis in range(form.ndim):
-        form.dims[axis] = shape[axis]
-    return form
-
-
-cdef inline bint fits(x, const Form *form, cnp.dtype dtype) noexcept:
-    """Whether x is what kernels take as it is, of that form."""
-    if type(x) is not cnp.ndarray:
-        return False
-    return (cnp.PyArray_NDIM(x) == form.ndim and (<cnp.ndarray> x).descr is dtype and cnp.PyArray_ISCARRAY_RO(x)
-            and memcmp(cnp.PyArray_DIMS(x), form.dims, form.ndim * sizeof(cnp.npy_intp)) == 0)
 
 
 @cython.final
@@ -126,10 +98,6 @@ cdef class PoolPullback:
                 return self(dy)
         self.placed = None
         return placed.pull_back(dy, self.taps)
-
-
-cdef tuple as_tuple(const Form *form):
-    return tuple([form.dims[axis] for axis in range(form.ndim)])
 
 
 @cython.final

@@ -18,7 +18,7 @@ from fastrnn.layers.convolution import AddGradients, Convolution, Sizes, as_tupl
 from fastrnn.layers.layer import registered
 from fastrnn.layers.lengths import slid_lengths
 from fastrnn.ops._spatial import padding_pairs, per_axis
-from fastrnn.ops.conv import activation_number, convolve, convolve_keeping
+from fastrnn.ops.conv import activation_number, convolve, convolve_keeping, prepare
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 
@@ -122,6 +122,9 @@ class _Conv(Convolution):
 
     def _predict(self, maps: FloatArray, packed: Any) -> FloatArray:
         return convolve(self._name, maps, packed, activation_number(self._name, self.activation))
+
+    def _prepare(self, x: FloatArray, maps: FloatArray, y: FloatArray, packed: Any) -> None:
+        prepare(self._name, x, maps, y, packed, self.activation)
 
     def _train(self, maps: FloatArray, packed: Any) -> tuple[FloatArray, AddGradients]:
         number = activation_number(self._name, self.activation)

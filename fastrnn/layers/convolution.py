@@ -53,6 +53,7 @@ class Convolution(Layer):
     kernel_size: tuple[int, ...]
     dtype: np.dtype[Any]
     layout: str | None
+    activation: str | None
 
     def _set_up(
         self,
@@ -119,6 +120,9 @@ class Convolution(Layer):
         """Return the output maps of maps with three spatial axes."""
         raise NotImplementedError
 
+    def _prepare(self, x: FloatArray, maps: FloatArray, y: FloatArray, packed: Any) -> None:
+        """Remember in ``packed.calls`` how y came out of x, which is `maps` as `_predict` has it, if that can be."""
+
     def _train(self, maps: FloatArray, packed: Any) -> tuple[FloatArray, AddGradients]:
         """Return the output maps of maps with three spatial axes, and what adds the gradients."""
         raise NotImplementedError
@@ -143,9 +147,15 @@ class Convolution(Layer):
         if lengths is not None:
             y_within: FloatArray = predict_within(self, x, lengths, self.S)
             return y_within
-        maps, batched = self._input(x)
-        y = self._predict(maps, self._cache.get(self._parameters, self._pack, training=False))
-        return y if batched else y[0]
+        packed = self._cache.get(self._parameters, self._pack, training=False)
+        y: FloatArray | None = packed.calls.predict(x, self.activation)
+        if y is None:
+            maps, batched = self._input(x)
+            y = self._predict(maps, packed)
+            y = y if batched else y[0]
+            if type(x) is np.ndarray:
+                self._prepare(x, maps, y, packed)
+        return y
 
     def forward(
         self, x: FloatArray, *, lengths: Any = None, input_gradient: bool = True

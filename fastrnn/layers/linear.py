@@ -25,6 +25,7 @@ from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.layer import Layer, registered
 from fastrnn.layers.packing import PackCache
 from fastrnn.layers.pullback import simple_pullback
+from fastrnn.ops.linear import prepare
 
 __all__ = ["Linear"]
 
@@ -102,7 +103,12 @@ class Linear(Layer):
         ShapeError, DTypeError
         """
         packed = self._cache.get(self._parameters, _pack, training=False)
-        return ops.linear_forward(self._input(x), packed, activation=self.activation)
+        y: FloatArray | None = packed.calls.predict(x, self.activation)
+        if y is None:
+            y = ops.linear_forward(self._input(x), packed, activation=self.activation)
+            if type(x) is np.ndarray:
+                prepare(x, y, packed, self.activation)
+        return y
 
     def forward(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """Return y (..., K) for x (..., C), and the pullback.

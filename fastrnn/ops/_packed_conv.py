@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn._kernels._calls import Calls
 from fastrnn._kernels._conv import Kernels
 from fastrnn._kernels._conv_stretches import StretchKernels
 from fastrnn._kernels._conv_weight import copied
@@ -61,11 +62,23 @@ class PackedConv:
     backward : bool. Whether gradients will be asked for.
     """
 
-    __slots__ = ("_arrays", "_dense", "_direct", "_plans", "_winograd", "algorithm", "backward", "geometry", "shapes")
+    __slots__ = (
+        "_arrays",
+        "_dense",
+        "_direct",
+        "_plans",
+        "_winograd",
+        "algorithm",
+        "backward",
+        "calls",
+        "geometry",
+        "shapes",
+    )
 
     def __init__(self, arrays: dict[str, Array], geometry: Geometry, algorithm: str, backward: bool) -> None:
         self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
         self.shapes = shapes_of(arrays)
+        self.calls = Calls()
         self._arrays = arrays | {"weight": copied(arrays["weight"])}
         self._plans: dict[Three, Plan] = {}
         self._direct: dict[tuple[bool, str], AnyKernels] = {}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape, flag
+from fastrnn._kernels._calls import Prepared
 from fastrnn._kernels._conv import ACTIVATIONS
-from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient, copied
-from fastrnn._kernels._depthwise import add_depthwise_gradient
-from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
+from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._memory import empty
-from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops._conv_algorithm import check_algorithm, is_depthwise
+from fastrnn.ops._conv_algorithm import check_algorithm
+from fastrnn.ops._conv_gradients import ConvGradients, as_rows, per_map
 from fastrnn.ops._packed_conv import PackedConv, Plan
 from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
@@ -25,11 +22,9 @@ from fastrnn.ops._spatial import (
     Geometry,
     as_maps,
     check_weight,
-    fold_border,
     make_geometry,
     maps_shape,
     sizes_of,
-    with_axes,
     without_axes,
 )
 from fastrnn.ops.activation import as_activation
@@ -98,24 +93,6 @@ def _pack(
             arrays[arg] = np.array(as_array(name, arg, vector, weight.dtype), order="C")
             check_shape(name, arg, arrays[arg], "(K)", K=K)
     return PackedConv(arrays, geometry, check_algorithm(name, algorithm, geometry), backward)
-
-
-def add_weight(
-    da: Array, x: Array, grad: Array, geometry: Geometry, windows: Windows, outputs: int, **beside: Any
-) -> None:
-    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array.
-
-    The windows are those of the kernel as it lies, not flipped. Depthwise convolution with the channels first computes what
-    is `beside` too, see `add_depthwise_gradient`.
-    """
-    five = grad.reshape(*grad.shape[:2], *geometry.kernel)
-    target = np.zeros_like(five) if geometry.flip else five
-    if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
-        add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
-    else:
-        add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
-    if geometry.flip:
-        five += target[:, :, ::-1, ::-1, ::-1]
 
 
 #: Options of `conv_forward` that were not given.
@@ -195,17 +172,39 @@ def _run(
         kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
         return y, maps if kept is None else kept, plan
     if plan.algorithm == "dense":
-        packed.dense().forward(_rows(maps), _rows(y))
+        packed.dense().forward(as_rows(maps), as_rows(y))
         if activation:
             as_activation(name, ACTIVATIONS[activation], {}).apply(y, y)
-    elif plan.algorithm == "winograd":
-        packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
     else:
-        packed.direct(False, plan.way).run(maps, y, plan.windows, last, activation, scaled)
-        scaled = False  # it is done
-    if scaled and packed.gain is not None:
-        y *= _per_map(packed.gain, last)
+        run, rest = _kernel(packed, plan, activation, scaled)
+        run(_as_kernel_sees(maps, plan, geometry), _as_kernel_sees(y, plan, geometry), *rest)
+    if scaled and packed.gain is not None and plan.algorithm != "direct":
+        y *= per_map(packed.gain, last)
     return y, copied(maps) if keep else maps, plan
+
+
+def _kernel(packed: PackedConv, plan: Plan, activation: int, scaled: bool) -> tuple[Any, tuple[Any, ...]]:
+    """Return what runs a plan that is not dense, and its arguments after x and y; the direct algorithm multiplies by the gain."""
+    last = packed.geometry.channels_last
+    if plan.algorithm == "winograd":
+        return packed.winograd().run, (packed.bias, activation, last)
+    return packed.direct(False, plan.way).run, (plan.windows, last, activation, scaled)
+
+
+def _as_kernel_sees(maps: Array, plan: Plan, geometry: Geometry) -> Array:
+    return without_axes(maps, geometry) if plan.algorithm == "winograd" else maps
+
+
+def prepare(name: str, x: Array, maps: Array, y: Array, packed: PackedConv, activation: str | None) -> None:
+    """Remember in ``packed.calls`` how y was computed from x, which is `maps` with three spatial axes: `convolve` did it."""
+    geometry, K = packed.geometry, packed.channels[1]
+    plan = packed.plan(name, sizes_of(maps, geometry.channels_last))
+    if plan.algorithm == "dense" or (plan.algorithm == "winograd" and packed.gain is not None):
+        return
+    five = y.reshape(maps_shape(len(maps), K, plan.counts, geometry.channels_last))
+    seen, out_seen = (_as_kernel_sees(array, plan, geometry).shape for array in (maps, five))
+    call = _kernel(packed, plan, activation_number(name, activation), True)
+    packed.calls.keep(Prepared(x.shape, y.shape, seen, out_seen, packed.dtype, activation, *call))
 
 
 def conv_vjp(
@@ -264,7 +263,7 @@ def convolve_keeping(name: str, maps: Array, packed: PackedConv, activation: int
     """Return the output maps of checked, contiguous maps with three spatial axes, and what computes the gradients, once."""
     geometry = packed.geometry
     h, x, plan = _run(name, maps, packed, activation, scaled=packed.gain is None, keep=True)
-    y = h if packed.gain is None else h * _per_map(packed.gain, geometry.channels_last)
+    y = h if packed.gain is None else h * per_map(packed.gain, geometry.channels_last)
     return without_axes(y, geometry), ConvGradients(packed, x, plan, _kept(h, activation, packed), activation)
 
 
@@ -273,128 +272,3 @@ def _kept(h: Array, activation: int, packed: PackedConv) -> Array | None:
     if packed.gain is not None:
         return h
     return copied(h) if activation else None
-
-
-class ConvGradients(NamedTuple):
-    """What the forward pass leaves for the gradients; h comes before the gain, if it is needed."""
-
-    packed: PackedConv
-    x: Array
-    plan: Plan
-    h: Array | None
-    activation: int
-
-    def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
-        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
-        geometry = self.packed.geometry
-        da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
-        dx = _whole_like_x(self, len(da)) if input_gradient else None
-        if self.plan.maps:
-            _all_gradients(self, da, sums, dx)
-        else:
-            _add_parameter_gradients(self, da, sums)
-            if dx is not None:
-                _input_gradient(self, da, dx)
-        return None if dx is None else without_axes(_folded(dx, geometry), geometry)
-
-
-def _rows(array: Array) -> Array:
-    """Return a contiguous array as rows, one for each entry of its first axis, of which there may be none."""
-    return array.reshape(len(array), math.prod(array.shape[1:]))
-
-
-def _per_map(vector: Array, channels_last: bool) -> Array:
-    return vector if channels_last else vector[:, None, None, None]
-
-
-def _gradient_of_sums(saved: ConvGradients, dy: Array, sums: Grads) -> Array:
-    """Add the gradient of the gain into `sums`; return da."""
-    packed, last = saved.packed, saved.packed.geometry.channels_last
-    da = dy
-    if packed.gain is not None and saved.h is not None:
-        product = np.ascontiguousarray(dy * saved.h)
-        add_into(sums, "gain", lambda grad: add_map_sums(product, grad, last))
-        da = np.ascontiguousarray(dy * _per_map(packed.gain, last))
-    if saved.activation and saved.h is not None:
-        target = empty(da.shape, packed.dtype)
-        activation_gradient(saved.h, da, target, saved.activation)
-        da = target
-    return da
-
-
-def _all_gradients(saved: ConvGradients, da: Array, sums: Grads, dx: Array | None) -> None:
-    """Add the gradients of weight and bias of a depthwise convolution, and compute dx if it is given, map by map."""
-    packed, plan, geometry = saved.packed, saved.plan, saved.packed.geometry
-    bias = np.zeros(len(sums["bias"]), packed.dtype) if "bias" in sums else None
-    beside: dict[str, Any] = {"bias_grad": bias}
-    if dx is not None:
-        beside |= {"back": packed.direct(True, "turned"), "dx": dx, "windows_back": plan.windows_back}
-    windows = _unflipped(saved)
-    add_into(sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, windows, len(grad), **beside))
-    if bias is not None:
-        sums["bias"] += bias
-
-
-def _add_parameter_gradients(saved: ConvGradients, da: Array, sums: Grads) -> None:
-    """Add the gradients of weight and bias into `sums`."""
-    if "bias" in sums:
-        add_into(sums, "bias", lambda grad: add_map_sums(da, grad, saved.packed.geometry.channels_last))
-    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
-
-
-def _add_weight(saved: ConvGradients, da: Array, grad: Array) -> None:
-    """Add the gradient of the weight, from that of the sums, to a contiguous array."""
-    packed, geometry = saved.packed, saved.packed.geometry
-    if saved.plan.of_weight == "direct":
-        add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad))
-        return
-    target = np.zeros_like(grad) if geometry.flip else grad
-    if saved.plan.of_weight == "dense":
-        add_dense_gradient(_rows(da), _rows(saved.x), _rows(target), None)
-    else:
-        x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
-        packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last)
-    if geometry.flip:
-        grad += np.flip(target, tuple(range(2, grad.ndim)))
-
-
-def _unflipped(saved: ConvGradients) -> Windows:
-    """Return the windows of the kernel as it lies."""
-    geometry, plan = saved.packed.geometry, saved.plan
-    if not geometry.flip:
-        return plan.windows
-    return replace(geometry, flip=False).windows(sizes_of(saved.x, geometry.channels_last), plan.counts)
-
-
-def _whole_like_x(saved: ConvGradients, N: int) -> Array:
-    """Return memory for the gradient of x and of a border that is no zeros."""
-    packed = saved.packed
-    return empty(maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last), packed.dtype)
-
-
-def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
-    """Compute dx: the transposed convolution of da."""
-    packed, geometry = saved.packed, saved.packed.geometry
-    last = geometry.channels_last
-    if saved.plan.algorithm == "dense":
-        packed.dense().backward(_rows(da), _rows(dx))
-    elif saved.plan.algorithm == "winograd":
-        packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
-    else:
-        packed.direct(True, saved.plan.way_back).run(da, dx, saved.plan.windows_back, last, 0, False)
-
-
-def _folded(dx: Array, geometry: Geometry) -> Array:
-    """Return dx without its border, which goes back to where it was taken."""
-    return dx if geometry.border == "zeros" else fold_border(dx, geometry.pads, geometry.border, geometry.channels_last)
-
-
-def add_into(sums: Grads, key: str, add: Callable[[Array], None]) -> None:
-    """Let `add` add to an array of `sums`, through a contiguous one where it is not."""
-    grad = sums[key]
-    if grad.flags.c_contiguous:
-        add(grad)
-        return
-    work = np.zeros(grad.shape, grad.dtype)
-    add(work)
-    grad += work

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape
+from fastrnn._kernels._calls import Calls
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
@@ -21,6 +22,7 @@ from fastrnn.ops._conv_algorithm import (
     prefers_winograd,
     prefers_winograd_gradient,
 )
+from fastrnn.ops._conv_gradients import add_into, add_weight
 from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
@@ -38,7 +40,7 @@ from fastrnn.ops._spatial import (
     without_axes,
 )
 from fastrnn.ops._winograd import WinogradWeights
-from fastrnn.ops.conv import activation_number, add_into, add_weight
+from fastrnn.ops.conv import activation_number
 
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]
@@ -59,6 +61,7 @@ class PackedConvTranspose:
     output_padding: Three
     backward: bool
     algorithm: str
+    calls: Calls = field(default_factory=Calls)
     _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
     _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
     _by_winograd: dict[Three, tuple[bool, bool]] = field(default_factory=dict)

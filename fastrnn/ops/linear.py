@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn._checks import as_array, as_float_array, check_shape
+from fastrnn._kernels._calls import MOST_AXES, Calls, Prepared
 from fastrnn._kernels._gemm import DenseWeights, add_weight_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
@@ -25,7 +26,7 @@ __all__ = ["linear_forward", "linear_vjp", "pack_linear"]
 class PackedLinear:
     """The weights of a dense layer as the kernels read them: a snapshot, accepted in place of `weight`."""
 
-    __slots__ = ("shapes", "trainable", "weights")
+    __slots__ = ("calls", "shapes", "trainable", "weights")
 
     def __init__(self, name: str, weight: Array, bias: Array | None, backward: bool) -> None:
         weight = np.asarray(as_float_array(name, "weight", weight), order="C")
@@ -37,6 +38,7 @@ class PackedLinear:
         self.weights = DenseWeights(weight, arrays.get("bias"), backward)
         self.shapes = shapes_of(arrays)
         self.trainable = backward
+        self.calls = Calls()
 
 
 def pack_linear(weight: Array, bias: Array | None = None, *, backward: bool = True) -> PackedLinear:
@@ -101,6 +103,18 @@ def linear_forward(
     if function is not None:
         function.apply(y, y)
     return y
+
+
+def prepare(x: Array, y: Array, packed: PackedLinear, activation: str | None) -> None:
+    """Remember in ``packed.calls`` how y was computed from x."""
+    function, weights = _activation("prepare", activation), packed.weights
+    rows = math.prod(x.shape[:-1])
+    seen, out_seen = (rows, weights.inputs), (rows, weights.outputs)
+    then = None if function is None else function.apply
+    if x.ndim <= MOST_AXES:
+        packed.calls.keep(
+            Prepared(x.shape, y.shape, seen, out_seen, weights.dtype, activation, weights.forward, (), then)
+        )
 
 
 def _forward(name: str, x: Array, packed: PackedLinear) -> tuple[Array, Array]:

@@ -124,8 +124,9 @@ static void FR_NAME(add_turned)(ptrdiff_t rows, ptrdiff_t columns, const void *s
             FR_UNROLL(16) for (int r = 0; r < FR_WIDTH; ++r) v[r] = r < height ? vload_lanes(from + r * src_stride, width) : vzero();
             transpose(v);
             FR_UNROLL(16) for (int c = 0; c < FR_WIDTH; ++c)
-                if (c < width)
-                    vstore_lanes(to + c * dst_stride, vadd(vload_lanes(to + c * dst_stride, height), v[c]), height);
+                if (c < width) v[c] = vadd(vload_lanes(to + c * dst_stride, height), v[c]);
+            FR_UNROLL(16) for (int c = 0; c < FR_WIDTH; ++c)
+                if (c < width) vstore_lanes(to + c * dst_stride, v[c], height);
         }
     }
 }

@@ -17,7 +17,7 @@ from fastrnn.errors import ArgumentError, DTypeError, ShapeError
 
 ALL = [("conv", sizes) for sizes in CONV] + [("conv_transpose", sizes) for sizes in CONV_TRANSPOSE]
 IDS = [f"{kind}-{sizes}" for kind, sizes in ALL]
-# Several boxes of outputs; fewer boxes than threads; depthwise, both layouts.
+# Several boxes of outputs; fewer boxes than threads; depthwise, both layouts; many weights for few places.
 FOR_TEAMS = (
     ConvSizes(3, 20, 70, (23, 31), (3, 3), {"padding": 1}),
     ConvSizes(1, 70, 130, (7, 7), (3, 3), {"padding": 1}),
@@ -25,6 +25,8 @@ FOR_TEAMS = (
     ConvSizes(2, 3, 24, (33, 31), (5, 5), {"padding": 2, "stride": 2}),
     ConvSizes(2, 33, 33, (31, 32), (3, 3), {"padding": 1, "groups": 33}),
     ConvSizes(2, 48, 48, (17, 16), (3, 3), {"padding": 1, "groups": 3, "stride": 2}),
+    ConvSizes(2, 90, 210, (9, 8), (3, 3), {"padding": 1, "stride": 2}),
+    ConvSizes(1, 140, 90, (9, 8), (1, 1), {}),
 )
 SMALL = ConvSizes(3, 5, 18, (6, 7), (3, 3), {"padding": 1})
 DEPTHWISE = ConvSizes(3, 5, 5, (6, 7), (3, 3), {"padding": 1, "groups": 5})

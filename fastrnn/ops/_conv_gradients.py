@@ -1,0 +1,166 @@
+"""The gradients of a convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
+from fastrnn._kernels._depthwise import add_depthwise_gradient
+from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
+from fastrnn._kernels._memory import empty
+from fastrnn._kernels._windows import Windows
+from fastrnn.ops._conv_algorithm import is_depthwise
+from fastrnn.ops._packed_conv import PackedConv, Plan
+from fastrnn.ops._spatial import Array, Geometry, fold_border, maps_shape, sizes_of, with_axes, without_axes
+
+Grads = dict[str, Array]
+
+__all__ = ["ConvGradients", "add_into", "add_weight", "as_rows", "per_map"]
+
+
+def as_rows(array: Array) -> Array:
+    """Return a contiguous array as rows, one for each entry of its first axis, of which there may be none."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def per_map(vector: Array, channels_last: bool) -> Array:
+    return vector if channels_last else vector[:, None, None, None]
+
+
+class ConvGradients(NamedTuple):
+    """What the forward pass leaves for the gradients; h comes before the gain, if it is needed."""
+
+    packed: PackedConv
+    x: Array
+    plan: Plan
+    h: Array | None
+    activation: int
+
+    def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
+        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
+        geometry = self.packed.geometry
+        da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
+        dx = _whole_like_x(self, len(da)) if input_gradient else None
+        if self.plan.maps:
+            _all_gradients(self, da, sums, dx)
+        else:
+            _add_parameter_gradients(self, da, sums)
+            if dx is not None:
+                _input_gradient(self, da, dx)
+        return None if dx is None else without_axes(_folded(dx, geometry), geometry)
+
+
+def _gradient_of_sums(saved: ConvGradients, dy: Array, sums: Grads) -> Array:
+    """Add the gradient of the gain into `sums`; return da."""
+    packed, last = saved.packed, saved.packed.geometry.channels_last
+    da = dy
+    if packed.gain is not None and saved.h is not None:
+        product = np.ascontiguousarray(dy * saved.h)
+        add_into(sums, "gain", lambda grad: add_map_sums(product, grad, last))
+        da = np.ascontiguousarray(dy * per_map(packed.gain, last))
+    if saved.activation and saved.h is not None:
+        target = empty(da.shape, packed.dtype)
+        activation_gradient(saved.h, da, target, saved.activation)
+        da = target
+    return da
+
+
+def _all_gradients(saved: ConvGradients, da: Array, sums: Grads, dx: Array | None) -> None:
+    """Add the gradients of weight and bias of a depthwise convolution, and compute dx if it is given, map by map."""
+    packed, plan, geometry = saved.packed, saved.plan, saved.packed.geometry
+    bias = np.zeros(len(sums["bias"]), packed.dtype) if "bias" in sums else None
+    beside: dict[str, Any] = {"bias_grad": bias}
+    if dx is not None:
+        beside |= {"back": packed.direct(True, "turned"), "dx": dx, "windows_back": plan.windows_back}
+    windows = _unflipped(saved)
+    add_into(sums, "weight", lambda grad: add_weight(da, saved.x, grad, geometry, windows, len(grad), **beside))
+    if bias is not None:
+        sums["bias"] += bias
+
+
+def _add_parameter_gradients(saved: ConvGradients, da: Array, sums: Grads) -> None:
+    """Add the gradients of weight and bias into `sums`."""
+    if "bias" in sums:
+        add_into(sums, "bias", lambda grad: add_map_sums(da, grad, saved.packed.geometry.channels_last))
+    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
+
+
+def _add_weight(saved: ConvGradients, da: Array, grad: Array) -> None:
+    """Add the gradient of the weight, from that of the sums, to a contiguous array."""
+    packed, geometry = saved.packed, saved.packed.geometry
+    if saved.plan.of_weight == "direct":
+        add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad))
+        return
+    target = np.zeros_like(grad) if geometry.flip else grad
+    if saved.plan.of_weight == "dense":
+        add_dense_gradient(as_rows(da), as_rows(saved.x), as_rows(target), None)
+    else:
+        x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
+        packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last)
+    if geometry.flip:
+        grad += np.flip(target, tuple(range(2, grad.ndim)))
+
+
+def _unflipped(saved: ConvGradients) -> Windows:
+    """Return the windows of the kernel as it lies."""
+    geometry, plan = saved.packed.geometry, saved.plan
+    if not geometry.flip:
+        return plan.windows
+    return replace(geometry, flip=False).windows(sizes_of(saved.x, geometry.channels_last), plan.counts)
+
+
+def _whole_like_x(saved: ConvGradients, N: int) -> Array:
+    """Return memory for the gradient of x and of a border that is no zeros."""
+    packed = saved.packed
+    return empty(maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last), packed.dtype)
+
+
+def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
+    """Compute dx: the transposed convolution of da."""
+    packed, geometry = saved.packed, saved.packed.geometry
+    last = geometry.channels_last
+    if saved.plan.algorithm == "dense":
+        packed.dense().backward(as_rows(da), as_rows(dx))
+    elif saved.plan.algorithm == "winograd":
+        packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
+    else:
+        packed.direct(True, saved.plan.way_back).run(da, dx, saved.plan.windows_back, last, 0, False)
+
+
+def _folded(dx: Array, geometry: Geometry) -> Array:
+    """Return dx without its border, which goes back to where it was taken."""
+    return dx if geometry.border == "zeros" else fold_border(dx, geometry.pads, geometry.border, geometry.channels_last)
+
+
+def add_into(sums: Grads, key: str, add: Callable[[Array], None]) -> None:
+    """Let `add` add to an array of `sums`, through a contiguous one where it is not."""
+    grad = sums[key]
+    if grad.flags.c_contiguous:
+        add(grad)
+        return
+    work = np.zeros(grad.shape, grad.dtype)
+    add(work)
+    grad += work
+
+
+def add_weight(
+    da: Array, x: Array, grad: Array, geometry: Geometry, windows: Windows, outputs: int, **beside: Any
+) -> None:
+    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array.
+
+    The windows are those of the kernel as it lies, not flipped. Depthwise convolution with the channels first computes what
+    is `beside` too, see `add_depthwise_gradient`.
+    """
+    five = grad.reshape(*grad.shape[:2], *geometry.kernel)
+    target = np.zeros_like(five) if geometry.flip else five
+    if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
+        add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
+    else:
+        add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
+    if geometry.flip:
+        five += target[:, :, ::-1, ::-1, ::-1]
