@@ -21,4 +21,4 @@ cdef void transform_part(const Transform *t, ptrdiff_t panel, ptrdiff_t piece, p
 cdef fr_boxes part_of_weights(const Transform *t, ptrdiff_t panel, ptrdiff_t channel, ptrdiff_t channels) noexcept nogil
 cdef Block packed_weights(const Transform *t)
 cdef ptrdiff_t point_distance(const Transform *t) noexcept nogil
-cdef Block transformed_weights(Transform *t)
+cdef Block transformed_weights(const Transform *t)

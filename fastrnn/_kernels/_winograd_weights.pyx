@@ -85,13 +85,14 @@ cdef void share_of_transform(void *work, Team *team, int member) noexcept nogil:
                 t.transformed + (panel * points * u_point + (piece * t.channels + first) * width) * t.itemsize, u_point, scratch)
 
 
-cdef Block transformed_weights(Transform *t):
+cdef Block transformed_weights(const Transform *t):
     cdef ptrdiff_t panels = ceil_div(t.units, FR_SLOTS * t.kernels.width)
     cdef ptrdiff_t reals = panels * t.algorithm.points[0] * t.algorithm.points[1] * point_distance(t)
     cdef Block result = new_block(whole_pages(reals * t.itemsize))
     cdef int size = team_size(NANOSECONDS_PER_REAL * reals, 1, t.channels)
     cdef Block scratch = new_block(size * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize)
-    t.transformed, t.scratch = result.data, scratch.data
+    cdef Transform own = t[0]  # another thread may transform the same weights
+    own.transformed, own.scratch = result.data, scratch.data
     with nogil:
-        run_team(share_of_transform, t, size)
+        run_team(share_of_transform, &own, size)
     return result
