@@ -190,6 +190,25 @@ typedef struct fr_plane_conv {
     ptrdiff_t y_stride;
 } fr_plane_conv;
 
+// What lies around rows row..row+inside-1 and columns column..column+columns-1 of planes of `rows` rows, `width` places long.
+typedef struct fr_frame {
+    ptrdiff_t planes, plane_stride, rows, width;
+    ptrdiff_t row, inside, column, columns;
+    void *data;
+} fr_frame;
+
+// Rows of sums over shifted planes: y[r*y_stride + i] = act(bias + sum over t, in order, of x[offset[t] + r*x_stride + i]), i < columns.
+typedef struct fr_tap_sums {
+    ptrdiff_t rows, columns, taps;
+    const void *x;
+    ptrdiff_t x_stride;
+    const ptrdiff_t *offset;  // [taps]
+    const void *bias;         // one value, NULL: zero
+    int activation;
+    void *y;
+    ptrdiff_t y_stride;
+} fr_tap_sums;
+
 // A map with room around it: `above` rows of zeros, `rows` rows, and `below` rows of zeros, all `width` places long, of which number
 // before + i is src[r*src_stride + i*step], i < columns, and the others are zeros.
 typedef struct fr_pad {
@@ -558,4 +577,6 @@ typedef struct fr_kernels {
     void (*weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride,
                   ptrdiff_t part, void *dst, ptrdiff_t dst_stride);
     void (*winograd_product)(const fr_gemm *, fr_fetch *);  // gemm that fetches beside
+    void (*tap_sums)(const fr_tap_sums *);
+    void (*clear_around)(const fr_frame *);  // becomes zeros
 } fr_kernels;

@@ -205,6 +205,21 @@ cdef extern from "fr_kernels.h" nogil:
     ctypedef struct fr_stretch:
         ptrdiff_t to, first, end
 
+    ctypedef struct fr_frame:
+        ptrdiff_t planes, plane_stride, rows, width
+        ptrdiff_t row, inside, column, columns
+        void *data
+
+    ctypedef struct fr_tap_sums:
+        ptrdiff_t rows, columns, taps
+        const void *x
+        ptrdiff_t x_stride
+        const ptrdiff_t *offset
+        const void *bias
+        int activation
+        void *y
+        ptrdiff_t y_stride
+
     ctypedef struct fr_pad:
         ptrdiff_t above, rows, below, width
         ptrdiff_t before, columns, step
@@ -387,6 +402,8 @@ cdef extern from "fr_kernels.h" nogil:
         fr_norm_fn norm_rows, norm_rows_pull
         fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull
         void (*winograd_product)(const fr_gemm *, fr_fetch *) noexcept nogil
+        void (*tap_sums)(const fr_tap_sums *) noexcept nogil
+        void (*clear_around)(const fr_frame *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

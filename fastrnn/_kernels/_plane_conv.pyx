@@ -18,7 +18,7 @@ from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._dispatch cimport fr_kernels, fr_plane_conv, fr_stretch, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
-from fastrnn._kernels._plane_band cimport PlaneBand, describe_band, fill_planes, size_of_band, tap_offset
+from fastrnn._kernels._plane_band cimport LongRow, PlaneBand, cut_vectors, describe_band, fill_planes, size_of_band, tap_offset
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
 from fastrnn._kernels._windows cimport Axis, Range, Taps, Windows, phases_of, stays_inside, taps_of
 
@@ -83,31 +83,22 @@ cdef ptrdiff_t fill_offsets(const Planes *s, const Taps **taps, ptrdiff_t *offse
     return count
 
 
-cdef ptrdiff_t fill_vectors(const Planes *s, const Item *item, ptrdiff_t first, ptrdiff_t end, Tables *t) noexcept nogil:
-    """Where vectors first..end-1 of the block's long row start, and which of their lanes go where; the last one may overlap."""
-    cdef ptrdiff_t W = s.kernels.width, width = s.columns if s.borrowed else s.band.width, v, at, row, low, count = 0
-    cdef ptrdiff_t rows = item.rows.end - item.rows.first, columns = item.columns.end - item.columns.first
-    cdef ptrdiff_t last = max(<ptrdiff_t> 0, (rows - 1) * width + columns - W)
-    cdef ptrdiff_t place = 0 if s.phases > 1 else item.rows.first * s.columns + item.columns.first
-    cdef ptrdiff_t distance = columns if s.phases > 1 else s.columns
-    for v in range(first, end):
-        at = min(v * W, last)
-        t.from_[v - first], t.stretches[v - first] = at, count
-        for row in range(at // width, min(rows, (at + W - 1) // width + 1)):
-            low = row * width - at
-            if low + columns > 0:
-                t.stretch[count] = fr_stretch(place + row * distance - low, max(<ptrdiff_t> 0, low), min(W, low + columns))
-                count += 1
-    t.stretches[end - first] = count
-    return end - first
+cdef LongRow long_row(const Planes *s, const Item *item) noexcept nogil:
+    """The outputs of a block, in the order in which its vectors run over them."""
+    cdef LongRow row
+    row.rows, row.columns = item.rows.end - item.rows.first, item.columns.end - item.columns.first
+    row.width = s.columns if s.borrowed else s.band.width
+    row.place = 0 if s.phases > 1 else item.rows.first * s.columns + item.columns.first
+    row.distance = row.columns if s.phases > 1 else s.columns
+    return row
 
 
 cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t group, ptrdiff_t phase, const Taps **taps, fr_plane_conv *g,
                          Tables *t) noexcept nogil:
     """One phase of a block, for the tiles in `g` of one group, a table of vectors at a time."""
-    cdef ptrdiff_t unit = group * s.units, first = 0, rows = item.rows.end - item.rows.first
-    cdef ptrdiff_t width = s.columns if s.borrowed else s.band.width
-    cdef ptrdiff_t vectors = ceil_div((rows - 1) * width + item.columns.end - item.columns.first, s.kernels.width)
+    cdef ptrdiff_t unit = group * s.units, first = 0
+    cdef LongRow row = long_row(s, item)
+    cdef ptrdiff_t vectors = ceil_div((row.rows - 1) * row.width + row.columns, s.kernels.width)
     g.bias = NULL if s.bias == NULL else s.bias + unit * s.itemsize
     g.gain = NULL if s.gain == NULL else s.gain + unit * s.itemsize
     if s.borrowed:
@@ -120,7 +111,7 @@ cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t group, ptr
         g.y = s.y.data + (item.n * s.y.batch_stride + unit * s.y.channel_stride + item.depth * s.y.place_stride[0]) * s.itemsize
         g.y_stride = s.y.channel_stride
     while first < vectors:
-        g.vectors = fill_vectors(s, item, first, min(vectors, first + MOST_VECTORS), t)
+        g.vectors = cut_vectors(s.kernels.width, &row, first, min(vectors, first + MOST_VECTORS), t.from_, t.stretches, t.stretch)
         s.kernels.plane_conv(g)
         first += g.vectors
 

@@ -14,6 +14,7 @@ from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
+from fastrnn._kernels._tap_planes import TapKernels
 from fastrnn._kernels._windows import Windows
 from fastrnn.ops._conv_algorithm import direct_way, is_dense, is_depthwise, prefers_winograd, prefers_winograd_gradient
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
@@ -22,7 +23,7 @@ from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
 
 Array = NDArray[Any]
-AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels | TapKernels
 
 __all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels"]
 
@@ -156,8 +157,10 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
 
 def direct_kernels(
     five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, backward: bool, way: str
-) -> Kernels | PlaneKernels | StretchKernels:
+) -> AnyKernels:
     """Return the weights packed for y, or backwards, for the gradient of x or a transposed convolution."""
+    if way == "taps":
+        return TapKernels(five, bias)
     if way == "stretches":
         low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
         in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five

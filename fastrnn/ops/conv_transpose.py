@@ -13,6 +13,7 @@ from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, cop
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._plane_conv import lanes
+from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import (
     check_algorithm,
@@ -46,6 +47,18 @@ Pullback = Callable[..., tuple[Array, Grads]]
 __all__ = ["PackedConvTranspose", "conv_transpose_forward", "conv_transpose_vjp", "pack_conv_transpose"]
 
 
+class TransposedPlan(NamedTuple):
+    """How to run over maps of one size: the sizes of y, the windows from x to y and back, and which kernels."""
+
+    sizes: Three
+    windows: Windows
+    windows_back: Windows
+    winograd: bool  # y and dx by Winograd's algorithm
+    winograd_weight: bool  # the gradient of the weight too
+    way: str  # else, as `direct_way` says
+    way_back: str
+
+
 @dataclass(frozen=True, eq=False)
 class PackedConvTranspose:
     """The weights of a transposed convolution as the kernels read them: a snapshot, accepted in place of `weight`.
@@ -61,7 +74,7 @@ class PackedConvTranspose:
     algorithm: str
     _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
     _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
-    _by_winograd: dict[Three, tuple[bool, bool]] = field(default_factory=dict)
+    _plans: dict[Three, TransposedPlan] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -79,13 +92,34 @@ class PackedConvTranspose:
         C, per_group, *_ = self.arrays["weight"].shape
         return C, per_group * self.geometry.groups
 
-    def kernels(self, sizes: Three, counts: Three, *, backward: bool = False) -> AnyKernels:
-        """Return the kernels for y of these sizes, or for the gradient of x, whose sizes are `counts`."""
-        geometry, (C, K), width = self.geometry, self.channels, lanes(self.dtype.itemsize)
-        way = direct_way(geometry, K, C, counts if backward else sizes, width, backward=not backward)
+    def plan(self, name: str, counts: Three) -> TransposedPlan:
+        """Return how to run over maps of these sizes; refuse what leaves nothing."""
+        plan = self._plans.get(counts)
+        if plan is None:
+            plan = self._make_plan(self.sizes(name, counts), counts)
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
+            self._plans[counts] = plan
+        return plan
+
+    def _make_plan(self, sizes: Three, counts: Three) -> TransposedPlan:
+        algorithm, geometry, (C, K), width = self.algorithm, self.geometry, self.channels, lanes(self.dtype.itemsize)
+        winograd = self._has_all_places() and prefers_winograd(algorithm, geometry, K, C, counts)
+        return TransposedPlan(
+            sizes,
+            geometry.transposed(sizes, counts),
+            geometry.windows(sizes, counts),
+            winograd,
+            winograd and prefers_winograd_gradient(algorithm, geometry, K, C, counts),
+            direct_way(geometry, K, C, sizes, width, backward=True),
+            direct_way(geometry, K, C, counts, width),
+        )
+
+    def kernels(self, way: str, *, backward: bool = False) -> AnyKernels:
+        """Return the kernels of the direct algorithm that run one way, for y or for dx."""
         kernels = self._kernels.get((backward, way))
         if kernels is None:
-            weight = self.arrays["weight"]
+            weight, geometry = self.arrays["weight"], self.geometry
             five, bias = (
                 weight.reshape(*weight.shape[:2], *geometry.kernel),
                 None if backward else self.arrays.get("bias"),
@@ -97,18 +131,6 @@ class PackedConvTranspose:
                 kernels = direct_kernels(five, bias, None, geometry, not backward, way)
             self._kernels[backward, way] = kernels
         return kernels
-
-    def by_winograd(self, counts: Three) -> tuple[bool, bool]:
-        """Return whether y, dx, and the gradient of the weight, are computed by Winograd's algorithm."""
-        known = self._by_winograd.get(counts)
-        if known is None:
-            algorithm, geometry, (C, K) = self.algorithm, self.geometry, self.channels
-            taken = self._has_all_places() and prefers_winograd(algorithm, geometry, K, C, counts)
-            known = taken, taken and prefers_winograd_gradient(algorithm, geometry, K, C, counts)
-            if len(self._by_winograd) >= MOST_PLANS:
-                self._by_winograd.clear()
-            self._by_winograd[counts] = known
-        return known
 
     def _has_all_places(self) -> bool:
         """Return whether each place of y is one of a phase: `output_padding` may add others."""
@@ -243,19 +265,18 @@ def convolve_transposed(name: str, maps: Array, packed: PackedConvTranspose, act
     return without_axes(_run(name, maps, packed, activation)[0], packed.geometry)
 
 
-def _run(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -> tuple[Array, Three]:
-    """Return y with three spatial axes, and its sizes."""
+def _run(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -> tuple[Array, TransposedPlan]:
+    """Return y with three spatial axes, and the plan."""
     geometry, K = packed.geometry, packed.channels[1]
-    counts = sizes_of(maps, geometry.channels_last)
-    sizes = packed.sizes(name, counts)
-    y = empty(maps_shape(len(maps), K, sizes, geometry.channels_last), packed.dtype)
     last = geometry.channels_last
-    if packed.by_winograd(counts)[0]:
+    plan = packed.plan(name, sizes_of(maps, last))
+    y = empty(maps_shape(len(maps), K, plan.sizes, last), packed.dtype)
+    if plan.winograd:
         x4, y4 = without_axes(maps, geometry), without_axes(y, geometry)
         packed.winograd().run_backward(x4, y4, last, packed.arrays.get("bias"), activation)
     else:
-        packed.kernels(sizes, counts).run(maps, y, geometry.transposed(sizes, counts), last, activation, False)
-    return y, sizes
+        packed.kernels(plan.way).run(maps, y, plan.windows, last, activation, False)
+    return y, plan
 
 
 def conv_transpose_vjp(
@@ -306,23 +327,23 @@ def convolve_transposed_keeping(
     name: str, maps: Array, packed: PackedConvTranspose, activation: int
 ) -> tuple[Array, ConvTransposeGradients]:
     """Return the output maps of checked, contiguous maps with three spatial axes, and what computes the gradients, once."""
-    y, sizes = _run(name, maps, packed, activation)
-    kept = ConvTransposeGradients(packed, copied(maps), sizes, copied(y) if activation else None, activation)
+    y, plan = _run(name, maps, packed, activation)
+    kept = ConvTransposeGradients(packed, copied(maps), plan, copied(y) if activation else None, activation)
     return without_axes(y, packed.geometry), kept
 
 
 class ConvTransposeGradients(NamedTuple):
-    """What the forward pass leaves for the gradients: x, the sizes of y, and y if there is an activation."""
+    """What the forward pass leaves for the gradients: x, the plan, and y if there is an activation."""
 
     packed: PackedConvTranspose
     x: Array
-    sizes: Three
+    plan: TransposedPlan
     y: Array | None
     activation: int
 
     def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
         """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
-        packed, geometry, x = self.packed, self.packed.geometry, self.x
+        packed, geometry, x, plan = self.packed, self.packed.geometry, self.x, self.plan
         last = geometry.channels_last
         da = with_axes(np.ascontiguousarray(dy), geometry.S, last)
         if self.y is not None:
@@ -331,18 +352,16 @@ class ConvTransposeGradients(NamedTuple):
             da = target
         if "bias" in sums:
             add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
-        counts = sizes_of(x, last)
-        windows, (winograd, winograd_weight) = geometry.windows(self.sizes, counts), packed.by_winograd(counts)
-        if winograd_weight:
+        if plan.winograd_weight:
             maps, dy4 = without_axes(x, geometry), without_axes(da, geometry)
             add_into(sums, "weight", lambda grad: packed.winograd().add_weight_gradient(dy4, maps, grad, last))
         else:
-            add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, windows, len(grad)))
+            add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, plan.windows_back, len(grad)))
         if not input_gradient:
             return None
         dx = empty(x.shape, packed.dtype)
-        if winograd:
+        if plan.winograd:
             packed.winograd().run(without_axes(da, geometry), without_axes(dx, geometry), None, 0, last)
         else:
-            packed.kernels(self.sizes, counts, backward=True).run(da, dx, windows, last, 0, False)
+            packed.kernels(plan.way_back, backward=True).run(da, dx, plan.windows_back, last, 0, False)
         return without_axes(dx, geometry)

@@ -21,6 +21,13 @@ FR_INLINE real *zero_reals(real *to, ptrdiff_t n) {
     return to + n;
 }
 
+FR_INLINE void copy_reals(ptrdiff_t n, const real *from, real *to) {
+    for (ptrdiff_t j = 0; j < n; j += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(n - j, 0);
+        vstore_lanes(to + j, vload_lanes(from + j, lanes), lanes);
+    }
+}
+
 // `over`: whole vectors are written, past the end of the row.
 FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, const int over) {
     to = zero_reals(to, p->before);
@@ -59,16 +66,59 @@ FR_INLINE void weave_two(ptrdiff_t columns, const real *even, const real *odd, r
     }
 }
 
+// Four or eight phases: those half of all phases apart are zipped, until one row is left.
+FR_INLINE void weave_powers(ptrdiff_t columns, const int phases, const real *from, ptrdiff_t part, real *to) {
+    const ptrdiff_t whole = columns / (phases * FR_WIDTH) * FR_WIDTH;
+    for (ptrdiff_t i = 0; i < whole; i += FR_WIDTH, to += phases * FR_WIDTH) {
+        vec a[8], b[8];
+    FR_UNROLL(8) for (int p = 0; p < phases; ++p) a[p] = vload(from + p * part + i);
+        FR_UNROLL(3) for (int left = phases; left > 1; left /= 2) {
+            FR_UNROLL(4) for (int k = 0; k < phases / 2; ++k) {
+                b[2 * k] = vzip_lo(a[k], a[k + phases / 2]);
+                b[2 * k + 1] = vzip_hi(a[k], a[k + phases / 2]);
+            }
+            FR_UNROLL(8) for (int k = 0; k < phases; ++k) a[k] = b[k];
+        }
+        FR_UNROLL(8) for (int p = 0; p < phases; ++p) vstore(to + p * FR_WIDTH, a[p]);
+    }
+    for (ptrdiff_t j = whole * phases, k = 0; j < columns; ++j, ++k) to[k] = from[k % phases * part + whole + k / phases];
+}
+
+// The compiler makes vectors of this where it knows the number of phases.
+FR_INLINE void weave_few(ptrdiff_t columns, const ptrdiff_t phases, const real *restrict from, ptrdiff_t part, real *restrict to) {
+    const ptrdiff_t whole = columns / phases;
+    for (ptrdiff_t i = 0; i < whole; ++i)
+        for (ptrdiff_t phase = 0; phase < phases; ++phase) to[i * phases + phase] = from[phase * part + i];
+    for (ptrdiff_t j = whole * phases; j < columns; ++j) to[j] = from[j % phases * part + whole];
+}
+
 static void FR_NAME(weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride,
                            ptrdiff_t part, void *dst, ptrdiff_t dst_stride) {
     for (ptrdiff_t r = 0; r < rows; ++r) {
         const real *from = (const real *)src + r * src_stride;
         real *to = (real *)dst + r * dst_stride;
-        if (phases == 2) {
-            weave_two(columns, from, from + part, to);
+        switch (phases) {
+            case 1: copy_reals(columns, from, to); break;
+            case 2: weave_two(columns, from, from + part, to); break;
+            case 3: weave_few(columns, 3, from, part, to); break;
+            case 4: weave_powers(columns, 4, from, part, to); break;
+            case 8: weave_powers(columns, 8, from, part, to); break;
+            default: weave_few(columns, phases, from, part, to);
+        }
+    }
+}
+
+static void FR_NAME(clear_around)(const fr_frame *f) {
+    for (ptrdiff_t p = 0; p < f->planes; ++p) {
+        real *plane = (real *)f->data + p * f->plane_stride;
+        const ptrdiff_t first = f->row * f->width + f->column, gap = f->width - f->columns;
+        if (f->inside == 0 || f->columns == 0) {
+            zero_reals(plane, f->rows * f->width);
             continue;
         }
-        for (ptrdiff_t phase = 0; phase < phases; ++phase)
-            for (ptrdiff_t j = phase, i = phase * part; j < columns; j += phases, ++i) to[j] = from[i];
+        zero_reals(plane, first);
+        for (ptrdiff_t r = 1; r < f->inside; ++r) zero_reals(plane + first + r * f->width - gap, gap);
+        const ptrdiff_t end = first + (f->inside - 1) * f->width + f->columns;
+        zero_reals(plane + end, f->rows * f->width - end);
     }
 }
