@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from fastrnn._kernels._band cimport Maps
 from fastrnn._kernels._conv cimport describe_maps
-from fastrnn._kernels._dispatch cimport fr_kernels, fr_plane_conv, fr_stretch, kernels_for
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_boxes, fr_kernels, fr_plane_conv, fr_stretch, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._plane_band cimport LongRow, PlaneBand, cut_vectors, describe_band, fill_planes, size_of_band, tap_offset
@@ -30,6 +30,7 @@ ctypedef fused real:
 
 cdef ptrdiff_t BAND_BYTES = 512 << 10
 cdef ptrdiff_t MOST_VECTORS = 256  # of one table
+cdef ptrdiff_t FAR_BYTES = 1 << 20  # larger maps are not in the second-level cache when they are read
 cdef ptrdiff_t ALIASED = 256       # maps so many bytes apart, or twice as many, fall into a quarter of the cache's sets, or fewer
 
 
@@ -46,6 +47,7 @@ cdef struct Planes:
     char *gain
     int activation
     bint borrowed               # the maps are the band; rows are joined to one
+    bint far                    # maps are fetched ahead
     PlaneBand band
     ptrdiff_t rows, columns     # of outputs
     ptrdiff_t depths, row_blocks, column_blocks, blocks, parts
@@ -176,6 +178,27 @@ cdef Item item_of(const Planes *s, ptrdiff_t block) noexcept nogil:
     return item
 
 
+cdef fr_boxes places_ahead(const Planes *s, ptrdiff_t block) noexcept nogil:
+    """What this block of outputs reads, of the first tap of the depth, in pieces for all tiles of the block before."""
+    cdef Item item = item_of(s, block)
+    cdef fr_boxes boxes
+    cdef ptrdiff_t channels = s.groups * s.inputs, row = s.x.place_stride[1] * s.itemsize, step = s.axis[1].step
+    cdef ptrdiff_t rows = item.rows.end - item.rows.first, pixels = s.columns if s.borrowed else rows * s.band.width, tiles
+    memset(&boxes, 0, sizeof(boxes))
+    boxes.boxes, boxes.runs, boxes.run_stride = 1, channels, s.x.channel_stride * s.itemsize
+    boxes.bytes = boxes.run_stride if s.borrowed else min(s.axis[1].source, rows * step) * row
+    boxes.from_ = s.x.data + (item.n * s.x.batch_stride
+                              + item.depth // s.axis[0].spread * s.axis[0].step * s.x.place_stride[0]) * s.itemsize
+    if not s.borrowed:
+        boxes.from_ += item.rows.first * step * row
+    if boxes.bytes == boxes.run_stride:
+        boxes.runs, boxes.bytes = 1, channels * boxes.bytes
+    tiles = s.tiles * s.groups * s.phases * ceil_div(pixels, FR_SLOTS * s.kernels.width)
+    boxes.most = ceil_div(boxes.runs * boxes.bytes // tiles + 1, 64) * 64
+    boxes.most = min(boxes.most, 64 * ceil_div(s.inputs * taps_of(s.axis), phases_of(s.axis)))  # a line with every k
+    return boxes
+
+
 cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
     """Items (image, depth, rows, columns, part of the tiles), in this order; a band serves the parts that follow each other."""
     cdef Planes *s = <Planes *> work
@@ -185,6 +208,7 @@ cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
     cdef Tables t
     cdef Item item
     cdef fr_plane_conv g
+    cdef fr_boxes ahead
     t.offset = <ptrdiff_t *> memory
     t.from_ = <ptrdiff_t *> (memory + s.taps_bytes)
     t.stretches = t.from_ + MOST_VECTORS
@@ -201,6 +225,9 @@ cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
             fill_planes(s.kernels, s.itemsize, s.axis, &s.x, &s.band, item.n, item.depth, item.rows, item.columns, t.band)
         filled = number // s.parts
         g.first_tile, g.end_tile = first_of(s.tiles, part, <int> s.parts), first_of(s.tiles, part + 1, <int> s.parts)
+        g.ahead = NULL
+        if number + 1 < first_of(items, member + 1, team.size) and (number + 1) % s.parts == 0 and s.far:
+            ahead, g.ahead = places_ahead(s, (number + 1) // s.parts), &ahead
         multiply_block(s, &item, &g, &t)
 
 
@@ -320,6 +347,7 @@ cdef class PlaneKernels:
         outputs = N * axis[0].count * axis[1].count * axis[2].count
         cdef double work = product_time(<double> outputs * s.groups, <double> s.inputs * taps / phases_of(axis), s.units)
         cdef int size = team_size(work, 1, outputs)
+        s.far = cnp.PyArray_NBYTES(x) > FAR_BYTES
         s.band.width = s.columns
         s.plane = 0
         cut_rows(&s, N * s.depths, size)

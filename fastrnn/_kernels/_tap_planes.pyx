@@ -11,7 +11,7 @@ pixels copied and SUMS_BYTES of sums; 8 bytes a channel and tap.
 
 cimport cython
 cimport numpy as cnp
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastrnn._kernels._band cimport Maps
 from fastrnn._kernels._conv cimport describe_maps
@@ -21,8 +21,6 @@ from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._plane_band cimport LongRow, Side, cut_vectors, side_of
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
 from fastrnn._kernels._windows cimport Axis, Range, Taps, Windows
-
-import numpy as np
 
 cnp.import_array()
 
@@ -273,6 +271,18 @@ cdef void place_memory(Call *s) noexcept nogil:
     s.scratch_bytes = ceil_div(bytes, 4096) * 4096 + 64
 
 
+cdef void pack(int itemsize, const char *weight, ptrdiff_t inputs, ptrdiff_t rows, ptrdiff_t tile_rows,
+               char *packed) noexcept nogil:
+    """[tile][channel][row of the tile] from [channel][row]; rows are spread over tiles as `plane_conv` has them."""
+    cdef ptrdiff_t tiles = ceil_div(rows, tile_rows), tile, first = 0, height, c
+    for tile in range(tiles):
+        height = rows // tiles + (tile < rows % tiles)
+        for c in range(inputs):
+            memcpy(packed, weight + (c * rows + first) * itemsize, height * itemsize)
+            packed += height * itemsize
+        first += height
+
+
 @cython.final
 cdef class TapKernels:
     """Packed weights: an immutable snapshot, for one instruction set.
@@ -286,21 +296,17 @@ cdef class TapKernels:
     cdef const fr_kernels *kernels
     cdef int itemsize
     cdef readonly object dtype
-    cdef object packed, bias
+    cdef Block packed
+    cdef object bias
     cdef ptrdiff_t inputs, units
 
     def __init__(self, cnp.ndarray weight not None, cnp.ndarray bias):
-        cdef ptrdiff_t tiles, rows
         self.itemsize, self.dtype, self.bias = weight.itemsize, weight.dtype, bias
         self.kernels = kernels_for(self.itemsize)
         self.inputs, self.units = weight.shape[0], weight.shape[1]
-        columns = weight.reshape(self.inputs, -1)
-        rows = columns.shape[1]
-        tiles = ceil_div(rows, self.kernels.tile_rows)
-        taller, height = rows % tiles, rows // tiles
-        ends = [(tile + 1) * height + min(tile + 1, taller) for tile in range(tiles)]
-        parts = np.split(columns, ends[:tiles - 1], axis=1)
-        self.packed = np.concatenate([part.ravel() for part in parts])
+        self.packed = new_block(cnp.PyArray_NBYTES(weight))
+        pack(self.itemsize, <const char *> cnp.PyArray_DATA(weight), self.inputs,
+             cnp.PyArray_SIZE(weight) // self.inputs, self.kernels.tile_rows, self.packed.data)
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
             bint scaled):
@@ -315,7 +321,7 @@ cdef class TapKernels:
         describe_maps(x, False, &s.x)
         describe_maps(y, False, &s.y)
         s.taps = s.axis[1].kernel * s.axis[2].kernel
-        s.weight = <char *> cnp.PyArray_DATA(self.packed)
+        s.weight = self.packed.data
         s.bias = NULL if self.bias is None else <char *> cnp.PyArray_DATA(self.bias)
         for a in range(2):
             s.side[a] = side_of(&s.axis[1 + a])

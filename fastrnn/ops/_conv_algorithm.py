@@ -24,6 +24,7 @@ __all__ = [
     "direct_way",
     "is_dense",
     "is_depthwise",
+    "pays_to_take",
     "prefers_winograd",
     "prefers_winograd_gradient",
 ]
@@ -32,6 +33,8 @@ ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
+#: Products of a group and a sample, each of which is a call of its own and reads its weights anew.
+LEAST_OF_GROUP = 4e6
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
@@ -50,7 +53,7 @@ def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
     refusal = _refusal(geometry)
     if wish == "winograd" and refusal:
         raise ArgumentError(f"{name}: 'algorithm' cannot be 'winograd' here, since {refusal}")
-    return "direct" if refusal else wish
+    return wish if not refusal or (wish == "auto" and _runs_by_groups(geometry)) else "direct"
 
 
 @lru_cache(maxsize=256)
@@ -67,11 +70,21 @@ def _refusal(geometry: Geometry) -> str:
     return ""
 
 
+def _runs_by_groups(geometry: Geometry) -> bool:
+    """Return whether Winograd's algorithm can run group by group of each sample, as they lie."""
+    plain = geometry.border == "zeros" and geometry.S == 2 and not geometry.channels_last
+    return plain and geometry.groups > 1 and supported(geometry.kernel[1:], geometry.stride, geometry.dilation, 1)
+
+
 def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
     """Return whether C maps go to K of these sizes by Winograd's algorithm; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
     saving, tiles = _saving(geometry, counts)
+    if geometry.groups > 1:
+        inputs, units = C // geometry.groups, K // geometry.groups
+        products = inputs * units * math.prod(counts) * math.prod(geometry.kernel)
+        return saving >= LEAST_SAVING and min(inputs, units) >= LEAST_MAPS and products >= LEAST_OF_GROUP
     if math.prod(geometry.stride) > 1:
         many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
@@ -104,6 +117,14 @@ def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:
     """Return whether the kernels are as large as maps of these sizes: each output is then a sum over all values."""
     plain = geometry.groups == 1 and not geometry.channels_last and not any(map(any, geometry.pads))
     return algorithm != "winograd" and plain and sizes == geometry.kernel and geometry.dilation == (1, 1, 1)
+
+
+def pays_to_take(geometry: Geometry, counts: Three, lanes: int) -> bool:
+    """Return whether places a stride apart are taken out of maps before one tap reads them.
+
+    Turning maps turns what lies between the places too, in rows of whole vectors.
+    """
+    return geometry.stride[2] > 2 or 2 * counts[2] < lanes
 
 
 #: So many maps of one channel fill the vectors of the general kernels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,24 +97,12 @@ class PackedConvTranspose:
         """Return how to run over maps of these sizes; refuse what leaves nothing."""
         plan = self._plans.get(counts)
         if plan is None:
-            plan = self._make_plan(self.sizes(name, counts), counts)
+            options = self.geometry, self.output_padding, self.algorithm, self.channels
+            plan = _make_plan(name, *options, counts, lanes(self.dtype.itemsize))
             if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
             self._plans[counts] = plan
         return plan
-
-    def _make_plan(self, sizes: Three, counts: Three) -> TransposedPlan:
-        algorithm, geometry, (C, K), width = self.algorithm, self.geometry, self.channels, lanes(self.dtype.itemsize)
-        winograd = self._has_all_places() and prefers_winograd(algorithm, geometry, K, C, counts)
-        return TransposedPlan(
-            sizes,
-            geometry.transposed(sizes, counts),
-            geometry.windows(sizes, counts),
-            winograd,
-            winograd and prefers_winograd_gradient(algorithm, geometry, K, C, counts),
-            direct_way(geometry, K, C, sizes, width, backward=True),
-            direct_way(geometry, K, C, counts, width),
-        )
 
     def kernels(self, way: str, *, backward: bool = False) -> AnyKernels:
         """Return the kernels of the direct algorithm that run one way, for y or for dx."""
@@ -132,12 +121,6 @@ class PackedConvTranspose:
             self._kernels[backward, way] = kernels
         return kernels
 
-    def _has_all_places(self) -> bool:
-        """Return whether each place of y is one of a phase: `output_padding` may add others."""
-        geometry = self.geometry
-        axes = zip(geometry.kernel, self.output_padding, geometry.stride, strict=True)
-        return all(taps + extra <= -(-taps // step) * step for taps, extra, step in axes)
-
     def winograd(self) -> WinogradWeights | PhasedWeights:
         """Return the weights for Winograd's algorithm, those of the convolution."""
         if not self._winograd:
@@ -146,18 +129,49 @@ class PackedConvTranspose:
             self._winograd.append(winograd_weights(self.arrays["weight"], stride, pads, backward=True))
         return self._winograd[0]
 
-    def sizes(self, name: str, counts: Three) -> Three:
-        """Return the sizes of y, for those of x; refuse what leaves nothing."""
-        geometry = self.geometry
-        sizes = tuple(
-            (count - 1) * geometry.stride[a] - sum(geometry.pads[a]) + geometry.span(a) + self.output_padding[a]
-            for a, count in enumerate(counts)
+
+@lru_cache(maxsize=256)  # weights change with every step of training, the sizes of maps seldom
+def _make_plan(
+    name: str,
+    geometry: Geometry,
+    output_padding: Three,
+    algorithm: str,
+    channels: tuple[int, int],
+    counts: Three,
+    width: int,
+) -> TransposedPlan:
+    C, K = channels
+    sizes = _sizes(name, geometry, output_padding, counts)
+    whole = geometry.groups == 1 and _has_all_places(geometry, output_padding)
+    winograd = whole and prefers_winograd(algorithm, geometry, K, C, counts)
+    return TransposedPlan(
+        sizes,
+        geometry.transposed(sizes, counts),
+        geometry.windows(sizes, counts),
+        winograd,
+        winograd and prefers_winograd_gradient(algorithm, geometry, K, C, counts),
+        direct_way(geometry, K, C, sizes, width, backward=True),
+        direct_way(geometry, K, C, counts, width),
+    )
+
+
+def _sizes(name: str, geometry: Geometry, output_padding: Three, counts: Three) -> Three:
+    """Return the sizes of y, for those of x; refuse what leaves nothing."""
+    sizes = tuple(
+        (count - 1) * geometry.stride[a] - sum(geometry.pads[a]) + geometry.span(a) + output_padding[a]
+        for a, count in enumerate(counts)
+    )
+    if min(sizes) < 1:
+        raise ShapeError(
+            f"{name}: 'padding' must leave at least one place of the output, got sizes {sizes[3 - geometry.S :]}"
         )
-        if min(sizes) < 1:
-            raise ShapeError(
-                f"{name}: 'padding' must leave at least one place of the output, got sizes {sizes[3 - geometry.S :]}"
-            )
-        return sizes[0], sizes[1], sizes[2]
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _has_all_places(geometry: Geometry, output_padding: Three) -> bool:
+    """Return whether each place of y is one of a phase: `output_padding` may add others."""
+    axes = zip(geometry.kernel, output_padding, geometry.stride, strict=True)
+    return all(taps + extra <= -(-taps // step) * step for taps, extra, step in axes)
 
 
 def pack_conv_transpose(

@@ -28,24 +28,27 @@ FR_INLINE void copy_reals(ptrdiff_t n, const real *from, real *to) {
     }
 }
 
-// `over`: whole vectors are written, past the end of the row.
-FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, const int over) {
-    to = zero_reals(to, p->before);
-    for (ptrdiff_t j = 0; j < p->columns; j += FR_WIDTH) {
+// One row and what lies between it and the next. `over`: whole vectors are written, past all of that; the next rows follow.
+FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, ptrdiff_t gap, const int over) {
+    ptrdiff_t j = 0;
+    for (; j < p->columns; j += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(p->columns - j, 0);
         vstore_lanes(to + j, load_every(src + j * p->step, p->step, lanes), over ? FR_WIDTH : lanes);
     }
-    zero_reals(to + p->columns, p->width - p->before - p->columns);
+    if (!over) zero_reals(to + p->columns, gap);
+    for (; over && j < p->width; j += FR_WIDTH) vstore(to + j, vzero());
 }
 
-// What a vector holds past its row is overwritten by the next row, if that is long enough.
 static void FR_NAME(pad_plane)(const fr_pad *p) {
-    const real *src = p->src;
+    const real *src = p->src, *end = (const real *)p->dst + (p->above + p->rows + p->below) * p->width;
     real *to = zero_reals(p->dst, p->above * p->width);
-    const int over = p->width >= FR_WIDTH;
-    for (ptrdiff_t r = 1; r < p->rows; ++r, src += p->src_stride, to += p->width) pad_row(p, src, to, over);
-    if (p->rows) pad_row(p, src, to, 0), to += p->width;
-    zero_reals(to, p->below * p->width);
+    if (p->rows) to = zero_reals(to, p->before);
+    for (ptrdiff_t r = 0; r < p->rows; ++r, src += p->src_stride, to += p->width) {
+        const ptrdiff_t last = r + 1 == p->rows, gap = p->width - p->columns - (last ? p->before : 0);
+        if (!last && end - to >= p->width + FR_WIDTH) pad_row(p, src, to, gap, 1);
+        else pad_row(p, src, to, gap, 0);
+    }
+    zero_reals(to - (p->rows ? p->before : 0), p->below * p->width);
 }
 
 // Past the caches, as FR_PAST_BYTES says.
@@ -105,6 +108,30 @@ static void FR_NAME(weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, 
             case 8: weave_powers(columns, 8, from, part, to); break;
             default: weave_few(columns, phases, from, part, to);
         }
+    }
+}
+
+FR_INLINE void spread_row(ptrdiff_t columns, ptrdiff_t step, const real *from, real *to) {
+    if (step == 2) {
+        const vec zero = vzero();
+        for (ptrdiff_t j = 0; j < columns; j += 2 * FR_WIDTH) {
+            const ptrdiff_t lanes = lanes_left(columns - j, 0), more = lanes_left(columns - j, 1);
+            const vec a = vload_n(from + j / 2, (lanes + more + 1) / 2);
+            vstore_lanes(to + j, vzip_lo(a, zero), lanes);
+            vstore_lanes(to + j + FR_WIDTH, vzip_hi(a, zero), more);
+        }
+        return;
+    }
+    if (step > 1) zero_reals(to, columns);
+    for (ptrdiff_t j = 0, i = 0; j < columns; j += step, ++i) to[j] = from[i];
+}
+
+static void FR_NAME(spread)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_step, ptrdiff_t step, const void *src,
+                            ptrdiff_t src_stride, void *dst) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        real *to = (real *)dst + r * columns;
+        if (r % row_step) zero_reals(to, columns);
+        else spread_row(columns, step, (const real *)src + r / row_step * src_stride, to);
     }
 }
 

@@ -87,6 +87,7 @@ const fr_kernels FR_NAME(table) = {
     .plane_conv = FR_NAME(plane_conv),
     .pad_plane = FR_NAME(pad_plane),
     .tap_sums = FR_NAME(tap_sums),
+    .spread = FR_NAME(spread),
     .clear_around = FR_NAME(clear_around),
     .weave = FR_NAME(weave),
 
