@@ -33,8 +33,8 @@ ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
-#: Products of a group and a sample, each of which is a call of its own and reads its weights anew.
-LEAST_OF_GROUP = 4e6
+#: Products of a group and a sample, each of which is a call of its own and reads its weights anew; less will do for so many tiles.
+LEAST_OF_GROUP, LESS_OF_GROUP, TILES_OF_GROUP = 4e6, 1.2e6, 25
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
@@ -84,7 +84,8 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     if geometry.groups > 1:
         inputs, units = C // geometry.groups, K // geometry.groups
         products = inputs * units * math.prod(counts) * math.prod(geometry.kernel)
-        return saving >= LEAST_SAVING and min(inputs, units) >= LEAST_MAPS and products >= LEAST_OF_GROUP
+        least = LESS_OF_GROUP if tiles >= TILES_OF_GROUP else LEAST_OF_GROUP
+        return saving >= LEAST_SAVING and min(inputs, units) >= LEAST_MAPS and products >= least
     if math.prod(geometry.stride) > 1:
         many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES

@@ -55,6 +55,8 @@ def test_others_run_directly(rng: np.random.Generator) -> None:
     weight = rng.standard_normal((64, 32, 3, 3)).astype(np.float32)
     for options, size, algorithm in (
         ({}, 28, "winograd"),
+        ({}, 20, "winograd"),
+        ({}, 14, "direct"),
         ({}, 7, "direct"),
         ({"layout": "NHWC"}, 28, "direct"),
         ({"stride": 2}, 28, "direct"),
