@@ -141,6 +141,18 @@ typedef struct fr_loss {
 // Convolution. What becomes of a sum: y = gain * act(sum).
 enum { FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID };
 
+// Memory that will soon be used, which products fetch into the second-level cache meanwhile: boxes of `runs` runs of `bytes`
+// bytes, in pieces of at most `most` bytes, one piece for a tile of the product. All distances are in bytes. Nothing is read, so
+// it does not matter if parts lie outside of all arrays.
+typedef struct fr_boxes {
+    const char *from;
+    ptrdiff_t boxes, box_stride, runs, run_stride, bytes, most;
+    ptrdiff_t box, run, at;  // the next piece
+} fr_boxes;
+typedef struct fr_fetch {
+    fr_boxes part[2];  // one after the other
+} fr_fetch;
+
 // C(row) = start + A(row) B for the output pixels `row` and the maps of one panel, summed in order of k = s*length + j.
 //   A(row, k)    = a[a_row[row] + segment[s] + j]
 //   B(k, column) = b[k*vectors*W + column]
@@ -162,6 +174,7 @@ typedef struct fr_conv {
     const void *y;
     const ptrdiff_t *y_row;
     ptrdiff_t y_stride, maps;
+    fr_boxes *ahead;  // what the next box will read, a piece of it for each tile; NULL: nothing
 } fr_conv;
 
 // Lanes first..end-1 of a vector go to y[to + lane].
@@ -188,7 +201,27 @@ typedef struct fr_plane_conv {
     int activation;
     void *y;
     ptrdiff_t y_stride;
+    fr_boxes *ahead;  // what the next call will read, a piece of it for each tile; NULL: nothing
 } fr_plane_conv;
+
+// What lies around rows row..row+inside-1 and columns column..column+columns-1 of planes of `rows` rows, `width` places long.
+typedef struct fr_frame {
+    ptrdiff_t planes, plane_stride, rows, width;
+    ptrdiff_t row, inside, column, columns;
+    void *data;
+} fr_frame;
+
+// Rows of sums over shifted planes: y[r*y_stride + i] = act(bias + sum over t, in order, of x[offset[t] + r*x_stride + i]), i < columns.
+typedef struct fr_tap_sums {
+    ptrdiff_t rows, columns, taps;
+    const void *x;
+    ptrdiff_t x_stride;
+    const ptrdiff_t *offset;  // [taps]
+    const void *bias;         // one value, NULL: zero
+    int activation;
+    void *y;
+    ptrdiff_t y_stride;
+} fr_tap_sums;
 
 // A map with room around it: `above` rows of zeros, `rows` rows, and `below` rows of zeros, all `width` places long, of which number
 // before + i is src[r*src_stride + i*step], i < columns, and the others are zeros.
@@ -352,18 +385,6 @@ typedef struct fr_winograd_weights {
     ptrdiff_t point_stride;
     void *scratch;
 } fr_winograd_weights;
-
-// Memory that will soon be used, which products fetch into the second-level cache meanwhile: boxes of `runs` runs of `bytes`
-// bytes, in pieces of at most `most` bytes, one piece for a tile of the product. All distances are in bytes. Nothing is read, so
-// it does not matter if parts lie outside of all arrays.
-typedef struct fr_boxes {
-    const char *from;
-    ptrdiff_t boxes, box_stride, runs, run_stride, bytes, most;
-    ptrdiff_t box, run, at;  // the next piece
-} fr_boxes;
-typedef struct fr_fetch {
-    fr_boxes part[2];  // one after the other
-} fr_fetch;
 
 // Rows of a table [.., width] in bags: bag b holds the positions start[b]..start[b+1]-1, or position b alone if start is NULL.
 //   forward   y[b] = scale[b] * sum of factor[i] * table[token[i]];  max: the largest of each column, the last NaN before any number,
@@ -558,4 +579,9 @@ typedef struct fr_kernels {
     void (*weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride,
                   ptrdiff_t part, void *dst, ptrdiff_t dst_stride);
     void (*winograd_product)(const fr_gemm *, fr_fetch *);  // gemm that fetches beside
+    void (*tap_sums)(const fr_tap_sums *);
+    // dst[r*columns + j] = src[r/row_step*src_stride + j/step] where the steps divide r < rows and j < columns, else zero.
+    void (*spread)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_step, ptrdiff_t step, const void *src,
+                   ptrdiff_t src_stride, void *dst);
+    void (*clear_around)(const fr_frame *);  // becomes zeros
 } fr_kernels;

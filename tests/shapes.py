@@ -163,6 +163,9 @@ CONV = (
     ConvSizes(2, 3, 18, (4, 5, 6), (3, 2, 3), {"padding": 1, "stride": (1, 2, 2)}),
     ConvSizes(1, 4, 4, (4, 3, 5), (3, 3, 3), {"padding": 1, "groups": 4}),
     ConvSizes(2, 90, 210, (6, 5), (3, 3), {"padding": 1, "stride": 2}),  # sums of a weight gradient in parts
+    ConvSizes(2, 33, 5, (4, 4, 5), (3, 3, 3), {"padding": 1}),  # planes of taps that meet nothing but the border
+    ConvSizes(2, 24, 4, (5, 4, 4), (3, 1, 3), {"padding": (4, 0, 1), "stride": (2, 1, 1)}),
+    ConvSizes(1, 24, 3, (3, 33, 34), (3, 2, 3), {"padding": 1, "dilation": (2, 1, 1)}),
 )
 EMPTY_CONV = (ConvSizes(0, 3, 5, (7,), (3,), {}), ConvSizes(0, 4, 4, (5, 6), (3, 3), {"groups": 4}))
 
@@ -176,7 +179,10 @@ CONV_TRANSPOSE = (
     ConvSizes(2, 6, 4, (5, 4), (3, 3), {"groups": 2, "padding": 1}),
     ConvSizes(2, 17, 17, (5, 14), (3, 3), {"groups": 17, "stride": 2, "padding": 1, "output_padding": 1}),
     ConvSizes(1, 8, 4, (5, 4), (3, 2), {"groups": 4, "stride": (1, 2)}),
-    ConvSizes(2, 120, 7, (6, 7), (4, 4), {"stride": 2, "padding": 1, "output_padding": 1}),  # to few maps: by stretches
+    ConvSizes(
+        2, 120, 7, (6, 7), (4, 4), {"stride": 2, "padding": 1, "output_padding": 1}
+    ),  # to few maps: products first
+    ConvSizes(1, 20, 2, (9, 21), (4, 4), {"stride": 2, "padding": 1}),
     ConvSizes(2, 33, 5, (9,), (6,), {"stride": 2, "padding": ((2, 1),)}),
     ConvSizes(1, 48, 8, (5, 4), (3, 3), {"dilation": (2, 1), "padding": 1}),
     ConvSizes(1, 3, 4, (2, 3, 4), (3, 2, 3), {"stride": (1, 2, 2), "output_padding": (0, 1, 0)}),

@@ -11,8 +11,9 @@ _plan       which rows a time step reads and writes; _layers calls all cells of 
 _stream     step-by-step use
 _windows    how kernels slide over maps, and boxes of outputs; _band copies what a box reads
 _conv       convolution by products over bands; _conv_weight the gradients of its parameters,
-            _conv_stretches a transpose to few maps
+            _conv_stretches and _tap_planes a transpose to few maps
 _plane_conv convolution with the pixels in the lanes, over a _plane_band; _winograd by Winograd's algorithm
+_places     what one tap with a stride reads, taken out of maps
 _depthwise  convolution of each channel by itself: of padded maps, see _map_copy, or of _depthwise_pixels
 _pool _time_pool _unpool; _pooled is what layers call of them, as they do _calls of prepared convolutions and dense layers
 _norm       normalisation of rows and of maps; _norm_columns of maps with the channels last

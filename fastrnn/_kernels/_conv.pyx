@@ -14,12 +14,12 @@ cimport numpy as cnp
 from libc.string cimport memset
 
 from fastrnn._kernels._band cimport Band, borrow_band, fill_band
-from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_conv, fr_kernels, fr_turn, kernels_for
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_boxes, fr_conv, fr_kernels, fr_turn, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
-from fastrnn._kernels._windows cimport (ZEROS, Axis, Blocks, Range, Taps, Windows, box_of, cut, largest_band, outputs_in_phase,
-                                        phases_of, stays_inside, taps_of)
+from fastrnn._kernels._windows cimport (Axis, Blocks, Range, Taps, Windows, box_of, cut, inputs_of, largest_band, outputs_in_phase,
+                                        phases_of, stays_inside, taps_inside, taps_of)
 
 cnp.import_array()
 
@@ -30,6 +30,8 @@ cdef ptrdiff_t MOST_PIXELS = 512
 cdef ptrdiff_t MOST_OF_VOLUMES = 2048  # boxes of several planes read those between them once
 # Bytes of a panel that are multiplied with all pixels of a box before the next: it stays in the second-level cache that long.
 cdef ptrdiff_t PIECE_BYTES = 512 << 10
+cdef ptrdiff_t FAR_BYTES = 1 << 20  # larger inputs are not in the second-level cache when they are read
+cdef ptrdiff_t FETCHED = 1024       # bytes of the next box that a tile fetches at most: sixteen lines are on their way at a time
 cdef ptrdiff_t LEAST_TO_FETCH = 96  # products of a sum while which the places of its output are fetched
 
 
@@ -56,6 +58,7 @@ cdef struct Correlation:
     char *gain
     int activation
     bint borrowed                       # the input serves as the band
+    bint far                            # boxes are fetched ahead
     Blocks blocks
     ptrdiff_t parts                     # of the panels of a group, if there are fewer boxes than threads
     char *scratch
@@ -71,6 +74,7 @@ cdef struct Tables:
     ptrdiff_t *pixel       # [phases + 1] first pixel of each phase
     ptrdiff_t *segments    # [phases + 1]
     ptrdiff_t *length      # [phases] of each segment
+    fr_boxes *ahead        # what the next box reads, NULL: nothing
 
 
 cdef inline void phase_of(const Axis *axis, ptrdiff_t number, const Taps **taps, ptrdiff_t *phase) noexcept nogil:
@@ -140,18 +144,32 @@ cdef ptrdiff_t add_pixels(const Correlation *s, const Range *box, const Band *ba
     return count
 
 
-cdef Range taps_inside(const Axis *axis, const Taps *taps, ptrdiff_t output) noexcept nogil:
-    """The taps of an output of one phase without those at either end that meet zeros of the border."""
-    cdef Range inside
-    cdef ptrdiff_t place = output * axis.step + taps.offset
-    inside.first, inside.end = 0, taps.count
-    if axis.border != ZEROS:
-        return inside
-    while inside.end > 0 and not 0 <= place + (inside.end - 1) * taps.pace < axis.source:
-        inside.end -= 1
-    while inside.first < inside.end and not 0 <= place + inside.first * taps.pace < axis.source:
-        inside.first += 1
-    return inside
+cdef fr_boxes places_ahead(const Correlation *s, ptrdiff_t item) noexcept nogil:
+    """What this box and group read, channels first, in pieces for the tiles of those before."""
+    cdef fr_boxes boxes
+    cdef Range box[4]
+    cdef Range rows, planes
+    cdef ptrdiff_t rows_of_tile = s.kernels.tile_rows, most, pieces
+    memset(&boxes, 0, sizeof(boxes))
+    box_of(&s.blocks, item // s.parts // s.groups, box)
+    planes, rows = inputs_of(&s.axis[0], box[1]), inputs_of(&s.axis[1], box[2])
+    rows.first, rows.end = max(rows.first, <ptrdiff_t> 0), min(rows.end, s.axis[1].source)
+    planes.first, planes.end = max(planes.first, <ptrdiff_t> 0), min(planes.end, s.axis[0].source)
+    boxes.boxes, boxes.box_stride = box[0].end - box[0].first, s.x.batch_stride * s.itemsize
+    boxes.runs, boxes.run_stride = s.inputs, s.x.channel_stride * s.itemsize
+    boxes.bytes = (planes.end - planes.first - 1) * s.x.place_stride[0] + (rows.end - rows.first) * s.x.place_stride[1]
+    boxes.bytes *= s.itemsize
+    boxes.from_ = s.x.data + (box[0].first * s.x.batch_stride + item // s.parts % s.groups * s.inputs * s.x.channel_stride
+                              + planes.first * s.x.place_stride[0] + rows.first * s.x.place_stride[1]) * s.itemsize
+    if boxes.bytes <= 0:
+        boxes.boxes = 0
+        return boxes
+    if boxes.bytes == boxes.run_stride:
+        boxes.runs, boxes.bytes = 1, boxes.runs * boxes.bytes
+    pieces = ceil_div(s.pixels, rows_of_tile) * ceil_div(s.columns, FR_SLOTS * s.kernels.width)
+    most = boxes.boxes * boxes.runs * boxes.bytes // pieces + 1
+    boxes.most = min(<ptrdiff_t> FETCHED, ceil_div(most, 64) * 64)
+    return boxes
 
 
 cdef void multiply(const Correlation *s, const Range *box, const Tables *t, const Band *band, ptrdiff_t group, ptrdiff_t panel,
@@ -164,7 +182,7 @@ cdef void multiply(const Correlation *s, const Range *box, const Tables *t, cons
     cdef ptrdiff_t wide = FR_SLOTS * s.kernels.width, p, k = 0, first, segments, length, rows, plane, end, count
     cdef char *packed = s.packed + group * taps_of(s.axis) * s.inputs * s.columns * s.itemsize
     cdef char *b
-    product.bias = NULL
+    product.bias, product.ahead = NULL, t.ahead
     if s.bias != NULL:
         product.bias = s.bias + (group * s.columns + panel * wide) * s.itemsize
     product.maps, product.vectors, product.y_stride = min(wide, s.outputs - panel * wide), vectors, s.y.channel_stride
@@ -254,13 +272,15 @@ cdef void finish(const Correlation *s, const Range *box, ptrdiff_t map, ptrdiff_
 cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogil:
     """Boxes, groups, and parts of a group's panels, in this order; the band serves all parts that follow each other."""
     cdef Correlation *s = <Correlation *> work
-    cdef ptrdiff_t items = s.blocks.total * s.groups * s.parts, item, filled = -1, panel, end, panels, wide, group, phases
+    cdef ptrdiff_t items = s.blocks.total * s.groups * s.parts, item, filled = -1, tabled = -1, last
+    cdef ptrdiff_t panel, end, panels, wide, group, phases
     cdef Range box[4]
     cdef Band band
     cdef Tables t
     cdef char *memory = s.scratch + member * s.scratch_bytes
     cdef char *sums = memory + s.band_bytes
     cdef int vectors
+    cdef fr_boxes ahead
     phases = phases_of(s.axis)
     t.a_row = <ptrdiff_t *> (sums + s.sums_bytes)
     t.c_row = t.a_row + s.pixels
@@ -271,8 +291,11 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
     t.segment = t.length + phases
     wide = FR_SLOTS * s.kernels.width
     panels = ceil_div(s.columns, wide)
-    for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
-        group = item // s.parts % s.groups
+    last = first_of(items, member + 1, team.size)
+    for item in range(first_of(items, member, team.size), last):
+        group, t.ahead = item // s.parts % s.groups, NULL
+        if s.far and item + 1 < last and (item + 1) % s.parts == 0:
+            ahead, t.ahead = places_ahead(s, item + 1), &ahead
         if item // s.parts != filled:
             filled = item // s.parts
             box_of(&s.blocks, filled // s.groups, box)
@@ -280,7 +303,9 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
                 borrow_band(s.itemsize, &s.x, group * s.inputs, box, &band)
             else:
                 fill_band(s.kernels, s.itemsize, s.axis, &s.x, group * s.inputs, s.inputs, box, memory, &band)
-            fill_tables(s, box, &band, &t)
+            if filled // s.groups != tabled:  # all groups of a box lie alike
+                tabled = filled // s.groups
+                fill_tables(s, box, &band, &t)
         panel = first_of(panels, <int> (item % s.parts), <int> s.parts)
         end = first_of(panels, <int> (item % s.parts) + 1, <int> s.parts)
         while panel < end:
@@ -398,6 +423,7 @@ cdef class Kernels:
         if outputs == 0:
             return
         s.borrowed = channels_last and stays_inside(&axis[0]) and stays_inside(&axis[1]) and stays_inside(&axis[2])
+        s.far = not channels_last and cnp.PyArray_NBYTES(x) > FAR_BYTES
         work = product_time(outputs * self.groups, <double> self.inputs * taps_of(axis) / phases_of(axis), self.outputs)
         size = team_size(work, 1, outputs * self.groups * panels)
         cut(axis, N, self.inputs, MOST_PIXELS if axis[0].kernel == 1 else MOST_OF_VOLUMES, BAND_BYTES // self.itemsize, size,

@@ -15,7 +15,7 @@ from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, kernels_f
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
-from fastrnn._kernels._windows cimport Axis, Blocks, Range, Windows, box_of, cut, largest_band, taps_of
+from fastrnn._kernels._windows cimport Axis, Blocks, Range, Windows, box_of, cut, largest_band, taps_inside, taps_of
 
 from fastrnn._kernels._memory import empty
 
@@ -24,6 +24,7 @@ cnp.import_array()
 cdef ptrdiff_t BAND_BYTES = 1 << 20
 cdef ptrdiff_t MOST_PIXELS = 512
 cdef ptrdiff_t SUM_BYTES = 600 << 10  # of a part
+cdef ptrdiff_t MOST_OF_VOLUMES = 1024  # larger boxes read fewer planes twice
 
 
 cdef struct Gradient:
@@ -54,6 +55,7 @@ cdef void add_box(const Gradient *g, const Range *box, const Band *band, const P
     cdef ptrdiff_t n, d, tap_d, tap_h, tap_w, across = g.axis[2].kernel, width = 1
     cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, row_length = box[3].end - box[3].first
     cdef ptrdiff_t offset, dilation = g.axis[2].taps[0].pace
+    cdef Range depth
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
     if dilation == 1:
@@ -69,7 +71,8 @@ cdef void add_box(const Gradient *g, const Range *box, const Band *band, const P
     for n in range(box[0].end - box[0].first):
         for d in range(box[1].end - box[1].first):
             product.run[0].a = dy_at(g, box, part, n, d)
-            for tap_d in range(g.axis[0].kernel):
+            depth = taps_inside(&g.axis[0], g.axis[0].taps, box[1].first + d)
+            for tap_d in range(depth.first, depth.end):
                 for tap_h in range(g.axis[1].kernel):
                     for tap_w in range(across):
                         offset = (n * band.batch_stride
@@ -83,11 +86,12 @@ cdef void add_box(const Gradient *g, const Range *box, const Band *band, const P
 
 cdef void add_gathered(const Gradient *g, const Range *box, const Band *band, const Part *part, char *rows) noexcept nogil:
     """The same, plane by plane, from rows of B that hold every tap and channel of a pixel."""
-    cdef ptrdiff_t n, d, h, w, tap_d, tap_h, tap_w, pixel, segments = 0, length, across = g.axis[2].kernel
+    cdef ptrdiff_t n, d, h, w, tap_d, tap_h, tap_w, pixel, segments = 0, length, across = g.axis[2].kernel, per_depth
     cdef ptrdiff_t channels = part.inputs.end - part.inputs.first, columns = channels * g.taps, stride
     cdef ptrdiff_t height = box[2].end - box[2].first, width = box[3].end - box[3].first
     cdef ptrdiff_t *row = <ptrdiff_t *> (rows + g.rows_bytes)
     cdef ptrdiff_t *segment = row + g.pixels
+    cdef Range depth
     cdef fr_gemm product
     length, stride = channels, row_of_gathered(g, columns)
     if g.axis[2].taps[0].pace == 1:
@@ -99,24 +103,28 @@ cdef void add_gathered(const Gradient *g, const Range *box, const Band *band, co
                                      + tap_h * g.axis[1].taps[0].pace * band.place_stride[1]
                                      + tap_w * g.axis[2].taps[0].pace * channels)
                 segments += 1
-    pixel = 0
+    pixel, per_depth = 0, segments // g.axis[0].kernel
     for h in range(height):
         for w in range(width):
             row[pixel] = h * g.axis[1].step * band.place_stride[1] + w * g.axis[2].step * channels
             pixel += 1
     memset(&product, 0, sizeof(product))
-    product.rows, product.runs, product.add, product.columns = part.outputs.end - part.outputs.first, 1, 1, columns
-    product.c, product.c_row_stride = part.sums, part.sums_stride
+    product.rows, product.runs, product.add, product.c_row_stride = part.outputs.end - part.outputs.first, 1, 1, part.sums_stride
     product.c_panel_stride = product.run[0].panel_stride = FR_SLOTS * g.kernels.width
     product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
     product.run[0].segments, product.run[0].length = height, width
     product.run[0].segment_stride, product.run[0].b, product.run[0].b_stride = g.dy.place_stride[1], rows, stride
     for n in range(box[0].end - box[0].first):
         for d in range(box[1].end - box[1].first):
-            g.kernels.gather(pixel, segments, length,
+            depth = taps_inside(&g.axis[0], g.axis[0].taps, box[1].first + d)
+            if depth.end == depth.first:
+                continue
+            g.kernels.gather(pixel, (depth.end - depth.first) * per_depth, length,
                              band.data + (n * band.batch_stride + d * g.axis[0].step * band.place_stride[0]) * g.itemsize,
-                             row, segment, rows, stride)
+                             row, segment + depth.first * per_depth, rows, stride)
             product.run[0].a = dy_at(g, box, part, n, d)
+            product.columns = (depth.end - depth.first) * per_depth * length
+            product.c = part.sums + depth.first * per_depth * length * g.itemsize
             gemm_columns(g.kernels, g.itemsize, &product)
 
 
@@ -131,13 +139,27 @@ cdef inline char *dy_at(const Gradient *g, const Range *box, const Part *part, p
                         + box[3].first * g.dy.place_stride[2]) * g.itemsize
 
 
+cdef Range planes_inside(const Gradient *g, const Range *box, ptrdiff_t tap) noexcept nogil:
+    """The planes of a box whose tap of the depth meets no zeros of the border, from the first to the last."""
+    cdef Range planes, taps
+    cdef ptrdiff_t d
+    planes.first = planes.end = 0
+    for d in range(box[1].end - box[1].first):
+        taps = taps_inside(&g.axis[0], g.axis[0].taps, box[1].first + d)
+        if taps.first <= tap < taps.end:
+            planes.first, planes.end = planes.first if planes.end else d, d + 1
+    return planes
+
+
 cdef void add_panels(const Gradient *g, const Range *box, const Band *band, const Part *part, char *rows) noexcept nogil:
     """The same for a box of several planes: panel by panel of the taps that lie side by side, which is gathered first."""
-    cdef ptrdiff_t n, d, h, w, pixel = 0, tap, tap_d, tap_h, tap_w, column, zero = 0, tail, panel = FR_SLOTS * g.kernels.width
+    cdef ptrdiff_t n, d, h, w, pixel = 0, tap, tap_d, tap_h, tap_w, column, zero = 0, tail, maps, pixels
+    cdef ptrdiff_t panel = FR_SLOTS * g.kernels.width
     cdef ptrdiff_t tap_row, together = g.axis[2].kernel if g.axis[2].taps[0].pace == 1 else 1
     cdef ptrdiff_t channels = part.inputs.end - part.inputs.first
     cdef ptrdiff_t depth = box[1].end - box[1].first, height = box[2].end - box[2].first, width = box[3].end - box[3].first
     cdef ptrdiff_t *row = <ptrdiff_t *> (rows + g.rows_bytes)
+    cdef Range planes
     cdef fr_gemm product
     for n in range(box[0].end - box[0].first):
         for d in range(depth):
@@ -150,21 +172,26 @@ cdef void add_panels(const Gradient *g, const Range *box, const Band *band, cons
     product.rows, product.runs, product.add = part.outputs.end - part.outputs.first, 1, 1
     product.c_row_stride, product.c_panel_stride = part.sums_stride, panel
     product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
-    product.run[0].a, product.run[0].b, product.run[0].b_stride = dy_at(g, box, part, 0, 0), rows, panel
-    product.run[0].segments, product.run[0].length = box[0].end - box[0].first, depth * height * width
+    product.run[0].b, product.run[0].b_stride, product.run[0].segments = rows, panel, box[0].end - box[0].first
     product.run[0].segment_stride = g.dy.batch_stride
     for tap_row in range(g.taps // together):
         tap = tap_row * together
         tap_w, tap_h = tap % g.axis[2].kernel, tap // g.axis[2].kernel % g.axis[1].kernel
         tap_d = tap // g.axis[2].kernel // g.axis[1].kernel
-        column = 0
-        while column < channels * together:
+        planes, column = planes_inside(g, box, tap_d), 0
+        product.run[0].a, product.run[0].length = dy_at(g, box, part, 0, planes.first), (planes.end - planes.first) * height * width
+        maps, pixels = box[0].end - box[0].first, product.run[0].length
+        if planes.end - planes.first == depth:  # the planes of all maps lie together
+            maps, pixels = 1, pixel
+        while column < channels * together and planes.end > planes.first:
             tail = min(panel, channels * together - column)
-            g.kernels.gather(pixel, 1, tail,
-                             band.data + (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
-                                          + tap_h * g.axis[1].taps[0].pace * band.place_stride[1]
-                                          + tap_w * g.axis[2].taps[0].pace * channels + column) * g.itemsize,
-                             row, &zero, rows, panel)
+            for n in range(maps):
+                g.kernels.gather(pixels, 1, tail,
+                                 band.data + (tap_d * g.axis[0].taps[0].pace * band.place_stride[0]
+                                              + tap_h * g.axis[1].taps[0].pace * band.place_stride[1]
+                                              + tap_w * g.axis[2].taps[0].pace * channels + column) * g.itemsize,
+                                 row + (n * depth + planes.first) * height * width, &zero,
+                                 rows + n * product.run[0].length * panel * g.itemsize, panel)
             product.columns, product.c = tail, part.sums + (tap * channels + column) * g.itemsize
             gemm_columns(g.kernels, g.itemsize, &product)
             column += panel
@@ -252,7 +279,7 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
         g.input_parts = ceil_div(g.input_parts, size // g.output_parts) * (size // g.output_parts)
     g.sum_bytes = 0 if g.taps == 1 else ceil_div(g.outputs, g.output_parts) * g.taps * g.itemsize
     g.sum_bytes = ceil_div(g.sum_bytes * ceil_div(ceil_div(g.inputs, g.kernels.width), g.input_parts) * g.kernels.width, 64) * 64
-    cut(axis, x.shape[0], g.inputs, MOST_PIXELS, BAND_BYTES // g.itemsize, 1, &g.blocks)
+    cut(axis, x.shape[0], g.inputs, MOST_PIXELS if axis[0].kernel == 1 else MOST_OF_VOLUMES, BAND_BYTES // g.itemsize, 1, &g.blocks)
     # The last row of B may be read up to a panel past its end.
     g.band_bytes = ceil_div((largest_band(axis, &g.blocks) * g.inputs + FR_SLOTS * g.kernels.width) * g.itemsize, 64) * 64
     cdef ptrdiff_t run = g.inputs * (axis[2].kernel if axis[2].taps[0].pace == 1 else 1), width = g.kernels.width

@@ -95,6 +95,10 @@ cdef extern from "fr_kernels.h" nogil:
         const void *weight
         double smoothing, total
 
+    ctypedef struct fr_boxes:
+        const char *from_ "from"
+        ptrdiff_t boxes, box_stride, runs, run_stride, bytes, most, box, run, at
+
     ctypedef struct fr_conv:
         ptrdiff_t rows
         const void *a
@@ -109,6 +113,7 @@ cdef extern from "fr_kernels.h" nogil:
         const void *y
         const ptrdiff_t *y_row
         ptrdiff_t y_stride, maps
+        fr_boxes *ahead
 
     ctypedef struct fr_turn:
         ptrdiff_t rows, columns
@@ -205,16 +210,27 @@ cdef extern from "fr_kernels.h" nogil:
     ctypedef struct fr_stretch:
         ptrdiff_t to, first, end
 
+    ctypedef struct fr_frame:
+        ptrdiff_t planes, plane_stride, rows, width
+        ptrdiff_t row, inside, column, columns
+        void *data
+
+    ctypedef struct fr_tap_sums:
+        ptrdiff_t rows, columns, taps
+        const void *x
+        ptrdiff_t x_stride
+        const ptrdiff_t *offset
+        const void *bias
+        int activation
+        void *y
+        ptrdiff_t y_stride
+
     ctypedef struct fr_pad:
         ptrdiff_t above, rows, below, width
         ptrdiff_t before, columns, step
         const void *src
         ptrdiff_t src_stride
         void *dst
-
-    ctypedef struct fr_boxes:
-        const char *from_ "from"
-        ptrdiff_t boxes, box_stride, runs, run_stride, bytes, most, box, run, at
 
     ctypedef struct fr_fetch:
         fr_boxes part[2]
@@ -233,6 +249,7 @@ cdef extern from "fr_kernels.h" nogil:
         int activation
         void *y
         ptrdiff_t y_stride
+        fr_boxes *ahead
 
     cdef enum:
         FR_CHUNK
@@ -387,6 +404,10 @@ cdef extern from "fr_kernels.h" nogil:
         fr_norm_fn norm_rows, norm_rows_pull
         fr_norm_fn norm_columns_moments, norm_columns, norm_columns_sums, norm_columns_pull
         void (*winograd_product)(const fr_gemm *, fr_fetch *) noexcept nogil
+        void (*tap_sums)(const fr_tap_sums *) noexcept nogil
+        void (*spread)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_step, ptrdiff_t step, const void *src,
+                       ptrdiff_t src_stride, void *dst) noexcept nogil
+        void (*clear_around)(const fr_frame *) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -1,7 +1,7 @@
 # What a block of outputs reads, with the channels first and padded: rows follow each other without a gap.
 
 from fastrnn._kernels._band cimport Maps
-from fastrnn._kernels._dispatch cimport fr_kernels
+from fastrnn._kernels._dispatch cimport fr_kernels, fr_stretch
 from fastrnn._kernels._windows cimport Axis, Range, Taps
 
 cdef struct Side:
@@ -21,6 +21,13 @@ cdef struct PlaneBand:
     ptrdiff_t depth          # elements of all channels
     ptrdiff_t depths, channels
 
+cdef struct LongRow:
+    # `rows` rows, `width` places apart, of which the first `columns` go to place + row*distance.
+    ptrdiff_t rows, width, columns, place, distance
+
+cdef Side side_of(const Axis *axis) noexcept nogil
+cdef ptrdiff_t cut_vectors(ptrdiff_t lanes, const LongRow *row, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *from_,
+                           ptrdiff_t *stretches, fr_stretch *stretch) noexcept nogil
 cdef void describe_band(const Axis *axis, int itemsize, ptrdiff_t channels, ptrdiff_t rows, ptrdiff_t columns,
                         PlaneBand *band) noexcept nogil
 cdef ptrdiff_t size_of_band(const PlaneBand *band) noexcept nogil

@@ -6,7 +6,7 @@ the places between two rows of outputs are computed for nothing. Places a stride
 
 from libc.string cimport memcpy, memset
 
-from fastrnn._kernels._dispatch cimport fr_pad
+from fastrnn._kernels._dispatch cimport fr_pad, fr_stretch
 from fastrnn._kernels._padding cimport pad_row
 from fastrnn._kernels._windows cimport ZEROS, place_of
 
@@ -60,6 +60,23 @@ cdef ptrdiff_t tap_offset(const PlaneBand *band, ptrdiff_t d, ptrdiff_t h, ptrdi
     cdef ptrdiff_t row = taps[1].offset + h * taps[1].pace - rows.low, column = taps[2].offset + w * taps[2].pace - columns.low
     cdef ptrdiff_t part = h % rows.period * columns.parts + w % columns.period
     return d * band.depth + part * band.part + row // rows.step * band.width + column // columns.step
+
+
+cdef ptrdiff_t cut_vectors(ptrdiff_t lanes, const LongRow *row, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *from_,
+                           ptrdiff_t *stretches, fr_stretch *stretch) noexcept nogil:
+    """Where vectors first..end-1 of a long row start, and which of their lanes go where; the last one may overlap."""
+    cdef ptrdiff_t v, at, r, low, count = 0, last = max(<ptrdiff_t> 0, (row.rows - 1) * row.width + row.columns - lanes)
+    for v in range(first, end):
+        at = min(v * lanes, last)
+        from_[v - first], stretches[v - first] = at, count
+        for r in range(at // row.width, min(row.rows, (at + lanes - 1) // row.width + 1)):
+            low = r * row.width - at
+            if low + row.columns > 0:
+                stretch[count] = fr_stretch(row.place + r * row.distance - low, max(<ptrdiff_t> 0, low),
+                                            min(lanes, low + row.columns))
+                count += 1
+    stretches[end - first] = count
+    return end - first
 
 
 cdef inline ptrdiff_t first_inside(ptrdiff_t places, ptrdiff_t step) noexcept nogil:

@@ -15,10 +15,10 @@ from libc.string cimport memset
 
 from fastrnn._kernels._band cimport Maps
 from fastrnn._kernels._conv cimport describe_maps
-from fastrnn._kernels._dispatch cimport fr_kernels, fr_plane_conv, fr_stretch, kernels_for
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_boxes, fr_kernels, fr_plane_conv, fr_stretch, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
-from fastrnn._kernels._plane_band cimport PlaneBand, describe_band, fill_planes, size_of_band, tap_offset
+from fastrnn._kernels._plane_band cimport LongRow, PlaneBand, cut_vectors, describe_band, fill_planes, size_of_band, tap_offset
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
 from fastrnn._kernels._windows cimport Axis, Range, Taps, Windows, phases_of, stays_inside, taps_of
 
@@ -30,6 +30,7 @@ ctypedef fused real:
 
 cdef ptrdiff_t BAND_BYTES = 512 << 10
 cdef ptrdiff_t MOST_VECTORS = 256  # of one table
+cdef ptrdiff_t FAR_BYTES = 1 << 20  # larger maps are not in the second-level cache when they are read
 cdef ptrdiff_t ALIASED = 256       # maps so many bytes apart, or twice as many, fall into a quarter of the cache's sets, or fewer
 
 
@@ -46,6 +47,7 @@ cdef struct Planes:
     char *gain
     int activation
     bint borrowed               # the maps are the band; rows are joined to one
+    bint far                    # maps are fetched ahead
     PlaneBand band
     ptrdiff_t rows, columns     # of outputs
     ptrdiff_t depths, row_blocks, column_blocks, blocks, parts
@@ -83,31 +85,22 @@ cdef ptrdiff_t fill_offsets(const Planes *s, const Taps **taps, ptrdiff_t *offse
     return count
 
 
-cdef ptrdiff_t fill_vectors(const Planes *s, const Item *item, ptrdiff_t first, ptrdiff_t end, Tables *t) noexcept nogil:
-    """Where vectors first..end-1 of the block's long row start, and which of their lanes go where; the last one may overlap."""
-    cdef ptrdiff_t W = s.kernels.width, width = s.columns if s.borrowed else s.band.width, v, at, row, low, count = 0
-    cdef ptrdiff_t rows = item.rows.end - item.rows.first, columns = item.columns.end - item.columns.first
-    cdef ptrdiff_t last = max(<ptrdiff_t> 0, (rows - 1) * width + columns - W)
-    cdef ptrdiff_t place = 0 if s.phases > 1 else item.rows.first * s.columns + item.columns.first
-    cdef ptrdiff_t distance = columns if s.phases > 1 else s.columns
-    for v in range(first, end):
-        at = min(v * W, last)
-        t.from_[v - first], t.stretches[v - first] = at, count
-        for row in range(at // width, min(rows, (at + W - 1) // width + 1)):
-            low = row * width - at
-            if low + columns > 0:
-                t.stretch[count] = fr_stretch(place + row * distance - low, max(<ptrdiff_t> 0, low), min(W, low + columns))
-                count += 1
-    t.stretches[end - first] = count
-    return end - first
+cdef LongRow long_row(const Planes *s, const Item *item) noexcept nogil:
+    """The outputs of a block, in the order in which its vectors run over them."""
+    cdef LongRow row
+    row.rows, row.columns = item.rows.end - item.rows.first, item.columns.end - item.columns.first
+    row.width = s.columns if s.borrowed else s.band.width
+    row.place = 0 if s.phases > 1 else item.rows.first * s.columns + item.columns.first
+    row.distance = row.columns if s.phases > 1 else s.columns
+    return row
 
 
 cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t group, ptrdiff_t phase, const Taps **taps, fr_plane_conv *g,
                          Tables *t) noexcept nogil:
     """One phase of a block, for the tiles in `g` of one group, a table of vectors at a time."""
-    cdef ptrdiff_t unit = group * s.units, first = 0, rows = item.rows.end - item.rows.first
-    cdef ptrdiff_t width = s.columns if s.borrowed else s.band.width
-    cdef ptrdiff_t vectors = ceil_div((rows - 1) * width + item.columns.end - item.columns.first, s.kernels.width)
+    cdef ptrdiff_t unit = group * s.units, first = 0
+    cdef LongRow row = long_row(s, item)
+    cdef ptrdiff_t vectors = ceil_div((row.rows - 1) * row.width + row.columns, s.kernels.width)
     g.bias = NULL if s.bias == NULL else s.bias + unit * s.itemsize
     g.gain = NULL if s.gain == NULL else s.gain + unit * s.itemsize
     if s.borrowed:
@@ -120,7 +113,7 @@ cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t group, ptr
         g.y = s.y.data + (item.n * s.y.batch_stride + unit * s.y.channel_stride + item.depth * s.y.place_stride[0]) * s.itemsize
         g.y_stride = s.y.channel_stride
     while first < vectors:
-        g.vectors = fill_vectors(s, item, first, min(vectors, first + MOST_VECTORS), t)
+        g.vectors = cut_vectors(s.kernels.width, &row, first, min(vectors, first + MOST_VECTORS), t.from_, t.stretches, t.stretch)
         s.kernels.plane_conv(g)
         first += g.vectors
 
@@ -185,6 +178,27 @@ cdef Item item_of(const Planes *s, ptrdiff_t block) noexcept nogil:
     return item
 
 
+cdef fr_boxes places_ahead(const Planes *s, ptrdiff_t block) noexcept nogil:
+    """What this block of outputs reads, of the first tap of the depth, in pieces for all tiles of the block before."""
+    cdef Item item = item_of(s, block)
+    cdef fr_boxes boxes
+    cdef ptrdiff_t channels = s.groups * s.inputs, row = s.x.place_stride[1] * s.itemsize, step = s.axis[1].step
+    cdef ptrdiff_t rows = item.rows.end - item.rows.first, pixels = s.columns if s.borrowed else rows * s.band.width, tiles
+    memset(&boxes, 0, sizeof(boxes))
+    boxes.boxes, boxes.runs, boxes.run_stride = 1, channels, s.x.channel_stride * s.itemsize
+    boxes.bytes = boxes.run_stride if s.borrowed else min(s.axis[1].source, rows * step) * row
+    boxes.from_ = s.x.data + (item.n * s.x.batch_stride
+                              + item.depth // s.axis[0].spread * s.axis[0].step * s.x.place_stride[0]) * s.itemsize
+    if not s.borrowed:
+        boxes.from_ += item.rows.first * step * row
+    if boxes.bytes == boxes.run_stride:
+        boxes.runs, boxes.bytes = 1, channels * boxes.bytes
+    tiles = s.tiles * s.groups * s.phases * ceil_div(pixels, FR_SLOTS * s.kernels.width)
+    boxes.most = ceil_div(boxes.runs * boxes.bytes // tiles + 1, 64) * 64
+    boxes.most = min(boxes.most, 64 * ceil_div(s.inputs * taps_of(s.axis), phases_of(s.axis)))  # a line with every k
+    return boxes
+
+
 cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
     """Items (image, depth, rows, columns, part of the tiles), in this order; a band serves the parts that follow each other."""
     cdef Planes *s = <Planes *> work
@@ -194,6 +208,7 @@ cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
     cdef Tables t
     cdef Item item
     cdef fr_plane_conv g
+    cdef fr_boxes ahead
     t.offset = <ptrdiff_t *> memory
     t.from_ = <ptrdiff_t *> (memory + s.taps_bytes)
     t.stretches = t.from_ + MOST_VECTORS
@@ -210,6 +225,9 @@ cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
             fill_planes(s.kernels, s.itemsize, s.axis, &s.x, &s.band, item.n, item.depth, item.rows, item.columns, t.band)
         filled = number // s.parts
         g.first_tile, g.end_tile = first_of(s.tiles, part, <int> s.parts), first_of(s.tiles, part + 1, <int> s.parts)
+        g.ahead = NULL
+        if number + 1 < first_of(items, member + 1, team.size) and (number + 1) % s.parts == 0 and s.far:
+            ahead, g.ahead = places_ahead(s, (number + 1) // s.parts), &ahead
         multiply_block(s, &item, &g, &t)
 
 
@@ -329,6 +347,7 @@ cdef class PlaneKernels:
         outputs = N * axis[0].count * axis[1].count * axis[2].count
         cdef double work = product_time(<double> outputs * s.groups, <double> s.inputs * taps / phases_of(axis), s.units)
         cdef int size = team_size(work, 1, outputs)
+        s.far = cnp.PyArray_NBYTES(x) > FAR_BYTES
         s.band.width = s.columns
         s.plane = 0
         cut_rows(&s, N * s.depths, size)

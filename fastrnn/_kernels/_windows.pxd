@@ -42,6 +42,7 @@ cdef ptrdiff_t extent(const Axis *axis, ptrdiff_t outputs) noexcept nogil
 cdef Range inputs_of(const Axis *axis, Range outputs) noexcept nogil
 cdef ptrdiff_t place_of(const Axis *axis, ptrdiff_t place) noexcept nogil
 cdef Range outputs_in_phase(const Axis *axis, Range outputs, ptrdiff_t phase) noexcept nogil
+cdef Range taps_inside(const Axis *axis, const Taps *taps, ptrdiff_t output) noexcept nogil
 cdef bint stays_inside(const Axis *axis) noexcept nogil
 cdef void cut(const Axis *axis, ptrdiff_t N, ptrdiff_t channels, ptrdiff_t most_pixels, ptrdiff_t most_values, int team,
               Blocks *blocks) noexcept nogil

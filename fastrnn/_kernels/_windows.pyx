@@ -121,6 +121,20 @@ cdef ptrdiff_t place_of(const Axis *axis, ptrdiff_t place) noexcept nogil:
     return -1
 
 
+cdef Range taps_inside(const Axis *axis, const Taps *taps, ptrdiff_t output) noexcept nogil:
+    """The taps of an output of one phase without those at either end that meet zeros of the border."""
+    cdef Range inside
+    cdef ptrdiff_t place = output * axis.step + taps.offset
+    inside.first, inside.end = 0, taps.count
+    if axis.border != ZEROS:
+        return inside
+    while inside.end > 0 and not 0 <= place + (inside.end - 1) * taps.pace < axis.source:
+        inside.end -= 1
+    while inside.first < inside.end and not 0 <= place + inside.first * taps.pace < axis.source:
+        inside.first += 1
+    return inside
+
+
 cdef bint stays_inside(const Axis *axis) noexcept nogil:
     """Whether no output reads outside of the input."""
     cdef Range outputs, inputs

@@ -17,7 +17,7 @@ from fastrnn.layers.layer import registered
 from fastrnn.layers.lengths import slid_lengths
 from fastrnn.ops._spatial import padding_pairs, per_axis
 from fastrnn.ops.conv import activation_number
-from fastrnn.ops.conv_transpose import convolve_transposed, convolve_transposed_keeping
+from fastrnn.ops.conv_transpose import convolve_transposed, convolve_transposed_keeping, prepare_transposed
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -106,6 +106,9 @@ class _ConvTranspose(Convolution):
 
     def _predict(self, maps: FloatArray, packed: Any) -> FloatArray:
         return convolve_transposed(self._name, maps, packed, activation_number(self._name, self.activation))
+
+    def _prepare(self, x: FloatArray, maps: FloatArray, y: FloatArray, packed: Any) -> None:
+        prepare_transposed(self._name, x, maps, y, packed, self.activation)
 
     def _train(self, maps: FloatArray, packed: Any) -> tuple[FloatArray, AddGradients]:
         number = activation_number(self._name, self.activation)

@@ -122,6 +122,7 @@ class Convolution(Layer):
 
     def _prepare(self, x: FloatArray, maps: FloatArray, y: FloatArray, packed: Any) -> None:
         """Remember in ``packed.calls`` how y came out of x, which is `maps` as `_predict` has it, if that can be."""
+        raise NotImplementedError
 
     def _train(self, maps: FloatArray, packed: Any) -> tuple[FloatArray, AddGradients]:
         """Return the output maps of maps with three spatial axes, and what adds the gradients."""

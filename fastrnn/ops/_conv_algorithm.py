@@ -1,10 +1,10 @@
 """Which algorithm a convolution runs by: the one place that decides.
 
 Every convolution can run directly: as products over maps that are turned to channels last, or, with the channels first, with the
-pixels in the lanes, which turns nothing but wastes lanes on short rows; both give the same bits. A transpose to few maps can add up
-stretches instead, in another order. Winograd's algorithm needs a
-quarter of the products (3x3), and adds transforms of maps and weights, which are paid for by the number of channels that share
-them.
+pixels in the lanes, which turns nothing but wastes lanes on short rows; both give the same bits. A transpose to few maps can
+multiply first and add afterwards, shifted planes or stretches, in another order. Winograd's algorithm
+needs a quarter of the products (3x3), and adds transforms of maps and weights, which are paid for by the number of channels that
+share them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "direct_way",
     "is_dense",
     "is_depthwise",
+    "pays_to_take",
     "prefers_winograd",
     "prefers_winograd_gradient",
 ]
@@ -32,6 +33,8 @@ ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
+#: Products of a group and a sample, each of which is a call of its own and reads its weights anew; less will do for so many tiles.
+LEAST_OF_GROUP, LESS_OF_GROUP, TILES_OF_GROUP = 4e6, 1.2e6, 25
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
@@ -50,7 +53,7 @@ def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
     refusal = _refusal(geometry)
     if wish == "winograd" and refusal:
         raise ArgumentError(f"{name}: 'algorithm' cannot be 'winograd' here, since {refusal}")
-    return "direct" if refusal else wish
+    return wish if not refusal or (wish == "auto" and _runs_by_groups(geometry)) else "direct"
 
 
 @lru_cache(maxsize=256)
@@ -67,11 +70,22 @@ def _refusal(geometry: Geometry) -> str:
     return ""
 
 
+def _runs_by_groups(geometry: Geometry) -> bool:
+    """Return whether Winograd's algorithm can run group by group of each sample, as they lie."""
+    plain = geometry.border == "zeros" and geometry.S == 2 and not geometry.channels_last
+    return plain and geometry.groups > 1 and supported(geometry.kernel[1:], geometry.stride, geometry.dilation, 1)
+
+
 def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
     """Return whether C maps go to K of these sizes by Winograd's algorithm; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
     saving, tiles = _saving(geometry, counts)
+    if geometry.groups > 1:
+        inputs, units = C // geometry.groups, K // geometry.groups
+        products = inputs * units * math.prod(counts) * math.prod(geometry.kernel)
+        least = LESS_OF_GROUP if tiles >= TILES_OF_GROUP else LEAST_OF_GROUP
+        return saving >= LEAST_SAVING and min(inputs, units) >= LEAST_MAPS and products >= least
     if math.prod(geometry.stride) > 1:
         many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
@@ -106,6 +120,14 @@ def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:
     return algorithm != "winograd" and plain and sizes == geometry.kernel and geometry.dilation == (1, 1, 1)
 
 
+def pays_to_take(geometry: Geometry, counts: Three, lanes: int) -> bool:
+    """Return whether places a stride apart are taken out of maps before one tap reads them.
+
+    Turning maps turns what lies between the places too, in rows of whole vectors.
+    """
+    return geometry.stride[2] > 2 or 2 * counts[2] < lanes
+
+
 #: So many maps of one channel fill the vectors of the general kernels.
 MAPS_OF_CHANNEL = 16
 
@@ -121,31 +143,32 @@ TURN_COST, COPY_COST, SPLIT_COST, WEAVE_COST, PLANE_COST = 16, 15, 25, 20, 1500
 #: Products of turned maps for one vector of units; of planes for one map more than a quarter of them, for each line of five that a
 #: tap reads of a channel and that does not stay in NEAR_BYTES of the first-level cache.
 NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.12, 40 << 10, 320
-#: Units that may be made by stretches; what adding a stretch costs, of whole vectors or not.
-MOST_STRETCHED, EVEN_COST, RAGGED_COST = 16, 150, 800
+#: Units that may be made by adding products up; what adding a stretch costs, of whole vectors or not.
+MOST_ADDED, EVEN_COST, RAGGED_COST = 16, 150, 800
+#: What storing a product to a plane and adding it costs, weaving a value from so many phases (0: others), and a plane; what
+#: copying a pixel's value costs, which is done for more rows of products than FEW_ROWS.
+TAP_COST, WOVEN_COST, TAP_PLANE_COST, SIDE_COST, FEW_ROWS = 10, {1: 2, 2: 4, 3: 5, 4: 4, 8: 5, 0: 12}, 600, 8, 18
 
 
 @lru_cache(maxsize=256)
 def direct_way(geometry: Geometry, C: int, K: int, counts: Three, lanes: int, *, backward: bool = False) -> str:
     """Return how the products run where C maps go to K, or back; `counts` are those of what is made.
 
-    "turned": maps turned to channels last, units in the lanes. "planes": pixels in the lanes. "stretches", only back: each pixel
-    by all taps and units at once, and what comes of it added to where it belongs.
+    "turned": maps turned to channels last, units in the lanes. "planes": pixels in the lanes. Only back, each pixel by all taps and
+    units at once, and what comes of it added to where it belongs: "taps" with the pixels in the lanes, "stretches" with the units.
     """
     inputs, units = C // geometry.groups, K // geometry.groups
     if backward:
         inputs, units = units, inputs
     costs = {"turned": _turned_cost(geometry, inputs, units, counts, lanes, backward=backward)}
-    if backward and units <= MOST_STRETCHED and inputs >= 2 * units and _is_stretched(geometry):
-        costs["stretches"] = _stretches_cost(geometry, inputs, units, counts, lanes)
+    if backward and units <= MOST_ADDED and geometry.groups == 1 and geometry.S < 3:
+        if geometry.dilation[2] == 1 and inputs >= units:
+            costs["stretches"] = _stretches_cost(geometry, inputs, units, counts, lanes)
+        if not geometry.channels_last:
+            costs["taps"] = _taps_cost(geometry, inputs, units, counts, lanes)
     if not geometry.channels_last:
         costs["planes"] = _planes_cost(geometry, inputs, units, counts, lanes, backward=backward)
     return min(costs, key=lambda way: costs[way])
-
-
-def _is_stretched(geometry: Geometry) -> bool:
-    """Return whether the kernels of stretches take this geometry."""
-    return geometry.groups == 1 and geometry.S < 3 and geometry.dilation[2] == 1
 
 
 def _phases_and_read(geometry: Geometry, backward: bool) -> tuple[int, float]:
@@ -169,6 +192,15 @@ def _stretches_cost(geometry: Geometry, inputs: int, units: int, counts: Three, 
     turn = 0 if geometry.channels_last else TURN_COST
     of_pixel = inputs * (_up(math.prod(kernel) * units, lanes) + turn) + math.prod(kernel[:2]) * stretch
     return outputs / math.prod(geometry.stride) * of_pixel + outputs * units * TURN_COST
+
+
+def _taps_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int) -> float:
+    products = units * math.prod(geometry.kernel)
+    sizes = tuple(-(-n // s) for n, s in zip(counts[1:], geometry.stride[1:], strict=True))
+    height, width = (size + (geometry.span(a) - 1) // geometry.stride[a] for a, size in enumerate(sizes, start=1))
+    of_pixel = inputs * (max(products, products / 4 + LOAD_COST) + (SIDE_COST if products > FEW_ROWS else 0))
+    woven = math.prod(counts) * units * WOVEN_COST.get(geometry.stride[2], WOVEN_COST[0])
+    return _up(math.prod(sizes), lanes) * of_pixel + products * (height * width * TAP_COST + TAP_PLANE_COST) + woven
 
 
 def _planes_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int, *, backward: bool) -> float:

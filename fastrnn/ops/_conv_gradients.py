@@ -13,6 +13,7 @@ from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add
 from fastrnn._kernels._depthwise import add_depthwise_gradient
 from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
+from fastrnn._kernels._places import put_places
 from fastrnn._kernels._windows import Windows
 from fastrnn.ops._conv_algorithm import is_depthwise
 from fastrnn.ops._packed_conv import PackedConv, Plan
@@ -52,7 +53,7 @@ class ConvGradients(NamedTuple):
             _add_parameter_gradients(self, da, sums)
             if dx is not None:
                 _input_gradient(self, da, dx)
-        return None if dx is None else without_axes(_folded(dx, geometry), geometry)
+        return None if dx is None else without_axes(_whole_of(dx, self), geometry)
 
 
 def _gradient_of_sums(saved: ConvGradients, dy: Array, sums: Grads) -> Array:
@@ -72,7 +73,7 @@ def _gradient_of_sums(saved: ConvGradients, dy: Array, sums: Grads) -> Array:
 
 def _all_gradients(saved: ConvGradients, da: Array, sums: Grads, dx: Array | None) -> None:
     """Add the gradients of weight and bias of a depthwise convolution, and compute dx if it is given, map by map."""
-    packed, plan, geometry = saved.packed, saved.plan, saved.packed.geometry
+    packed, plan, geometry = saved.packed, saved.plan, saved.packed.inner
     bias = np.zeros(len(sums["bias"]), packed.dtype) if "bias" in sums else None
     beside: dict[str, Any] = {"bias_grad": bias}
     if dx is not None:
@@ -92,7 +93,7 @@ def _add_parameter_gradients(saved: ConvGradients, da: Array, sums: Grads) -> No
 
 def _add_weight(saved: ConvGradients, da: Array, grad: Array) -> None:
     """Add the gradient of the weight, from that of the sums, to a contiguous array."""
-    packed, geometry = saved.packed, saved.packed.geometry
+    packed, geometry = saved.packed, saved.packed.inner
     if saved.plan.of_weight == "direct":
         add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad))
         return
@@ -108,7 +109,7 @@ def _add_weight(saved: ConvGradients, da: Array, grad: Array) -> None:
 
 def _unflipped(saved: ConvGradients) -> Windows:
     """Return the windows of the kernel as it lies."""
-    geometry, plan = saved.packed.geometry, saved.plan
+    geometry, plan = saved.packed.inner, saved.plan
     if not geometry.flip:
         return plan.windows
     return replace(geometry, flip=False).windows(sizes_of(saved.x, geometry.channels_last), plan.counts)
@@ -122,7 +123,7 @@ def _whole_like_x(saved: ConvGradients, N: int) -> Array:
 
 def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
     """Compute dx: the transposed convolution of da."""
-    packed, geometry = saved.packed, saved.packed.geometry
+    packed, geometry = saved.packed, saved.packed.inner
     last = geometry.channels_last
     if saved.plan.algorithm == "dense":
         packed.dense().backward(as_rows(da), as_rows(dx))
@@ -132,8 +133,13 @@ def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
         packed.direct(True, saved.plan.way_back).run(da, dx, saved.plan.windows_back, last, 0, False)
 
 
-def _folded(dx: Array, geometry: Geometry) -> Array:
-    """Return dx without its border, which goes back to where it was taken."""
+def _whole_of(dx: Array, saved: ConvGradients) -> Array:
+    """Return dx without its border, which goes back to where it was taken; among zeros, if places were taken out of x."""
+    geometry = saved.packed.geometry
+    if saved.plan.spread:
+        taken, dx = dx, empty((*dx.shape[:2], *saved.plan.spread), dx.dtype)
+        put_places(taken, dx, geometry.stride, geometry.channels_last)
+        return dx
     return dx if geometry.border == "zeros" else fold_border(dx, geometry.pads, geometry.border, geometry.channels_last)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,15 +16,25 @@ from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
+from fastrnn._kernels._tap_planes import TapKernels
 from fastrnn._kernels._windows import Windows
-from fastrnn.ops._conv_algorithm import direct_way, is_dense, is_depthwise, prefers_winograd, prefers_winograd_gradient
+from fastrnn.ops._conv_algorithm import (
+    direct_way,
+    is_dense,
+    is_depthwise,
+    pays_to_take,
+    prefers_winograd,
+    prefers_winograd_gradient,
+)
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
+from fastrnn.ops._winograd_groups import GroupedWeights
 
 Array = NDArray[Any]
-AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels
+AnyWinograd: TypeAlias = WinogradWeights | PhasedWeights | GroupedWeights
+AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels | TapKernels
 
 __all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels"]
 
@@ -35,7 +46,8 @@ MOST_PLANS = 16
 class Plan(NamedTuple):
     """How to run over maps of one size: the number of windows, the windows, and which kernels for y and for dx.
 
-    `whole` are the sizes of what the gradient of x is computed for: x with a border that is no zeros.
+    Where one tap reads places a stride apart, these may be taken out of x first, and all is said of what they make; `spread` are
+    then the sizes of x itself. `whole` are the sizes of what the gradient of x is computed for: x with a border that is no zeros.
     """
 
     counts: Three
@@ -47,13 +59,15 @@ class Plan(NamedTuple):
     way: str  # of "direct": that of `direct_way`
     way_back: str
     maps: bool  # of "direct": depthwise with the channels first, map by map
+    spread: Three | None
 
 
 class PackedConv:
     """The weights of a convolution as the kernels read them: a snapshot, accepted in place of `weight`.
 
-    It holds the options that the packing depends on; a call may not give others. The weights are packed at the first call that
-    needs them so: the sizes of the maps decide between algorithms.
+    It holds the options that the packing depends on; a call may not give others. `inner` is the geometry of what runs after places
+    were taken out of x, or `geometry`. The weights are packed at the first call that needs them so: the sizes of the maps decide
+    between algorithms.
 
     Parameters
     ----------
@@ -72,17 +86,19 @@ class PackedConv:
         "backward",
         "calls",
         "geometry",
+        "inner",
         "shapes",
     )
 
     def __init__(self, arrays: dict[str, Array], geometry: Geometry, algorithm: str, backward: bool) -> None:
         self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
+        self.inner = _without_stride(geometry)
         self.shapes = shapes_of(arrays)
         self.calls = Calls()
         self._arrays = arrays | {"weight": copied(arrays["weight"])}
-        self._plans: dict[Three, Plan] = {}
+        self._plans: dict[tuple[Three, bool], Plan] = {}
         self._direct: dict[tuple[bool, str], AnyKernels] = {}
-        self._winograd: WinogradWeights | PhasedWeights | None = None
+        self._winograd: AnyWinograd | None = None
         self._dense: DenseWeights | None = None
 
     @property
@@ -106,21 +122,25 @@ class PackedConv:
         K, per_group, *_ = self.shapes["weight"]
         return per_group * self.geometry.groups, K
 
-    def plan(self, name: str, sizes: Three) -> Plan:
-        """Return how to run over maps of these sizes; refuse maps that are too small."""
-        plan = self._plans.get(sizes)
+    def plan(self, name: str, sizes: Three, *, keep: bool = False) -> Plan:
+        """Return how to run over maps of these sizes, which are to be kept or not; refuse maps that are too small."""
+        plan = self._plans.get((sizes, keep))
         if plan is None:
-            plan = _make_plan(name, self.geometry, self.algorithm, *self.channels, sizes, lanes(self.dtype.itemsize))
+            width = lanes(self.dtype.itemsize)
+            plan = _make_plan(name, self.geometry, self.algorithm, *self.channels, sizes, width)
+            if self.inner is not self.geometry and (keep or pays_to_take(self.geometry, plan.counts, width)):
+                plan = _make_plan(name, self.inner, self.algorithm, *self.channels, plan.counts, width)
+                plan = plan._replace(spread=sizes)
             if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
-            self._plans[sizes] = plan
+            self._plans[sizes, keep] = plan
         return plan
 
     def direct(self, backward: bool, way: str) -> AnyKernels:
         """Return the kernels of the direct algorithm that run one way, for y or for dx."""
         kernels = self._direct.get((backward, way))
         if kernels is None:
-            geometry, weight = self.geometry, self._arrays["weight"]
+            geometry, weight = self.inner, self._arrays["weight"]
             five = weight.reshape(*weight.shape[:2], *geometry.kernel)
             bias, gain = (None, None) if backward else (self.bias, self.gain)
             if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
@@ -142,13 +162,22 @@ class PackedConv:
         weight = self._arrays["weight"]
         return np.ascontiguousarray(np.flip(weight, tuple(range(2, weight.ndim)))) if self.geometry.flip else weight
 
-    def winograd(self) -> WinogradWeights | PhasedWeights:
+    def winograd(self) -> AnyWinograd:
         """Return the weights for Winograd's algorithm, for y and for dx."""
         if self._winograd is None:
             first, weight = 3 - self.geometry.S, self._in_order()
             stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
-            self._winograd = winograd_weights(weight, stride, pads, backward=self.backward)
+            if self.geometry.groups > 1:
+                self._winograd = GroupedWeights(weight, pads, self.geometry.groups, backward=self.backward)
+            else:
+                self._winograd = winograd_weights(weight, stride, pads, backward=self.backward)
         return self._winograd
+
+
+def _without_stride(geometry: Geometry) -> Geometry:
+    """Return the geometry over the places that are taken out of x: those that the windows of one tap see, channels first."""
+    one_tap = geometry.kernel == ONE and not any(map(any, geometry.pads)) and not geometry.channels_last
+    return replace(geometry, stride=ONE) if one_tap and geometry.stride != ONE else geometry
 
 
 @lru_cache(maxsize=256)  # weights change with every step of training, the sizes of maps seldom
@@ -157,20 +186,22 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     whole, back = backward_windows(geometry, sizes, counts)
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
-        return Plan(*windows, "dense", "dense", "", "", False)
+        return Plan(*windows, "dense", "dense", "", "", False, None)
     if prefers_winograd(algorithm, geometry, C, K, counts):
         of_weight = "winograd" if prefers_winograd_gradient(algorithm, geometry, C, K, counts) else "direct"
-        return Plan(*windows, "winograd", of_weight, "", "", False)
+        return Plan(*windows, "winograd", of_weight, "", "", False, None)
     way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
     maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K, False)
-    return Plan(*windows, "direct", "direct", way, way_back, maps)
+    return Plan(*windows, "direct", "direct", way, way_back, maps, None)
 
 
 def direct_kernels(
     five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, backward: bool, way: str
-) -> Kernels | PlaneKernels | StretchKernels:
+) -> AnyKernels:
     """Return the weights packed for y, or backwards, for the gradient of x or a transposed convolution."""
+    if way == "taps":
+        return TapKernels(five, bias)
     if way == "stretches":
         low = geometry.low if geometry.border == "zeros" else (0, 0, 0)
         in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five

@@ -12,6 +12,7 @@ from fastrnn._kernels._calls import Prepared
 from fastrnn._kernels._conv import ACTIVATIONS
 from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._memory import empty
+from fastrnn._kernels._places import take_places
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import check_algorithm
 from fastrnn.ops._conv_gradients import ConvGradients, as_rows, per_map
@@ -164,10 +165,13 @@ def _run(
     """
     geometry, K = packed.geometry, packed.channels[1]
     last = geometry.channels_last
-    plan = packed.plan(name, sizes_of(maps, last))
+    plan = packed.plan(name, sizes_of(maps, last), keep=keep)
     y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
+    if plan.spread:
+        x, maps = maps, empty((*maps.shape[:2], *plan.counts), packed.dtype)
+        take_places(x, maps, geometry.stride, last)
     if plan.maps:
-        kept = empty(maps.shape, packed.dtype) if keep else None
+        kept = empty(maps.shape, packed.dtype) if keep and plan.spread is None else None
         kernels: Any = packed.direct(False, "turned")
         kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
         return y, maps if kept is None else kept, plan
@@ -180,7 +184,7 @@ def _run(
         run(_as_kernel_sees(maps, plan, geometry), _as_kernel_sees(y, plan, geometry), *rest)
     if scaled and packed.gain is not None and plan.algorithm != "direct":
         y *= per_map(packed.gain, last)
-    return y, copied(maps) if keep else maps, plan
+    return y, copied(maps) if keep and plan.spread is None else maps, plan
 
 
 def _kernel(packed: PackedConv, plan: Plan, activation: int, scaled: bool) -> tuple[Any, tuple[Any, ...]]:
@@ -199,7 +203,7 @@ def prepare(name: str, x: Array, maps: Array, y: Array, packed: PackedConv, acti
     """Remember in ``packed.calls`` how y was computed from x, which is `maps` with three spatial axes: `convolve` did it."""
     geometry, K = packed.geometry, packed.channels[1]
     plan = packed.plan(name, sizes_of(maps, geometry.channels_last))
-    if plan.algorithm == "dense" or (plan.algorithm == "winograd" and packed.gain is not None):
+    if plan.spread or plan.algorithm == "dense" or (plan.algorithm == "winograd" and packed.gain is not None):
         return
     five = y.reshape(maps_shape(len(maps), K, plan.counts, geometry.channels_last))
     seen, out_seen = (_as_kernel_sees(array, plan, geometry).shape for array in (maps, five))

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape
-from fastrnn._kernels._calls import Calls
+from fastrnn._kernels._calls import Prepared
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, copied
-from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
-from fastrnn._kernels._plane_conv import lanes
 from fastrnn.errors import ArgumentError, ShapeError
-from fastrnn.ops._conv_algorithm import (
-    check_algorithm,
-    direct_way,
-    is_depthwise,
-    prefers_winograd,
-    prefers_winograd_gradient,
-)
+from fastrnn.ops._conv_algorithm import check_algorithm
 from fastrnn.ops._conv_gradients import add_into, add_weight
-from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels
-from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
-from fastrnn.ops._recurrent import check_grads, once, shapes_of
+from fastrnn.ops._packed_conv_transpose import PackedConvTranspose, TransposedPlan
+from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,
     Geometry,
-    Three,
     as_maps,
     check_weight,
     make_geometry,
@@ -39,106 +28,12 @@ from fastrnn.ops._spatial import (
     with_axes,
     without_axes,
 )
-from fastrnn.ops._winograd import WinogradWeights
 from fastrnn.ops.conv import activation_number
 
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]
 
 __all__ = ["PackedConvTranspose", "conv_transpose_forward", "conv_transpose_vjp", "pack_conv_transpose"]
-
-
-@dataclass(frozen=True, eq=False)
-class PackedConvTranspose:
-    """The weights of a transposed convolution as the kernels read them: a snapshot, accepted in place of `weight`.
-
-    `geometry` is that of the convolution from K to C maps that it is the transpose of. The weights are packed at the first call
-    that needs them so.
-    """
-
-    arrays: dict[str, Array]
-    geometry: Geometry
-    output_padding: Three
-    backward: bool
-    algorithm: str
-    calls: Calls = field(default_factory=Calls)
-    _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
-    _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
-    _by_winograd: dict[Three, tuple[bool, bool]] = field(default_factory=dict)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the parameters."""
-        return shapes_of(self.arrays)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the element type."""
-        return self.arrays["weight"].dtype
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Return C and K."""
-        C, per_group, *_ = self.arrays["weight"].shape
-        return C, per_group * self.geometry.groups
-
-    def kernels(self, sizes: Three, counts: Three, *, backward: bool = False) -> AnyKernels:
-        """Return the kernels for y of these sizes, or for the gradient of x, whose sizes are `counts`."""
-        geometry, (C, K), width = self.geometry, self.channels, lanes(self.dtype.itemsize)
-        way = direct_way(geometry, K, C, counts if backward else sizes, width, backward=not backward)
-        kernels = self._kernels.get((backward, way))
-        if kernels is None:
-            weight = self.arrays["weight"]
-            five, bias = (
-                weight.reshape(*weight.shape[:2], *geometry.kernel),
-                None if backward else self.arrays.get("bias"),
-            )
-            last = geometry.channels_last
-            if is_depthwise(five.shape[1], geometry.groups, len(five), last) and len(five) == geometry.groups:
-                kernels = DepthwiseKernels(five, bias, None, last)
-            else:
-                kernels = direct_kernels(five, bias, None, geometry, not backward, way)
-            self._kernels[backward, way] = kernels
-        return kernels
-
-    def by_winograd(self, counts: Three) -> tuple[bool, bool]:
-        """Return whether y, dx, and the gradient of the weight, are computed by Winograd's algorithm."""
-        known = self._by_winograd.get(counts)
-        if known is None:
-            algorithm, geometry, (C, K) = self.algorithm, self.geometry, self.channels
-            taken = self._has_all_places() and prefers_winograd(algorithm, geometry, K, C, counts)
-            known = taken, taken and prefers_winograd_gradient(algorithm, geometry, K, C, counts)
-            if len(self._by_winograd) >= MOST_PLANS:
-                self._by_winograd.clear()
-            self._by_winograd[counts] = known
-        return known
-
-    def _has_all_places(self) -> bool:
-        """Return whether each place of y is one of a phase: `output_padding` may add others."""
-        geometry = self.geometry
-        axes = zip(geometry.kernel, self.output_padding, geometry.stride, strict=True)
-        return all(taps + extra <= -(-taps // step) * step for taps, extra, step in axes)
-
-    def winograd(self) -> WinogradWeights | PhasedWeights:
-        """Return the weights for Winograd's algorithm, those of the convolution."""
-        if not self._winograd:
-            first = 3 - self.geometry.S
-            stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
-            self._winograd.append(winograd_weights(self.arrays["weight"], stride, pads, backward=True))
-        return self._winograd[0]
-
-    def sizes(self, name: str, counts: Three) -> Three:
-        """Return the sizes of y, for those of x; refuse what leaves nothing."""
-        geometry = self.geometry
-        sizes = tuple(
-            (count - 1) * geometry.stride[a] - sum(geometry.pads[a]) + geometry.span(a) + self.output_padding[a]
-            for a, count in enumerate(counts)
-        )
-        if min(sizes) < 1:
-            raise ShapeError(
-                f"{name}: 'padding' must leave at least one place of the output, got sizes {sizes[3 - geometry.S :]}"
-            )
-        return sizes[0], sizes[1], sizes[2]
 
 
 def pack_conv_transpose(
@@ -246,19 +141,39 @@ def convolve_transposed(name: str, maps: Array, packed: PackedConvTranspose, act
     return without_axes(_run(name, maps, packed, activation)[0], packed.geometry)
 
 
-def _run(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -> tuple[Array, Three]:
-    """Return y with three spatial axes, and its sizes."""
+def _run(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -> tuple[Array, TransposedPlan]:
+    """Return y with three spatial axes, and the plan."""
     geometry, K = packed.geometry, packed.channels[1]
-    counts = sizes_of(maps, geometry.channels_last)
-    sizes = packed.sizes(name, counts)
-    y = empty(maps_shape(len(maps), K, sizes, geometry.channels_last), packed.dtype)
     last = geometry.channels_last
-    if packed.by_winograd(counts)[0]:
-        x4, y4 = without_axes(maps, geometry), without_axes(y, geometry)
-        packed.winograd().run_backward(x4, y4, last, packed.arrays.get("bias"), activation)
-    else:
-        packed.kernels(sizes, counts).run(maps, y, geometry.transposed(sizes, counts), last, activation, False)
-    return y, sizes
+    plan = packed.plan(name, sizes_of(maps, last))
+    y = empty(maps_shape(len(maps), K, plan.sizes, last), packed.dtype)
+    run, rest = _kernel(packed, plan, activation)
+    run(_as_kernel_sees(maps, plan, geometry), _as_kernel_sees(y, plan, geometry), *rest)
+    return y, plan
+
+
+def _kernel(packed: PackedConvTranspose, plan: TransposedPlan, activation: int) -> tuple[Any, tuple[Any, ...]]:
+    """Return what runs a plan, and its arguments after x and y."""
+    last = packed.geometry.channels_last
+    if plan.winograd:
+        return packed.winograd().run_backward, (last, packed.arrays.get("bias"), activation)
+    return packed.kernels(plan.way).run, (plan.windows, last, activation, False)
+
+
+def _as_kernel_sees(maps: Array, plan: TransposedPlan, geometry: Geometry) -> Array:
+    return without_axes(maps, geometry) if plan.winograd else maps
+
+
+def prepare_transposed(
+    name: str, x: Array, maps: Array, y: Array, packed: PackedConvTranspose, activation: str | None
+) -> None:
+    """Remember in ``packed.calls`` how y was computed from x, which is `maps` with three spatial axes."""
+    geometry, K = packed.geometry, packed.channels[1]
+    plan = packed.plan(name, sizes_of(maps, geometry.channels_last))
+    five = y.reshape(maps_shape(len(maps), K, plan.sizes, geometry.channels_last))
+    seen, out_seen = (_as_kernel_sees(array, plan, geometry).shape for array in (maps, five))
+    call = _kernel(packed, plan, activation_number(name, activation))
+    packed.calls.keep(Prepared(x.shape, y.shape, seen, out_seen, packed.dtype, activation, *call))
 
 
 def conv_transpose_vjp(
@@ -309,23 +224,23 @@ def convolve_transposed_keeping(
     name: str, maps: Array, packed: PackedConvTranspose, activation: int
 ) -> tuple[Array, ConvTransposeGradients]:
     """Return the output maps of checked, contiguous maps with three spatial axes, and what computes the gradients, once."""
-    y, sizes = _run(name, maps, packed, activation)
-    kept = ConvTransposeGradients(packed, copied(maps), sizes, copied(y) if activation else None, activation)
+    y, plan = _run(name, maps, packed, activation)
+    kept = ConvTransposeGradients(packed, copied(maps), plan, copied(y) if activation else None, activation)
     return without_axes(y, packed.geometry), kept
 
 
 class ConvTransposeGradients(NamedTuple):
-    """What the forward pass leaves for the gradients: x, the sizes of y, and y if there is an activation."""
+    """What the forward pass leaves for the gradients: x, the plan, and y if there is an activation."""
 
     packed: PackedConvTranspose
     x: Array
-    sizes: Three
+    plan: TransposedPlan
     y: Array | None
     activation: int
 
     def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
         """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
-        packed, geometry, x = self.packed, self.packed.geometry, self.x
+        packed, geometry, x, plan = self.packed, self.packed.geometry, self.x, self.plan
         last = geometry.channels_last
         da = with_axes(np.ascontiguousarray(dy), geometry.S, last)
         if self.y is not None:
@@ -334,18 +249,16 @@ class ConvTransposeGradients(NamedTuple):
             da = target
         if "bias" in sums:
             add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
-        counts = sizes_of(x, last)
-        windows, (winograd, winograd_weight) = geometry.windows(self.sizes, counts), packed.by_winograd(counts)
-        if winograd_weight:
+        if plan.winograd_weight:
             maps, dy4 = without_axes(x, geometry), without_axes(da, geometry)
             add_into(sums, "weight", lambda grad: packed.winograd().add_weight_gradient(dy4, maps, grad, last))
         else:
-            add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, windows, len(grad)))
+            add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, plan.windows_back, len(grad)))
         if not input_gradient:
             return None
         dx = empty(x.shape, packed.dtype)
-        if winograd:
+        if plan.winograd:
             packed.winograd().run(without_axes(da, geometry), without_axes(dx, geometry), None, 0, last)
         else:
-            packed.kernels(self.sizes, counts, backward=True).run(da, dx, windows, last, 0, False)
+            packed.kernels(plan.way_back, backward=True).run(da, dx, plan.windows_back, last, 0, False)
         return without_axes(dx, geometry)

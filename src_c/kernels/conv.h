@@ -56,6 +56,13 @@ FR_INLINE void fetch_maps(const fr_conv *g, ptrdiff_t row, const int mr) {
     }
 }
 
+// Also of what the next box reads: the transposition of it would wait for memory, which rests meanwhile.
+FR_INLINE void fetch_ahead(fr_boxes *boxes) {
+    const real *piece = boxes ? next_piece(boxes) : NULL;
+    if (piece == NULL) return;
+    for (ptrdiff_t at = 0; at < boxes->most; at += FR_LINE) __builtin_prefetch((const char *)piece + at, 0, 2);
+}
+
 FR_INLINE void conv_tile(const fr_conv *g, ptrdiff_t row, const int mr, const int nv) {
     conv_sums acc;
     FR_UNROLL(8) for (int i = 0; i < mr; ++i) {
@@ -64,6 +71,7 @@ FR_INLINE void conv_tile(const fr_conv *g, ptrdiff_t row, const int mr, const in
     }
     const real *b = g->b;
     fetch_maps(g, row, mr);
+    fetch_ahead(g->ahead);
     for (ptrdiff_t s = 0; s < g->segments; ++s, b += g->length * nv * FR_WIDTH) {
         const real *a[8];
         FR_UNROLL(8) for (int i = 0; i < mr; ++i) a[i] = (const real *)g->a + g->a_row[row + i] + g->segment[s];

@@ -21,6 +21,18 @@ typedef struct ahead {
     ptrdiff_t aside_k;      // and how much of it with every k
 } ahead;
 
+// The next piece of what will soon be used, or NULL if none is left.
+FR_INLINE const real *next_piece(fr_boxes *f) {
+    if (f->box >= f->boxes) return NULL;
+    const char *piece = f->from + f->box * f->box_stride + f->run * f->run_stride + f->at;
+    f->at += f->most;
+    if (f->at >= f->bytes) {
+        f->at = 0;
+        if (++f->run == f->runs) f->run = 0, ++f->box;
+    }
+    return (const real *)piece;
+}
+
 // Hides where a pointer came from: it is then advanced in a register of its own. Else the compiler keeps one pointer and an
 // offset in a register for each row and line, more registers than there are.
 FR_INLINE void pin_pointer(const real **p) {

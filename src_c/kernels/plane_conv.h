@@ -3,6 +3,7 @@
 #pragma once
 
 #include "depthwise.h"
+#include "gemm.h"
 
 FR_INLINE void store_stretch(real *to, vec x, const fr_stretch part) {
     if (part.end - part.first == FR_WIDTH) vstore(to, x);
@@ -32,8 +33,12 @@ FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, c
     const real *from[FR_SLOTS];
     fetch_places(g, unit, v, mr, nv);
     FR_UNROLL(4) for (int j = 0; j < nv; ++j) from[j] = x + g->from[v + j];
-    for (ptrdiff_t k = 0; k < g->taps; ++k, a += mr) {
+    const real *next = mr > 2 && g->ahead ? next_piece(g->ahead) : NULL;
+    const ptrdiff_t next_k = next ? (g->ahead->most / (ptrdiff_t)sizeof(real) + g->taps - 1) / g->taps : 0;
+    if (!next) next = from[0];
+    for (ptrdiff_t k = 0; k < g->taps; ++k, a += mr, next += next_k) {
         const ptrdiff_t at = g->offset[k];
+        if (mr > 2) __builtin_prefetch(next, 0, 2);
         vec b[FR_SLOTS];
         FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
             b[j] = vload(from[j] + at);

@@ -21,24 +21,34 @@ FR_INLINE real *zero_reals(real *to, ptrdiff_t n) {
     return to + n;
 }
 
-// `over`: whole vectors are written, past the end of the row.
-FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, const int over) {
-    to = zero_reals(to, p->before);
-    for (ptrdiff_t j = 0; j < p->columns; j += FR_WIDTH) {
+FR_INLINE void copy_reals(ptrdiff_t n, const real *from, real *to) {
+    for (ptrdiff_t j = 0; j < n; j += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(n - j, 0);
+        vstore_lanes(to + j, vload_lanes(from + j, lanes), lanes);
+    }
+}
+
+// One row and what lies between it and the next. `over`: whole vectors are written, past all of that; the next rows follow.
+FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, ptrdiff_t gap, const int over) {
+    ptrdiff_t j = 0;
+    for (; j < p->columns; j += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(p->columns - j, 0);
         vstore_lanes(to + j, load_every(src + j * p->step, p->step, lanes), over ? FR_WIDTH : lanes);
     }
-    zero_reals(to + p->columns, p->width - p->before - p->columns);
+    if (!over) zero_reals(to + p->columns, gap);
+    for (; over && j < p->width; j += FR_WIDTH) vstore(to + j, vzero());
 }
 
-// What a vector holds past its row is overwritten by the next row, if that is long enough.
 static void FR_NAME(pad_plane)(const fr_pad *p) {
-    const real *src = p->src;
+    const real *src = p->src, *end = (const real *)p->dst + (p->above + p->rows + p->below) * p->width;
     real *to = zero_reals(p->dst, p->above * p->width);
-    const int over = p->width >= FR_WIDTH;
-    for (ptrdiff_t r = 1; r < p->rows; ++r, src += p->src_stride, to += p->width) pad_row(p, src, to, over);
-    if (p->rows) pad_row(p, src, to, 0), to += p->width;
-    zero_reals(to, p->below * p->width);
+    if (p->rows) to = zero_reals(to, p->before);
+    for (ptrdiff_t r = 0; r < p->rows; ++r, src += p->src_stride, to += p->width) {
+        const ptrdiff_t last = r + 1 == p->rows, gap = p->width - p->columns - (last ? p->before : 0);
+        if (!last && end - to >= p->width + FR_WIDTH) pad_row(p, src, to, gap, 1);
+        else pad_row(p, src, to, gap, 0);
+    }
+    zero_reals(to - (p->rows ? p->before : 0), p->below * p->width);
 }
 
 // Past the caches, as FR_PAST_BYTES says.
@@ -59,16 +69,83 @@ FR_INLINE void weave_two(ptrdiff_t columns, const real *even, const real *odd, r
     }
 }
 
+// Four or eight phases: those half of all phases apart are zipped, until one row is left.
+FR_INLINE void weave_powers(ptrdiff_t columns, const int phases, const real *from, ptrdiff_t part, real *to) {
+    const ptrdiff_t whole = columns / (phases * FR_WIDTH) * FR_WIDTH;
+    for (ptrdiff_t i = 0; i < whole; i += FR_WIDTH, to += phases * FR_WIDTH) {
+        vec a[8], b[8];
+    FR_UNROLL(8) for (int p = 0; p < phases; ++p) a[p] = vload(from + p * part + i);
+        FR_UNROLL(3) for (int left = phases; left > 1; left /= 2) {
+            FR_UNROLL(4) for (int k = 0; k < phases / 2; ++k) {
+                b[2 * k] = vzip_lo(a[k], a[k + phases / 2]);
+                b[2 * k + 1] = vzip_hi(a[k], a[k + phases / 2]);
+            }
+            FR_UNROLL(8) for (int k = 0; k < phases; ++k) a[k] = b[k];
+        }
+        FR_UNROLL(8) for (int p = 0; p < phases; ++p) vstore(to + p * FR_WIDTH, a[p]);
+    }
+    for (ptrdiff_t j = whole * phases, k = 0; j < columns; ++j, ++k) to[k] = from[k % phases * part + whole + k / phases];
+}
+
+// The compiler makes vectors of this where it knows the number of phases.
+FR_INLINE void weave_few(ptrdiff_t columns, const ptrdiff_t phases, const real *restrict from, ptrdiff_t part, real *restrict to) {
+    const ptrdiff_t whole = columns / phases;
+    for (ptrdiff_t i = 0; i < whole; ++i)
+        for (ptrdiff_t phase = 0; phase < phases; ++phase) to[i * phases + phase] = from[phase * part + i];
+    for (ptrdiff_t j = whole * phases; j < columns; ++j) to[j] = from[j % phases * part + whole];
+}
+
 static void FR_NAME(weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride,
                            ptrdiff_t part, void *dst, ptrdiff_t dst_stride) {
     for (ptrdiff_t r = 0; r < rows; ++r) {
         const real *from = (const real *)src + r * src_stride;
         real *to = (real *)dst + r * dst_stride;
-        if (phases == 2) {
-            weave_two(columns, from, from + part, to);
+        switch (phases) {
+            case 1: copy_reals(columns, from, to); break;
+            case 2: weave_two(columns, from, from + part, to); break;
+            case 3: weave_few(columns, 3, from, part, to); break;
+            case 4: weave_powers(columns, 4, from, part, to); break;
+            case 8: weave_powers(columns, 8, from, part, to); break;
+            default: weave_few(columns, phases, from, part, to);
+        }
+    }
+}
+
+FR_INLINE void spread_row(ptrdiff_t columns, ptrdiff_t step, const real *from, real *to) {
+    if (step == 2) {
+        const vec zero = vzero();
+        for (ptrdiff_t j = 0; j < columns; j += 2 * FR_WIDTH) {
+            const ptrdiff_t lanes = lanes_left(columns - j, 0), more = lanes_left(columns - j, 1);
+            const vec a = vload_n(from + j / 2, (lanes + more + 1) / 2);
+            vstore_lanes(to + j, vzip_lo(a, zero), lanes);
+            vstore_lanes(to + j + FR_WIDTH, vzip_hi(a, zero), more);
+        }
+        return;
+    }
+    if (step > 1) zero_reals(to, columns);
+    for (ptrdiff_t j = 0, i = 0; j < columns; j += step, ++i) to[j] = from[i];
+}
+
+static void FR_NAME(spread)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_step, ptrdiff_t step, const void *src,
+                            ptrdiff_t src_stride, void *dst) {
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+        real *to = (real *)dst + r * columns;
+        if (r % row_step) zero_reals(to, columns);
+        else spread_row(columns, step, (const real *)src + r / row_step * src_stride, to);
+    }
+}
+
+static void FR_NAME(clear_around)(const fr_frame *f) {
+    for (ptrdiff_t p = 0; p < f->planes; ++p) {
+        real *plane = (real *)f->data + p * f->plane_stride;
+        const ptrdiff_t first = f->row * f->width + f->column, gap = f->width - f->columns;
+        if (f->inside == 0 || f->columns == 0) {
+            zero_reals(plane, f->rows * f->width);
             continue;
         }
-        for (ptrdiff_t phase = 0; phase < phases; ++phase)
-            for (ptrdiff_t j = phase, i = phase * part; j < columns; j += phases, ++i) to[j] = from[i];
+        zero_reals(plane, first);
+        for (ptrdiff_t r = 1; r < f->inside; ++r) zero_reals(plane + first + r * f->width - gap, gap);
+        const ptrdiff_t end = first + (f->inside - 1) * f->width + f->columns;
+        zero_reals(plane + end, f->rows * f->width - end);
     }
 }

@@ -27,6 +27,7 @@
 #include "attention.h"
 #include "loss.h"
 #include "softmax_rows.h"
+#include "tap_sums.h"
 #include "norm.h"
 
 extern const fr_kernels FR_NAME(table);
@@ -85,6 +86,9 @@ const fr_kernels FR_NAME(table) = {
     .winograd_product = FR_NAME(winograd_product),
     .plane_conv = FR_NAME(plane_conv),
     .pad_plane = FR_NAME(pad_plane),
+    .tap_sums = FR_NAME(tap_sums),
+    .spread = FR_NAME(spread),
+    .clear_around = FR_NAME(clear_around),
     .weave = FR_NAME(weave),
 
     .rmsprop = FR_NAME(rmsprop),

@@ -7,15 +7,8 @@
 // The next piece for a product over `length` k, if one is left: where it is, and how much of it goes with every k.
 FR_INLINE void take_piece(fr_fetch *fetch, const ptrdiff_t *step, ahead *next) {
     const int second = fetch->part[0].box >= fetch->part[0].boxes;
-    fr_boxes *f = &fetch->part[second];
-    if (f->box >= f->boxes) return;
-    next->aside = (const real *)(f->from + f->box * f->box_stride + f->run * f->run_stride + f->at);
-    next->aside_k = step[second];
-    f->at += f->most;
-    if (f->at < f->bytes) return;
-    f->at = 0;
-    if (++f->run < f->runs) return;
-    f->run = 0, ++f->box;
+    next->aside = next_piece(&fetch->part[second]);
+    if (next->aside) next->aside_k = step[second];
 }
 
 // One vector of columns: the six sums of a usual tile are too few to hide the latency of a multiply-add, and short.

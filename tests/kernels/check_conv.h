@@ -18,6 +18,7 @@ static void check_conv(ptrdiff_t count, int vectors, ptrdiff_t length, int resum
     void *a = filled(10 + 2 * length + 3), *b = filled(k * columns), *bias = filled(columns),
          *c = filled(count * columns);
     void *before = copied(c, count * columns);
+    fr_boxes ahead = {.from = c, .boxes = 2, .runs = 2, .bytes = 100, .most = 64};
     K->conv(&(fr_conv){.rows = count,
                        .a = a,
                        .a_row = a_row,
@@ -33,7 +34,8 @@ static void check_conv(ptrdiff_t count, int vectors, ptrdiff_t length, int resum
                        .y = resume ? c : NULL,
                        .y_row = c_row,
                        .y_stride = count,
-                       .maps = columns});
+                       .maps = columns,
+                       .ahead = count % 2 ? &ahead : NULL});
     for (ptrdiff_t r = 0; r < count; ++r) {
         for (ptrdiff_t j = 0; j < columns; ++j) {
             const ptrdiff_t at = c_row[r] * columns + j;
@@ -61,6 +63,7 @@ static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
     void *x = filled(size + 5), *weight = filled(units * TAPS), *bias = filled(units), *gain = filled(units),
          *y = filled((units - 1) * (size + 1) + from[vectors - 1] + lanes),
          *before = copied(y, (units - 1) * (size + 1) + lanes);
+    fr_boxes ahead = {.from = x, .boxes = 1, .runs = 3, .bytes = 70, .most = 64};
     K->plane_conv(&(fr_plane_conv){.units = units,
                                    .end_tile = tiles,
                                    .taps = TAPS,
@@ -75,7 +78,8 @@ static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
                                    .gain = units % 3 ? gain : NULL,
                                    .activation = FR_RELU,
                                    .y = y,
-                                   .y_stride = size + 1});
+                                   .y_stride = size + 1,
+                                   .ahead = units % 2 ? &ahead : NULL});
     for (ptrdiff_t t = 0, u = 0; t < tiles; ++t) {
         const ptrdiff_t mr = height + (t < taller), first = u;
         for (; u < first + mr; ++u) {
@@ -130,6 +134,67 @@ static void check_weave(ptrdiff_t columns, ptrdiff_t phases) {
         expect("weave", get(dst, i), get(src, r * stride + j % phases * part + j / phases));
     }
     free(src), free(dst);
+}
+
+static void check_spread(ptrdiff_t columns, ptrdiff_t step, ptrdiff_t row_step) {
+    const ptrdiff_t part = (columns + step - 1) / step, rows = 4, stride = part + 1,
+                    taken = (rows + row_step - 1) / row_step;
+    void *src = filled((taken - 1) * stride + part), *dst = filled(rows * columns);
+    K->spread(rows, columns, row_step, step, src, stride, dst);
+    for (ptrdiff_t i = 0; i < rows * columns; ++i) {
+        const ptrdiff_t r = i / columns, j = i % columns;
+        const int there = r % row_step == 0 && j % step == 0;
+        expect("spread", get(dst, i), there ? get(src, r / row_step * stride + j / step) : 0);
+    }
+    free(src), free(dst);
+}
+
+// Two rows of sums, each of `taps` planes shifted.
+static void check_tap_sums(ptrdiff_t columns, ptrdiff_t taps, int activation) {
+    const ptrdiff_t x_stride = columns + 2, y_stride = columns + 1;
+    void *x = filled(x_stride + columns + taps), *bias = filled(1), *y = filled(y_stride + columns),
+         *before = copied(y, y_stride + columns);
+    ptrdiff_t offset[8];
+    for (ptrdiff_t t = 0; t < taps; ++t) offset[t] = (t * 3 + 1) % taps;
+    K->tap_sums(&(fr_tap_sums){.rows = 2,
+                               .columns = columns,
+                               .taps = taps,
+                               .x = x,
+                               .x_stride = x_stride,
+                               .offset = offset,
+                               .bias = taps % 2 ? bias : NULL,
+                               .activation = activation,
+                               .y = y,
+                               .y_stride = y_stride});
+    for (ptrdiff_t i = 0; i < y_stride + columns; ++i) {
+        const ptrdiff_t r = i / y_stride, j = i % y_stride;
+        double sum = taps % 2 ? get(bias, 0) : 0;
+        for (ptrdiff_t t = 0; t < taps && j < columns; ++t) sum += get(x, offset[t] + r * x_stride + j);
+        if (j < columns) expect("tap_sums", get(y, i), act(sum, activation));
+        else expect("tap_sums past a row", get(y, i), get(before, i));
+    }
+    free(x), free(bias), free(y), free(before);
+}
+
+// Two planes of five rows, of which `inside` lie inside.
+static void check_clear_around(ptrdiff_t width, ptrdiff_t column, ptrdiff_t columns, ptrdiff_t inside) {
+    const ptrdiff_t stride = 5 * width + 1, n = 2 * stride;
+    void *data = filled(n), *before = copied(data, n);
+    K->clear_around(&(fr_frame){.planes = 2,
+                                .plane_stride = stride,
+                                .rows = 5,
+                                .width = width,
+                                .row = 1,
+                                .inside = inside,
+                                .column = column,
+                                .columns = columns,
+                                .data = data});
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        const ptrdiff_t at = i % stride, r = at / width - 1, j = at % width - column;
+        const int kept = at == 5 * width || (r >= 0 && r < inside && j >= 0 && j < columns);
+        expect("clear_around", get(data, i), kept ? get(before, i) : 0);
+    }
+    free(data), free(before);
 }
 
 static void check_turn(ptrdiff_t m, ptrdiff_t n, int activation) {
@@ -274,7 +339,13 @@ static void check_convolution(void) {
     for (ptrdiff_t n = 1; n <= 2 * W + 1; ++n) {
         check_pack_taps(1 + n % W, n), check_moves(n);
         check_pixel_conv(1 + n % 19, n, 1 + n % 2, n % 3 == 0), check_pixel_conv(19 - n % 19, n, 2 - n % 2, 0);
-        for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step, n % 3), check_weave(n, step);
+        for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step, n % 3);
+        for (ptrdiff_t phases = 1; phases <= 9; ++phases)
+            check_weave(n, phases), check_weave(n * phases + n % 3, phases);
+        for (ptrdiff_t step = 1; step <= 4; ++step) check_spread(n, step, 1 + n % 3);
+        check_tap_sums(n, 1 + n % 7, (int)(n % 4)), check_tap_sums(4 * W + n, 4, FR_NONE);
+        for (ptrdiff_t inside = 0; inside <= 4; ++inside)
+            check_clear_around(n + 3, n % 3, n, inside), check_clear_around(n, n / 2, n % 2 ? n - n / 2 : 0, inside);
         for (int height = 3; height <= 7; height += 2)
             check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
     }

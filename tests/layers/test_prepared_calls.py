@@ -28,6 +28,10 @@ LAYERS: dict[str, tuple[Make, tuple[int, ...]]] = {
     "winograd_of_sequences": (lambda **options: fr.Conv1d(16, 16, 3, **options), (2, 16, 90)),
     "depthwise": (lambda **options: fr.Conv2d(6, 6, 3, groups=6, **options), (2, 6, 8, 7)),
     "dense": (lambda **options: fr.Conv2d(4, 5, (6, 7), **options), (3, 4, 6, 7)),
+    "transposed": (lambda **options: fr.ConvTranspose2d(3, 20, 3, stride=2, padding=1, **options), (2, 3, 6, 5)),
+    "transposed_to_few": (lambda **options: fr.ConvTranspose1d(40, 2, 8, stride=4, **options), (2, 40, 30)),
+    "transposed_winograd": (lambda **options: fr.ConvTranspose2d(20, 17, 3, **options), (1, 20, 15, 14)),
+    "strided_pixels": (lambda **options: fr.Conv2d(40, 33, 1, stride=2, **options), (2, 40, 14, 14)),
     "volume": (lambda **options: fr.Conv3d(3, 4, 2, **options), (2, 3, 4, 5, 6)),
 }
 each_layer = pytest.mark.parametrize("kind", LAYERS)

@@ -22,12 +22,17 @@ SIZES = (
     ConvSizes(2, 8, 4, (4, 5, 19), (3, 2, 3), {"padding": 1, "groups": 2}),
     ConvSizes(3, 4, 9, (8, 8), (1, 1), {}),
     ConvSizes(2, 20, 13, (30, 8), (1, 1), {}),
-    ConvSizes(1, 6, 9, (17, 40), (1, 1), {"stride": 2}),
+    ConvSizes(1, 6, 9, (17, 40), (1, 1), {"stride": 2, "padding": 1}),
     ConvSizes(1, 2, 3, (6, 40), (3, 3), {"dilation": (1, 2), "padding": 2, "flip": True}),
     ConvSizes(2, 3, 4, (9, 30), (3, 3), {"padding": 2, "padding_mode": "reflect"}),
     ConvSizes(2, 3, 4, (9, 30), (3, 3), {"padding": 1, "padding_mode": "circular", "stride": 2}),
     ConvSizes(1, 64, 2, (40, 90), (3, 3), {"padding": 1}),
     ConvSizes(1, 2, 3, (9000,), (5,), {"padding": 2}),
+    # Maps of more than a megabyte, of which blocks are fetched ahead.
+    ConvSizes(2, 40, 5, (70, 71), (3, 3), {"padding": 1}),
+    ConvSizes(2, 96, 12, (40, 40), (3, 3), {"padding": 1, "groups": 6}),
+    ConvSizes(3, 64, 70, (43, 44), (1, 1), {}),
+    ConvSizes(1, 20, 4, (9, 40, 41), (3, 3, 3), {"padding": 1}),
     # Phases: kernels larger and smaller than the stride, outputs that do not fill the last of them, cut into blocks.
     ConvSizes(2, 5, 8, (33, 38), (7, 7), {"stride": 2, "padding": 3}),
     ConvSizes(2, 3, 5, (10, 11), (2, 1), {"stride": 3}),

@@ -1,0 +1,16 @@
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn._kernels._windows import Windows
+
+_Array = NDArray[Any]
+
+@final
+class TapKernels:
+    dtype: np.dtype[Any]
+    def __init__(self, weight: _Array, bias: _Array | None) -> None: ...
+    def run(
+        self, x: _Array, y: _Array, windows: Windows, channels_last: bool, activation: int, scaled: bool
+    ) -> None: ...
