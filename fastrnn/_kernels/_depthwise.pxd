@@ -33,6 +33,7 @@ cdef struct Call:
     ptrdiff_t scratch_bytes, map_bytes, apart_bytes, joined_bytes, taps
     bint channels_last
     ptrdiff_t lanes              # channels that are turned together
+    bint rows                    # maps are convolved where they lie
     bint turned                  # maps lie in the lanes: weight is [map of a channel][tap][channel], bias and gain [map][channel]
     ptrdiff_t tap_channels       # of those, whole vectors
     ptrdiff_t band               # rows of outputs that are turned at a time

@@ -14,6 +14,7 @@
 #include "conv.h"
 #include "depthwise.h"
 #include "depthwise_pixels.h"
+#include "depthwise_rows_weight.h"
 #include "turn.h"
 #include "time_pool.h"
 #include "winograd.h"
@@ -69,6 +70,8 @@ const fr_kernels FR_NAME(table) = {
     .map_conv = FR_NAME(map_conv),
     .copy_past = FR_NAME(copy_past),
     .map_conv_weight = FR_NAME(map_conv_weight),
+    .bare_conv = FR_NAME(bare_conv),
+    .bare_conv_weight = FR_NAME(bare_conv_weight),
     .pixel_conv = FR_NAME(pixel_conv),
     .pixel_conv_weight = FR_NAME(pixel_conv_weight),
     .pool = FR_NAME(pool),

@@ -195,6 +195,41 @@ static void check_map_conv(ptrdiff_t m, ptrdiff_t n, int height, int regular) {
     free(x), free(w), free(one), free(y), free(sums), free(start);
 }
 
+// Maps as long as their results, with `above` rows of zeros before them and as many after as the results see.
+static double bare_input(const fr_bare_conv *g, ptrdiff_t row, ptrdiff_t column) {
+    const int inside = row >= 0 && row < g->rows && column >= 0 && column < g->columns;
+    return inside ? get(g->x, row * g->columns + column) : 0;
+}
+
+static void check_bare_conv(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t n, ptrdiff_t kernel, int activation) {
+    const ptrdiff_t taps = kernel * kernel, W = K->width;
+    void *x = filled(rows * n), *w = filled(taps), *one = filled(2), *y = filled(y_rows * n), *sums = filled(taps * W);
+    fr_bare_conv g = {
+        .rows = rows, .columns = n, .y_rows = y_rows, .above = n % kernel, .kernel = kernel, .x = x, .weight = w};
+    g.bias = one, g.gain = activation == FR_TANH ? (char *)one + size : NULL, g.activation = activation, g.y = y,
+    g.sums = sums;
+    K->bare_conv(&g);
+    for (ptrdiff_t i = 0; i < y_rows; ++i) {
+        for (ptrdiff_t j = 0; j < n; ++j) {
+            double sum = get(one, 0);
+            for (ptrdiff_t t = 0; t < taps; ++t)
+                sum += get(w, t) * bare_input(&g, i + t / kernel - g.above, j + t % kernel - kernel / 2);
+            expect("bare_conv", get(y, i * n + j), activation == FR_TANH ? get(one, 1) * tanh(sum) : sum > 0 ? sum : 0);
+        }
+    }
+    void *start = copied(sums, taps * W);
+    K->bare_conv_weight(&g);
+    for (ptrdiff_t t = 0; t < taps; ++t) {
+        double sum = 0, grown = 0;
+        for (ptrdiff_t i = 0; i < y_rows; ++i)
+            for (ptrdiff_t j = 0; j < n; ++j)
+                sum += get(y, i * n + j) * bare_input(&g, i + t / kernel - g.above, j + t % kernel - kernel / 2);
+        for (ptrdiff_t lane = 0; lane < W; ++lane) grown += get(sums, t * W + lane) - get(start, t * W + lane);
+        expect("bare_conv_weight", grown, sum);
+    }
+    free(x), free(w), free(one), free(y), free(sums), free(start);
+}
+
 // Three taps of one row, the first of which is outside for the first pixel, and the last for the last one.
 static void check_pixel_conv(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, int resume) {
     ptrdiff_t place[64], one = 0;
@@ -275,7 +310,10 @@ static void check_convolution(void) {
         check_pack_taps(1 + n % W, n), check_moves(n);
         check_pixel_conv(1 + n % 19, n, 1 + n % 2, n % 3 == 0), check_pixel_conv(19 - n % 19, n, 2 - n % 2, 0);
         for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step, n % 3), check_weave(n, step);
-        for (int height = 3; height <= 7; height += 2)
+        for (int height = 3; height <= 7; height += 2) {
             check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
+            check_bare_conv(1 + n % 9, 9, n, height, FR_TANH),
+                check_bare_conv(11, 1 + n % 9, 4 * n + n % 4, height, FR_RELU);
+        }
     }
 }

@@ -13,12 +13,15 @@ from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops
 
-# Channels that fill vectors and that do not; strides longer and shorter than the kernel; bands of one row, and of several; kernels
-# larger than the map; borders of all kinds; a volume; more maps than channels.
+# Channels that fill vectors and that do not; maps that are convolved where they lie; strides longer and shorter than the kernel;
+# bands of one row, and of several; kernels larger than the map; borders of all kinds; a volume; more maps than channels.
 SIZES = (
     ConvSizes(2, 32, 32, (14, 14), (3, 3), {"padding": 1, "stride": 2}),
     ConvSizes(2, 19, 19, (7, 7), (5, 5), {"padding": 2}),
     ConvSizes(1, 17, 17, (3, 3), (7, 7), {"padding": 3}),
+    ConvSizes(2, 5, 5, (9, 33), (5, 5), {"padding": 2}),
+    ConvSizes(2, 3, 3, (20, 56), (3, 3), {"padding": 1, "flip": True}),
+    ConvSizes(2, 4, 8, (6, 12), (7, 7), {"padding": 3}),
     ConvSizes(2, 18, 18, (17, 16), (5, 4), {"padding": 1, "stride": 3, "flip": True}),
     ConvSizes(1, 21, 21, (9, 8), (3, 2), {"stride": (3, 4), "dilation": (2, 1)}),
     ConvSizes(1, 16, 16, (61, 58), (3, 3), {"padding": ((1, 0), (2, 3)), "stride": 2}),
@@ -53,6 +56,14 @@ def test_equals_reference(
         ops.set_num_threads(1)
         assert_same_bits(got, problem.results(ops))
         ops.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_bands_of_maps_where_they_lie(kernel: int, isa: str, dtype: type, rng: np.random.Generator) -> None:
+    padding = ((kernel - 1, 0), (kernel // 2, kernel // 2))
+    sizes = ConvSizes(1, 2, 2, (70, 113), (kernel, kernel), {"padding": padding})
+    problem = problem_of(rng, sizes, dtype, False, params=())
+    assert_close("conv_vjp", problem.results(ops), problem.exact())
 
 
 @first_or_last
