@@ -234,10 +234,13 @@ typedef struct fr_map_conv {
 // One map of outputs from one map where it lies, with zeros around it: y[r][c] = start + sum over h, w of
 // weight[h][w] * x[r + h - above][c + w - kernel / 2]. Rows lie one after another, as long in y as in x. 0 <= above < kernel. For
 // the gradient of the weights, the sum over the lanes of sums[h][w][W] grows by that of y[r][c] * x[...].
+// With the channels last, the same for each channel: a pixel is `apart` elements after the one before, weight and sums are
+// [h][w][tap_channels], bias and gain [channels].
 typedef struct fr_bare_conv {
     ptrdiff_t rows, columns;  // of x
     ptrdiff_t y_rows, above;
     ptrdiff_t kernel;  // 3, 5 or 7 rows and columns
+    ptrdiff_t channels, apart, tap_channels;
     const void *x;
     const void *weight;
     const void *bias;  // one value, NULL: zero
@@ -532,10 +535,13 @@ typedef struct fr_kernels {
     void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
                           ptrdiff_t dst_stride);
     void (*map_conv)(const fr_map_conv *);
-    void (*copy_past)(ptrdiff_t n, const void *src, void *dst);  // past the caches
+    void (*copy_past)(ptrdiff_t n, const void *src,
+                      void *dst);  // past the caches; n = 0: such stores come before later ones
     void (*map_conv_weight)(const fr_map_conv *);
     void (*bare_conv)(const fr_bare_conv *);
     void (*bare_conv_weight)(const fr_bare_conv *);
+    void (*bare_conv_last)(const fr_bare_conv *);
+    void (*bare_conv_last_weight)(const fr_bare_conv *);
     void (*pixel_conv)(const fr_pixel_conv *);
     void (*pixel_conv_weight)(const fr_pixel_conv *);
     fr_pool_fn pool, pool_backward, pool_last, pool_last_backward;

@@ -9,7 +9,9 @@ cimport cython
 cimport numpy as cnp
 from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, share_of_pixel_gradients, share_of_pixels
-from fastrnn._kernels._depthwise_rows cimport bytes_of_rows, serves_rows, share_of_row_gradients, share_of_rows
+from fastrnn._kernels._depthwise_rows cimport (
+    scratch_of_rows, serves_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients, share_of_sweeps,
+)
 from fastrnn._kernels._depthwise_turned cimport (
     fill_turned, keep_map, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
 )
@@ -201,6 +203,7 @@ cdef void share_of_maps(void *work, Team *team, int member) noexcept nogil:
     start_pass(s, member, &p)
     for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
         convolve_channel(s, &p, item // channels, item % channels)
+    end_past(s)
 
 
 cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept nogil:
@@ -216,6 +219,8 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
             add_channel(&both.weights, &weights, n, c)
             if both.with_maps:
                 convolve_channel(&both.maps, &maps, n, c)
+    if both.with_maps:
+        end_past(&both.maps)
 
 
 cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, bint training):
@@ -243,7 +248,7 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
         s.apart_bytes = ceil_div((s.blocks.most[2] * s.blocks.most[3] + FR_SLOTS * s.kernels.width) * s.itemsize, 64) * 64
     s.channels_last = channels_last
     s.lanes = s.kernels.width * (LAST_VECTORS if channels_last else 1)
-    s.rows = not channels_last and serves_rows(s)
+    s.rows = serves_rows(s)
     s.turned = not s.rows and serves_turned(s)
     if s.turned:
         prepare_turned(s)
@@ -261,15 +266,8 @@ cdef void share_ways(Call *weights, Call *maps) noexcept nogil:
         prepare_turned(maps)
 
 
-cdef Block scratch_of_rows(Call *s, int size, bint gradient):
-    s.scratch_bytes = ceil_div(bytes_of_rows(s, gradient), 4096) * 4096 + 64
-    cdef Block scratch = new_block(size * s.scratch_bytes)
-    s.scratch = scratch.data
-    return scratch
-
-
 cdef Block scratch_for(Call *s, int size, ptrdiff_t more):
-    cdef ptrdiff_t bytes = s.map_bytes + s.apart_bytes + s.joined_bytes
+    cdef ptrdiff_t bytes = s.map_bytes + s.apart_bytes + s.joined_bytes + (s.taps * s.lanes * s.itemsize if s.turned else 0)
     s.scratch_bytes = ceil_div(bytes + s.taps * (2 * <ptrdiff_t> sizeof(ptrdiff_t) + s.itemsize) + more, 4096) * 4096 + 64
     cdef ptrdiff_t entries = entries_of_places(s.axis) + (places_of_band(s) if s.turned else 0)
     cdef Block scratch = new_block(size * s.scratch_bytes + entries * <ptrdiff_t> sizeof(ptrdiff_t))
@@ -348,8 +346,10 @@ cdef class DepthwiseKernels:
         s.kept = NULL if kept is None else <char *> cnp.PyArray_DATA(kept)
         cdef Block _scratch = scratch_of_rows(&s, size, False) if s.rows else scratch_for(&s, size, 0)
         with nogil:
-            run_team(share_of_rows if s.rows else share_of_turned if s.turned else share_of_pixels if channels_last
-                     else share_of_maps, &s, size)
+            if s.rows:
+                run_team(share_of_sweeps if channels_last else share_of_rows, &s, size)
+            else:
+                run_team(share_of_turned if s.turned else share_of_pixels if channels_last else share_of_maps, &s, size)
 
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
@@ -385,10 +385,10 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
         s, size, s.taps * s.y.channels * s.itemsize if channels_last else
         s.taps * s.y_maps * s.kernels.width * s.itemsize if s.turned else 0)
     with nogil:
-        if channels_last:
+        if s.rows:
+            run_team(share_of_sweep_gradients if channels_last else share_of_row_gradients, &both, size)
+        elif channels_last:
             run_team(share_of_pixel_gradients, s, size)
-        elif s.rows:
-            run_team(share_of_row_gradients, &both, size)
         elif s.turned:
             run_team(share_of_turned_gradients, &both, size)
         else:

@@ -133,7 +133,7 @@ cdef extern from "fr_kernels.h" nogil:
         void *sums
 
     ctypedef struct fr_bare_conv:
-        ptrdiff_t rows, columns, y_rows, above, kernel
+        ptrdiff_t rows, columns, y_rows, above, kernel, channels, apart, tap_channels
         const void *x
         const void *weight
         const void *bias
@@ -367,6 +367,8 @@ cdef extern from "fr_kernels.h" nogil:
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
         void (*bare_conv)(const fr_bare_conv *) noexcept nogil
         void (*bare_conv_weight)(const fr_bare_conv *) noexcept nogil
+        void (*bare_conv_last)(const fr_bare_conv *) noexcept nogil
+        void (*bare_conv_last_weight)(const fr_bare_conv *) noexcept nogil
         void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
         void (*pixel_conv_weight)(const fr_pixel_conv *) noexcept nogil
         void (*winograd_input)(const fr_winograd *) noexcept nogil

@@ -15,6 +15,7 @@
 #include "depthwise.h"
 #include "depthwise_pixels.h"
 #include "depthwise_rows_weight.h"
+#include "depthwise_sweep_weight.h"
 #include "turn.h"
 #include "time_pool.h"
 #include "winograd.h"
@@ -72,6 +73,8 @@ const fr_kernels FR_NAME(table) = {
     .map_conv_weight = FR_NAME(map_conv_weight),
     .bare_conv = FR_NAME(bare_conv),
     .bare_conv_weight = FR_NAME(bare_conv_weight),
+    .bare_conv_last = FR_NAME(bare_conv_last),
+    .bare_conv_last_weight = FR_NAME(bare_conv_last_weight),
     .pixel_conv = FR_NAME(pixel_conv),
     .pixel_conv_weight = FR_NAME(pixel_conv_weight),
     .pool = FR_NAME(pool),
