@@ -252,6 +252,9 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     s.turned = not s.rows and serves_turned(s)
     if s.turned:
         prepare_turned(s)
+    if channels_last and s.rows:
+        s.past = training and stored_past(cnp.PyArray_NBYTES(y), s.y.place_stride[1])
+        s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.place_stride[1])
     return team_size(work, 1, s.N * s.x.channels)
 
 
@@ -331,25 +334,27 @@ cdef class DepthwiseKernels:
         s.activation = activation
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
-            bint scaled, cnp.ndarray kept=None):
+            bint scaled, cnp.ndarray kept=None, bint training=False):
         """y = gain * act(bias + the sums), both C-contiguous and of five axes; the gain only if `scaled`.
 
-        If x has more channels than y, each map of y adds up those of x that belong to it. kept, channels first alone, becomes a
-        copy of x.
+        If x has more channels than y, each map of y adds up those of x that belong to it. kept becomes a copy of x. In training
+        it takes long before y is read again; with `kept` it is always meant.
         """
         cdef Call s
         if cnp.PyArray_SIZE(y) == 0:
             return
         s.kernels = self.kernels
-        cdef int size = prepare(&s, x, y, windows, channels_last, kept is not None)
+        cdef int size = prepare(&s, x, y, windows, channels_last, training or kept is not None)
         self.take(&s, activation, scaled)
-        s.kept = NULL if kept is None else <char *> cnp.PyArray_DATA(kept)
+        s.kept = NULL if kept is None or channels_last and not s.rows else <char *> cnp.PyArray_DATA(kept)
         cdef Block _scratch = scratch_of_rows(&s, size, False) if s.rows else scratch_for(&s, size, 0)
         with nogil:
             if s.rows:
                 run_team(share_of_sweeps if channels_last else share_of_rows, &s, size)
             else:
                 run_team(share_of_turned if s.turned else share_of_pixels if channels_last else share_of_maps, &s, size)
+        if kept is not None and channels_last and not s.rows:
+            kept[...] = x
 
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,

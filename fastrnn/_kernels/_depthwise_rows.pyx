@@ -17,6 +17,7 @@ from fastrnn._kernels._threads cimport first_of
 from fastrnn._kernels._windows cimport ZEROS, Taps
 
 cdef ptrdiff_t BAND_BYTES = 24 << 10  # of a map that are gone over strip by strip: they stay in the first-level cache
+cdef ptrdiff_t LAST_BYTES = 128 << 10  # of a band with the channels last, where the second level has it still
 cdef ptrdiff_t SUMS_BYTES = 64 << 10  # of the channels whose maps are read one after another
 
 
@@ -45,6 +46,8 @@ cdef bint serves_rows(const Call *s) noexcept nogil:
 
 
 cdef inline ptrdiff_t rows_of_band(const Call *s) noexcept nogil:
+    if s.channels_last:  # pairs of rows share what they load
+        return max(<ptrdiff_t> 1, LAST_BYTES // (2 * s.y.place_stride[1] * s.itemsize)) * 2
     return max(<ptrdiff_t> 1, BAND_BYTES // (s.axis[2].count * s.itemsize))
 
 
@@ -63,7 +66,7 @@ cdef inline ptrdiff_t channels_at_once(const Call *s) noexcept nogil:
 
 cdef Block scratch_of_rows(Call *s, int size, bint gradient):
     """Workspace of a team."""
-    cdef ptrdiff_t band = min(rows_of_band(s), s.axis[1].count) * s.axis[2].count * s.itemsize if s.past else 0
+    cdef ptrdiff_t band = min(rows_of_band(s), s.axis[1].count) * s.y.place_stride[1] * s.itemsize if s.past else 0
     cdef ptrdiff_t bytes = bytes_of_weights(s) + (channels_at_once(s) * bytes_of_sums(s) if gradient else 0) + band
     s.scratch_bytes = ceil_div(bytes, 4096) * 4096 + 64
     cdef Block scratch = new_block(size * s.scratch_bytes)
@@ -156,20 +159,41 @@ cdef void share_of_rows(void *work, Team *team, int member) noexcept nogil:
     end_past(s)
 
 
+cdef void keep_rows(const Call *s, ptrdiff_t n, ptrdiff_t first, ptrdiff_t end) noexcept nogil:
+    """Copy as large a part of the rows of x as first..end-1 are of those of y, while the cache may have them."""
+    cdef ptrdiff_t row = s.x.place_stride[1], source = s.axis[1].source, count = s.axis[1].count
+    cdef ptrdiff_t at = n * s.x.batch_stride + first * source // count * row
+    cdef ptrdiff_t size = (end * source // count - first * source // count) * row
+    if s.keep_past:
+        s.kernels.copy_past(size, s.x.data + at * s.itemsize, s.kept + at * s.itemsize)
+    else:
+        memcpy(s.kept + at * s.itemsize, s.x.data + at * s.itemsize, size * s.itemsize)
+
+
 cdef void share_of_sweeps(void *work, Team *team, int member) noexcept nogil:
     """The channels lie last; members share rows, and run those of a sample together."""
     cdef Call *s = <Call *> work
-    cdef ptrdiff_t per_map = s.axis[1].count, rows = s.N * per_map, n, first
+    cdef ptrdiff_t per_map = s.axis[1].count, rows = s.N * per_map, n, first, last
     cdef ptrdiff_t row = first_of(rows, member, team.size), end = first_of(rows, member + 1, team.size)
     cdef Rows r
+    cdef char *y
     start_rows(s, member, False, &r)
     take_weight(s, 0, &r)
     while row < end:
         n, first = row // per_map, row % per_map
-        see_rows(s, first, min(per_map, first + end - row), s.x.data + n * s.x.batch_stride * s.itemsize, &r.g)
-        r.g.y = s.y.data + (n * s.y.batch_stride + first * s.y.place_stride[1]) * s.itemsize
+        last = min(per_map, first + end - row)
+        if s.past or s.kept != NULL:
+            last = min(last, first + rows_of_band(s))
+        see_rows(s, first, last, s.x.data + n * s.x.batch_stride * s.itemsize, &r.g)
+        y = s.y.data + (n * s.y.batch_stride + first * s.y.place_stride[1]) * s.itemsize
+        r.g.y = r.band if s.past else y
         s.kernels.bare_conv_last(&r.g)
-        row += r.g.y_rows
+        if s.past:
+            s.kernels.copy_past((last - first) * s.y.place_stride[1], r.band, y)
+        if s.kept != NULL:
+            keep_rows(s, n, first, last)
+        row += last - first
+    end_past(s)
 
 
 cdef void share_of_sweep_gradients(void *work, Team *team, int member) noexcept nogil:

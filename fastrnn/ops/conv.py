@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn._checks import as_array, as_float_array, check_shape, flag
 from fastrnn._kernels._conv import ACTIVATIONS
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient, copied
-from fastrnn._kernels._depthwise import add_depthwise_gradient
+from fastrnn._kernels._depthwise import DepthwiseKernels, add_depthwise_gradient
 from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._windows import Windows
@@ -189,9 +189,9 @@ def _run(
     last = geometry.channels_last
     plan = packed.plan(name, sizes_of(maps, last))
     y = empty(maps_shape(len(maps), K, plan.counts, last), packed.dtype)
-    if plan.maps:
+    kernels: Any = packed.direct(False, "turned" if plan.maps else plan.way) if plan.algorithm == "direct" else None
+    if isinstance(kernels, DepthwiseKernels):
         kept = empty(maps.shape, packed.dtype) if keep else None
-        kernels: Any = packed.direct(False, "turned")
         kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
         return y, maps if kept is None else kept, plan
     if plan.algorithm == "dense":
@@ -201,7 +201,7 @@ def _run(
     elif plan.algorithm == "winograd":
         packed.winograd().run(without_axes(maps, geometry), without_axes(y, geometry), packed.bias, activation, last)
     else:
-        packed.direct(False, plan.way).run(maps, y, plan.windows, last, activation, scaled)
+        kernels.run(maps, y, plan.windows, last, activation, scaled)
         scaled = False  # it is done
     if scaled and packed.gain is not None:
         y *= _per_map(packed.gain, last)
@@ -381,7 +381,9 @@ def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
     elif saved.plan.algorithm == "winograd":
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
-        packed.direct(True, saved.plan.way_back).run(da, dx, saved.plan.windows_back, last, 0, False)
+        kernels: Any = packed.direct(True, saved.plan.way_back)
+        training = {"training": True} if isinstance(kernels, DepthwiseKernels) else {}
+        kernels.run(da, dx, saved.plan.windows_back, last, 0, False, **training)
 
 
 def _folded(dx: Array, geometry: Geometry) -> Array:

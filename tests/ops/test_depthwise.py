@@ -85,9 +85,23 @@ def test_a_map_has_the_same_bits_in_any_batch(
         assert_same_bits([part["y"], part["dx"]], [whole["y"][rows], whole["dx"][rows]])
 
 
-def test_the_pullback_owns_x_of_turned_maps(isa: str, dtype: type, rng: np.random.Generator) -> None:
-    x, weight = rng.standard_normal((2, 20, 9, 8)).astype(dtype), rng.standard_normal((20, 1, 3, 3)).astype(dtype)
-    y, pullback = ops.conv_vjp(x, weight, stride=2, groups=20)
-    _, before = ops.conv_vjp(x.copy(), weight, stride=2, groups=20)
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        ("NCHW", {"stride": 2}),
+        ("NHWC", {"stride": 2}),
+        ("NCHW", {"padding": 1}),
+        ("NHWC", {"padding": 1}),
+        ("NHWC", {"padding": ((2, 1), (1, 1))}),
+    ],
+    ids=str,
+)
+def test_the_pullback_owns_x(
+    layout: str, options: dict[str, Any], isa: str, dtype: type, threads: int, rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal((2, 20, 9, 20)).astype(dtype)
+    weight = rng.standard_normal((20, 1, 3, 3)).astype(dtype)
+    y, pullback = ops.conv_vjp(x, weight, groups=20, layout=layout, **options)
+    _, before = ops.conv_vjp(x.copy(), weight, groups=20, layout=layout, **options)
     x[:] = np.nan
     assert_same_bits(pullback(y)[1]["weight"], before(y)[1]["weight"])
