@@ -264,6 +264,25 @@ typedef struct fr_map_conv {
     void *sums;
 } fr_map_conv;
 
+// One map of outputs from one map where it lies, with zeros around it: y[r][c] = start + sum over h, w of
+// weight[h][w] * x[r + h - above][c + w - kernel / 2]. Rows lie one after another, as long in y as in x. 0 <= above < kernel. For
+// the gradient of the weights, the sum over the lanes of sums[h][w][W] grows by that of y[r][c] * x[...].
+// With the channels last, the same for each channel: a pixel is `apart` elements after the one before, weight and sums are
+// [h][w][tap_channels], bias and gain [channels].
+typedef struct fr_bare_conv {
+    ptrdiff_t rows, columns;  // of x
+    ptrdiff_t y_rows, above;
+    ptrdiff_t kernel;  // 3, 5 or 7 rows and columns
+    ptrdiff_t channels, apart, tap_channels;
+    const void *x;
+    const void *weight;
+    const void *bias;  // one value, NULL: zero
+    const void *gain;  // one value, NULL: none
+    int activation;
+    void *y;
+    void *sums;
+} fr_bare_conv;
+
 // Outputs of one sample with the channels last, along depth, rows and columns: of those with numbers o and the taps t of an axis, the
 // value of x that they meet lies, summed over the axes, at place[o*step + t*pace] elements. A place of -1 is outside: its taps are
 // left out. Outputs inner..inner_end-1 of the columns have all taps inside, evenly x_stride elements a place apart.
@@ -537,8 +556,13 @@ typedef struct fr_kernels {
     void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
                           ptrdiff_t dst_stride);
     void (*map_conv)(const fr_map_conv *);
-    void (*copy_past)(ptrdiff_t n, const void *src, void *dst);  // past the caches
+    void (*copy_past)(ptrdiff_t n, const void *src,
+                      void *dst);  // past the caches; n = 0: such stores come before later ones
     void (*map_conv_weight)(const fr_map_conv *);
+    void (*bare_conv)(const fr_bare_conv *);
+    void (*bare_conv_weight)(const fr_bare_conv *);
+    void (*bare_conv_last)(const fr_bare_conv *);
+    void (*bare_conv_last_weight)(const fr_bare_conv *);
     void (*pixel_conv)(const fr_pixel_conv *);
     void (*pixel_conv_weight)(const fr_pixel_conv *);
     fr_pool_fn pool, pool_backward, pool_last, pool_last_backward;

@@ -33,7 +33,9 @@ cdef struct Call:
     ptrdiff_t scratch_bytes, map_bytes, apart_bytes, joined_bytes, taps
     bint channels_last
     ptrdiff_t lanes              # channels that are turned together
+    bint rows                    # maps are convolved where they lie
     bint turned                  # maps lie in the lanes: weight is [map of a channel][tap][channel], bias and gain [map][channel]
+    bint swept                   # and small, of a shape that is convolved where it lies
     ptrdiff_t tap_channels       # of those, whole vectors
     ptrdiff_t band               # rows of outputs that are turned at a time
     ptrdiff_t turned_x[3]        # distances of places in turned maps; those of x have room for a border of zeros
@@ -44,3 +46,9 @@ cdef struct Both:
     Call weights  # their gradients
     Call maps     # dx; its x is dy
     bint with_maps
+
+
+cdef inline void end_past(const Call *s) noexcept nogil:
+    """What went past the caches comes before what this thread does next."""
+    if s.past or s.keep_past:
+        s.kernels.copy_past(0, NULL, NULL)

@@ -21,6 +21,7 @@ class DepthwiseKernels:
         activation: int,
         scaled: bool,
         kept: _Array | None = None,
+        training: bool = False,
     ) -> None: ...
 
 def add_depthwise_gradient(

@@ -9,6 +9,9 @@ cimport cython
 cimport numpy as cnp
 from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, share_of_pixel_gradients, share_of_pixels
+from fastrnn._kernels._depthwise_rows cimport (
+    scratch_of_rows, serves_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients, share_of_sweeps,
+)
 from fastrnn._kernels._depthwise_turned cimport (
     fill_turned, keep_map, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
 )
@@ -200,6 +203,7 @@ cdef void share_of_maps(void *work, Team *team, int member) noexcept nogil:
     start_pass(s, member, &p)
     for item in range(first_of(items, member, team.size), first_of(items, member + 1, team.size)):
         convolve_channel(s, &p, item // channels, item % channels)
+    end_past(s)
 
 
 cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept nogil:
@@ -215,6 +219,8 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
             add_channel(&both.weights, &weights, n, c)
             if both.with_maps:
                 convolve_channel(&both.maps, &maps, n, c)
+    if both.with_maps:
+        end_past(&both.maps)
 
 
 cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, bint training):
@@ -242,14 +248,29 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
         s.apart_bytes = ceil_div((s.blocks.most[2] * s.blocks.most[3] + FR_SLOTS * s.kernels.width) * s.itemsize, 64) * 64
     s.channels_last = channels_last
     s.lanes = s.kernels.width * (LAST_VECTORS if channels_last else 1)
-    s.turned = serves_turned(s)
+    s.rows = serves_rows(s)
+    s.turned = not s.rows and serves_turned(s)
     if s.turned:
         prepare_turned(s)
+    if channels_last and s.rows:
+        s.past = training and stored_past(cnp.PyArray_NBYTES(y), s.y.place_stride[1])
+        s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.place_stride[1])
     return team_size(work, 1, s.N * s.x.channels)
 
 
+cdef void share_ways(Call *weights, Call *maps) noexcept nogil:
+    """Both gradients of a map are computed the same way."""
+    if weights.rows != maps.rows:
+        weights.rows, weights.turned = False, serves_turned(weights)
+        if weights.turned:
+            prepare_turned(weights)
+    maps.rows, maps.turned = weights.rows, weights.turned
+    if maps.turned:
+        prepare_turned(maps)
+
+
 cdef Block scratch_for(Call *s, int size, ptrdiff_t more):
-    cdef ptrdiff_t bytes = s.map_bytes + s.apart_bytes + s.joined_bytes
+    cdef ptrdiff_t bytes = s.map_bytes + s.apart_bytes + s.joined_bytes + (s.taps * s.lanes * s.itemsize if s.turned else 0)
     s.scratch_bytes = ceil_div(bytes + s.taps * (2 * <ptrdiff_t> sizeof(ptrdiff_t) + s.itemsize) + more, 4096) * 4096 + 64
     cdef ptrdiff_t entries = entries_of_places(s.axis) + (places_of_band(s) if s.turned else 0)
     cdef Block scratch = new_block(size * s.scratch_bytes + entries * <ptrdiff_t> sizeof(ptrdiff_t))
@@ -313,22 +334,27 @@ cdef class DepthwiseKernels:
         s.activation = activation
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
-            bint scaled, cnp.ndarray kept=None):
+            bint scaled, cnp.ndarray kept=None, bint training=False):
         """y = gain * act(bias + the sums), both C-contiguous and of five axes; the gain only if `scaled`.
 
-        If x has more channels than y, each map of y adds up those of x that belong to it. kept, channels first alone, becomes a
-        copy of x.
+        If x has more channels than y, each map of y adds up those of x that belong to it. kept becomes a copy of x. In training
+        it takes long before y is read again; with `kept` it is always meant.
         """
         cdef Call s
         if cnp.PyArray_SIZE(y) == 0:
             return
         s.kernels = self.kernels
-        cdef int size = prepare(&s, x, y, windows, channels_last, kept is not None)
+        cdef int size = prepare(&s, x, y, windows, channels_last, training or kept is not None)
         self.take(&s, activation, scaled)
-        s.kept = NULL if kept is None else <char *> cnp.PyArray_DATA(kept)
-        cdef Block _scratch = scratch_for(&s, size, 0)
+        s.kept = NULL if kept is None or channels_last and not s.rows else <char *> cnp.PyArray_DATA(kept)
+        cdef Block _scratch = scratch_of_rows(&s, size, False) if s.rows else scratch_for(&s, size, 0)
         with nogil:
-            run_team(share_of_turned if s.turned else share_of_pixels if channels_last else share_of_maps, &s, size)
+            if s.rows:
+                run_team(share_of_sweeps if channels_last else share_of_rows, &s, size)
+            else:
+                run_team(share_of_turned if s.turned else share_of_pixels if channels_last else share_of_maps, &s, size)
+        if kept is not None and channels_last and not s.rows:
+            kept[...] = x
 
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
@@ -349,23 +375,24 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     s.kernels = kernels_for(dy.itemsize)
     cdef int size = prepare(s, x, dy, windows, channels_last, True)
     size = min(size, <int> s.x.channels)
-    if channels_last:
-        s.turned, s.map_bytes, s.apart_bytes, s.joined_bytes = False, 0, 0, 0
     s.grad = <char *> cnp.PyArray_DATA(grad)
     s.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
-    _scratch = scratch_for(s, size, s.taps * s.y.channels * s.itemsize if channels_last else
-                           s.taps * s.y_maps * s.kernels.width * s.itemsize if s.turned else 0)
     both.with_maps, both.maps.band, both.maps.axis = dx is not None and cnp.PyArray_SIZE(dx) > 0, 0, windows.axis
     if both.with_maps:
         both.maps.kernels = s.kernels
         prepare(&both.maps, dy, dx, windows_back, False, True)
-        both.maps.turned = s.turned
-        if s.turned:
-            prepare_turned(&both.maps)
+        share_ways(s, &both.maps)
         back.take(&both.maps, FR_NONE, False)
-        _more = scratch_for(&both.maps, size, 0)
+        _more = scratch_of_rows(&both.maps, size, False) if s.rows else scratch_for(&both.maps, size, 0)
+    if channels_last:
+        s.turned, s.map_bytes, s.apart_bytes, s.joined_bytes = False, 0, 0, 0
+    _scratch = scratch_of_rows(s, size, True) if s.rows else scratch_for(
+        s, size, s.taps * s.y.channels * s.itemsize if channels_last else
+        s.taps * s.y_maps * s.kernels.width * s.itemsize if s.turned else 0)
     with nogil:
-        if channels_last:
+        if s.rows:
+            run_team(share_of_sweep_gradients if channels_last else share_of_row_gradients, &both, size)
+        elif channels_last:
             run_team(share_of_pixel_gradients, s, size)
         elif s.turned:
             run_team(share_of_turned_gradients, &both, size)

@@ -10,8 +10,10 @@ X_BYTES, or what one row of outputs needs if that is more, and up to twice as mu
 
 from libc.string cimport memcpy, memset
 
+from fastrnn._kernels._depthwise cimport end_past
+from fastrnn._kernels._depthwise_rows cimport fits_rows, order_weight, see_rows
 from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, places_along, run_box
-from fastrnn._kernels._dispatch cimport FR_NONE, fr_pixel_conv, fr_turn
+from fastrnn._kernels._dispatch cimport FR_NONE, fr_bare_conv, fr_pixel_conv, fr_turn
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._threads cimport first_of
 from fastrnn._kernels._windows cimport ZEROS, Range, extent, inputs_of
@@ -43,7 +45,7 @@ cdef bint serves_turned(const Call *s) noexcept nogil:
 
 
 cdef inline bint padded(const Call *s) noexcept nogil:
-    return s.axis[2].border == ZEROS
+    return s.axis[2].border == ZEROS and not s.swept
 
 
 cdef ptrdiff_t row_of_x(const Call *s) noexcept nogil:
@@ -60,7 +62,10 @@ cdef ptrdiff_t rows_of_band(const Call *s) noexcept nogil:
 
 cdef void prepare_turned(Call *s) noexcept nogil:
     """How many rows of outputs a band has, and the memory of a thread."""
-    cdef ptrdiff_t W = s.lanes, row = row_of_x(s), bytes = s.axis[0].source * row * W * s.itemsize
+    cdef ptrdiff_t W = s.lanes
+    s.swept = (not s.channels_last and fits_rows(s)
+               and max(s.axis[1].source, s.axis[1].count) * s.axis[2].source * W * s.itemsize <= X_BYTES)
+    cdef ptrdiff_t row = row_of_x(s), bytes = s.axis[0].source * row * W * s.itemsize
     s.band = s.axis[1].count
     while can_be_cut(s) and s.band > 1 and rows_of_band(s) * bytes > X_BYTES:
         s.band = min(s.band - 1, max(<ptrdiff_t> 1, s.band * X_BYTES // (rows_of_band(s) * bytes)))
@@ -103,12 +108,17 @@ cdef struct Chunk:
     char *x                  # turned
     char *y
     fr_pixel_conv g
+    char *weight             # of swept maps, in the order of the input
+    fr_bare_conv sweep
 
 
 cdef void start_chunk(const Call *s, int member, Chunk *c) noexcept nogil:
     c.x = s.scratch + member * s.scratch_bytes
     c.y = c.x + s.map_bytes
     memset(c.x, 0, s.map_bytes + s.apart_bytes)  # lanes without a map are computed too
+    c.weight = c.y + s.apart_bytes + s.joined_bytes
+    c.sweep.columns, c.sweep.kernel, c.sweep.activation = s.axis[2].count, s.axis[2].kernel, s.activation
+    c.sweep.channels = c.sweep.apart = c.sweep.tap_channels = s.lanes
     c.g.channels, c.g.activation, c.g.bias, c.g.gain, c.g.resume = s.lanes, s.activation, NULL, NULL, False
     c.box[0].first, c.box[0].end, c.box[2].first, c.box[2].end = 0, s.axis[0].count, 0, s.axis[2].count
     c.box[1].end = 0
@@ -178,6 +188,14 @@ cdef inline char *of_lanes(char *vector, const Call *s, ptrdiff_t row, const Chu
     return NULL if vector == NULL else vector + (row * s.tap_channels + c.channel) * s.itemsize
 
 
+cdef void sweep_map(const Call *s, Chunk *c, ptrdiff_t k, char *y) noexcept nogil:
+    """One turned map of outputs."""
+    order_weight(s, of_lanes(s.weight, s, k * s.taps, c), s.lanes * s.itemsize, s.tap_channels * s.itemsize, c.weight)
+    see_rows(s, 0, s.axis[1].count, c.x, &c.sweep)
+    c.sweep.weight, c.sweep.bias, c.sweep.gain, c.sweep.y = c.weight, c.g.bias, c.g.gain, y
+    s.kernels.bare_conv_last(&c.sweep)
+
+
 cdef void convolve_band(const Call *s, Chunk *c, ptrdiff_t j) noexcept nogil:
     """What the turned maps of number j give to those of y."""
     cdef ptrdiff_t k
@@ -189,7 +207,10 @@ cdef void convolve_band(const Call *s, Chunk *c, ptrdiff_t j) noexcept nogil:
     for k in range(s.y_maps):
         c.g.weight = of_lanes(s.weight, s, max(j, k) * s.taps, c)
         c.g.bias, c.g.gain = of_lanes(s.bias, s, k, c), of_lanes(s.gain, s, k, c)
-        run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, y, s.turned_y, s.kernels.pixel_conv)
+        if s.swept:
+            sweep_map(s, c, k, y)
+        else:
+            run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, y, s.turned_y, s.kernels.pixel_conv)
         if j == s.x_maps - 1 and not s.channels_last:
             turn_y(s, c, k)
 
@@ -220,6 +241,17 @@ cdef void share_of_turned(void *work, Team *team, int member) noexcept nogil:
             for map in range(c.channel * s.x_maps, (c.channel + c.lanes) * s.x_maps):
                 keep_map(s, s.x.data + (c.n * s.x.batch_stride + map * s.x.channel_stride) * s.itemsize,
                          s.kept + (c.n * s.x.batch_stride + map * s.x.channel_stride) * s.itemsize)
+    end_past(s)
+
+
+cdef void add_map(const Call *s, Chunk *c, char *x, char *y, const ptrdiff_t *y_stride) noexcept nogil:
+    """The sums of a chunk += those of turned maps of x and y."""
+    if not s.swept:
+        run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, y, y_stride, s.kernels.pixel_conv_weight)
+        return
+    see_rows(s, 0, s.axis[1].count, x, &c.sweep)
+    c.sweep.y, c.sweep.sums = y, c.g.sums
+    s.kernels.bare_conv_last_weight(&c.sweep)
 
 
 cdef void add_chunk(const Call *s, Chunk *c, char *sums) noexcept nogil:
@@ -235,7 +267,7 @@ cdef void add_chunk(const Call *s, Chunk *c, char *sums) noexcept nogil:
             turn.src, turn.dst = turn.dst, c.y
             s.kernels.turn(&turn)
             c.g.sums = sums + k * s.taps * s.lanes * s.itemsize
-            run_box(s.axis, s.itemsize, &s.places, c.box, &c.g, c.y, s.turned_y, s.kernels.pixel_conv_weight)
+            add_map(s, c, c.x, c.y, s.turned_y)
 
 
 cdef void add_and_convolve(const Both *both, Chunk *weights, Chunk *maps, char *sums) noexcept nogil:
@@ -247,8 +279,7 @@ cdef void add_and_convolve(const Both *both, Chunk *weights, Chunk *maps, char *
     turn_x(&both.maps, maps, 0)
     turn_x(s, weights, 0)
     weights.g.sums, weights.g.tap_channels = sums, s.lanes
-    run_box(s.axis, s.itemsize, &s.places, weights.box, &weights.g, maps.x + before, both.maps.turned_x,
-            s.kernels.pixel_conv_weight)
+    add_map(s, weights, weights.x, maps.x + before, both.maps.turned_x)
     convolve_band(&both.maps, maps, 0)
     weights.box[1].end = maps.box[1].end = 0
 
@@ -269,7 +300,7 @@ cdef void share_of_turned_gradients(void *work, Team *team, int member) noexcept
     cdef Chunk weights, maps
     cdef char *sums
     start_chunk(s, member, &weights)
-    sums = weights.y + s.apart_bytes + s.joined_bytes
+    sums = weights.weight + s.taps * W * s.itemsize
     if both.with_maps:
         start_chunk(&both.maps, member, &maps)
     for chunk in range(first_of(chunks, member, team.size), first_of(chunks, member + 1, team.size)):

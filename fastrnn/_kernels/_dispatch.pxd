@@ -137,6 +137,16 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t y_stride
         void *sums
 
+    ctypedef struct fr_bare_conv:
+        ptrdiff_t rows, columns, y_rows, above, kernel, channels, apart, tap_channels
+        const void *x
+        const void *weight
+        const void *bias
+        const void *gain
+        int activation
+        void *y
+        void *sums
+
     ctypedef struct fr_pixel_axis:
         ptrdiff_t outputs, taps, step, pace
         const ptrdiff_t *place
@@ -372,6 +382,10 @@ cdef extern from "fr_kernels.h" nogil:
         void (*map_conv)(const fr_map_conv *) noexcept nogil
         void (*copy_past)(ptrdiff_t n, const void *src, void *dst) noexcept nogil
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
+        void (*bare_conv)(const fr_bare_conv *) noexcept nogil
+        void (*bare_conv_weight)(const fr_bare_conv *) noexcept nogil
+        void (*bare_conv_last)(const fr_bare_conv *) noexcept nogil
+        void (*bare_conv_last_weight)(const fr_bare_conv *) noexcept nogil
         void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
         void (*pixel_conv_weight)(const fr_pixel_conv *) noexcept nogil
         void (*winograd_input)(const fr_winograd *) noexcept nogil

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, add_weight_gradient
-from fastrnn._kernels._depthwise import add_depthwise_gradient
+from fastrnn._kernels._depthwise import DepthwiseKernels, add_depthwise_gradient
 from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._places import put_places
@@ -130,7 +130,9 @@ def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
     elif saved.plan.algorithm == "winograd":
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
-        packed.direct(True, saved.plan.way_back).run(da, dx, saved.plan.windows_back, last, 0, False)
+        kernels: Any = packed.direct(True, saved.plan.way_back)
+        training = {"training": True} if isinstance(kernels, DepthwiseKernels) else {}
+        kernels.run(da, dx, saved.plan.windows_back, last, 0, False, **training)
 
 
 def _whole_of(dx: Array, saved: ConvGradients) -> Array:

@@ -11,6 +11,7 @@ from fastrnn._checks import as_array, as_float_array, check_shape, flag
 from fastrnn._kernels._calls import Prepared
 from fastrnn._kernels._conv import ACTIVATIONS
 from fastrnn._kernels._conv_weight import copied
+from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._places import take_places
 from fastrnn.errors import ArgumentError, ShapeError
@@ -170,9 +171,9 @@ def _run(
     if plan.spread:
         x, maps = maps, empty((*maps.shape[:2], *plan.counts), packed.dtype)
         take_places(x, maps, geometry.stride, last)
-    if plan.maps:
+    kernels: Any = packed.direct(False, "turned" if plan.maps else plan.way) if plan.algorithm == "direct" else None
+    if isinstance(kernels, DepthwiseKernels):
         kept = empty(maps.shape, packed.dtype) if keep and plan.spread is None else None
-        kernels: Any = packed.direct(False, "turned")
         kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
         return y, maps if kept is None else kept, plan
     if plan.algorithm == "dense":

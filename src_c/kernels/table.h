@@ -14,6 +14,8 @@
 #include "conv.h"
 #include "depthwise.h"
 #include "depthwise_pixels.h"
+#include "depthwise_rows_weight.h"
+#include "depthwise_sweep_weight.h"
 #include "turn.h"
 #include "time_pool.h"
 #include "winograd.h"
@@ -70,6 +72,10 @@ const fr_kernels FR_NAME(table) = {
     .map_conv = FR_NAME(map_conv),
     .copy_past = FR_NAME(copy_past),
     .map_conv_weight = FR_NAME(map_conv_weight),
+    .bare_conv = FR_NAME(bare_conv),
+    .bare_conv_weight = FR_NAME(bare_conv_weight),
+    .bare_conv_last = FR_NAME(bare_conv_last),
+    .bare_conv_last_weight = FR_NAME(bare_conv_last_weight),
     .pixel_conv = FR_NAME(pixel_conv),
     .pixel_conv_weight = FR_NAME(pixel_conv_weight),
     .pool = FR_NAME(pool),

@@ -260,6 +260,68 @@ static void check_map_conv(ptrdiff_t m, ptrdiff_t n, int height, int regular) {
     free(x), free(w), free(one), free(y), free(sums), free(start);
 }
 
+// Maps as long as their results, with `above` rows of zeros before them and as many after as the results see.
+static double bare_input(const fr_bare_conv *g, ptrdiff_t i, ptrdiff_t j, ptrdiff_t t, ptrdiff_t channel) {
+    const ptrdiff_t row = i + t / g->kernel - g->above, column = j + t % g->kernel - g->kernel / 2;
+    const int inside = row >= 0 && row < g->rows && column >= 0 && column < g->columns;
+    return inside ? get(g->x, (row * g->columns + column) * g->apart + channel) : 0;
+}
+
+static void check_bare_conv(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t n, ptrdiff_t kernel, int activation) {
+    const ptrdiff_t taps = kernel * kernel, W = K->width;
+    void *x = filled(rows * n), *w = filled(taps), *one = filled(2), *y = filled(y_rows * n), *sums = filled(taps * W);
+    fr_bare_conv g = {
+        .rows = rows, .columns = n, .y_rows = y_rows, .above = n % kernel, .kernel = kernel, .x = x, .weight = w};
+    g.bias = one, g.gain = activation == FR_TANH ? (char *)one + size : NULL, g.activation = activation, g.y = y,
+    g.sums = sums, g.apart = 1;
+    K->bare_conv(&g);
+    for (ptrdiff_t i = 0; i < y_rows; ++i) {
+        for (ptrdiff_t j = 0; j < n; ++j) {
+            double sum = get(one, 0);
+            for (ptrdiff_t t = 0; t < taps; ++t) sum += get(w, t) * bare_input(&g, i, j, t, 0);
+            expect("bare_conv", get(y, i * n + j), activation == FR_TANH ? get(one, 1) * tanh(sum) : sum > 0 ? sum : 0);
+        }
+    }
+    void *start = copied(sums, taps * W);
+    K->bare_conv_weight(&g);
+    for (ptrdiff_t t = 0; t < taps; ++t) {
+        double sum = 0, grown = 0;
+        for (ptrdiff_t i = 0; i < y_rows; ++i)
+            for (ptrdiff_t j = 0; j < n; ++j) sum += get(y, i * n + j) * bare_input(&g, i, j, t, 0);
+        for (ptrdiff_t lane = 0; lane < W; ++lane) grown += get(sums, t * W + lane) - get(start, t * W + lane);
+        expect("bare_conv_weight", grown, sum);
+    }
+    free(x), free(w), free(one), free(y), free(sums), free(start);
+}
+
+// The same with the channels last, in pixels of one channel more.
+static void check_bare_conv_last(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t n, ptrdiff_t kernel, ptrdiff_t channels) {
+    const ptrdiff_t taps = kernel * kernel, C = channels + 1;
+    void *x = filled(rows * n * C), *w = filled(taps * C), *one = filled(2 * C), *y = filled(y_rows * n * C);
+    void *sums = filled(taps * C), *start = copied(sums, taps * C), *before = copied(y, y_rows * n * C);
+    fr_bare_conv g = {
+        .rows = rows, .columns = n, .y_rows = y_rows, .above = n % kernel, .kernel = kernel, .x = x, .weight = w};
+    g.bias = one, g.gain = (char *)one + C * size, g.activation = FR_TANH, g.y = y, g.sums = sums;
+    g.channels = channels, g.apart = g.tap_channels = C;
+    K->bare_conv_last(&g), K->bare_conv_last_weight(&g);
+    for (ptrdiff_t p = 0; p < y_rows * n; ++p) {
+        for (ptrdiff_t c = 0; c < channels; ++c) {
+            double sum = get(one, c);
+            for (ptrdiff_t t = 0; t < taps; ++t) sum += get(w, t * C + c) * bare_input(&g, p / n, p % n, t, c);
+            expect("bare_conv_last", get(y, p * C + c), get(one, C + c) * tanh(sum));
+        }
+        expect("bare_conv_last, between pixels", get(y, p * C + channels), get(before, p * C + channels));
+    }
+    for (ptrdiff_t t = 0; t < taps; ++t) {
+        for (ptrdiff_t c = 0; c < channels; ++c) {
+            double sum = get(start, t * C + c);
+            for (ptrdiff_t p = 0; p < y_rows * n; ++p) sum += get(y, p * C + c) * bare_input(&g, p / n, p % n, t, c);
+            expect("bare_conv_last_weight", get(sums, t * C + c), sum);
+        }
+    }
+    free(x), free(w), free(one), free(y), free(sums), free(start), free(before);
+}
+
 // Three taps of one row, the first of which is outside for the first pixel, and the last for the last one.
 static void check_pixel_conv(ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t step, int resume) {
     ptrdiff_t place[64], one = 0;
@@ -346,7 +408,11 @@ static void check_convolution(void) {
         check_tap_sums(n, 1 + n % 7, (int)(n % 4)), check_tap_sums(4 * W + n, 4, FR_NONE);
         for (ptrdiff_t inside = 0; inside <= 4; ++inside)
             check_clear_around(n + 3, n % 3, n, inside), check_clear_around(n, n / 2, n % 2 ? n - n / 2 : 0, inside);
-        for (int height = 3; height <= 7; height += 2)
+        for (int height = 3; height <= 7; height += 2) {
             check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
+            check_bare_conv(1 + n % 9, 9, n, height, FR_TANH),
+                check_bare_conv(11, 1 + n % 9, 4 * n + n % 4, height, FR_RELU);
+            check_bare_conv_last(1 + n % 6, 1 + n % 5, 1 + n % 7, height, n);
+        }
     }
 }

@@ -275,17 +275,20 @@ def test_winograd_is_refused_where_it_does_not_apply(rng: np.random.Generator) -
     )
 
 
-def test_large_depthwise_maps_give_the_same_bits(isa: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_large_depthwise_maps_give_the_same_bits(layout: str, isa: str, rng: np.random.Generator) -> None:
     """Those of more than 8 MB pass by the caches; of odd sizes, so that maps do not begin with a cache line."""
-    x = rng.standard_normal((3, 130, 75, 73)).astype(np.float32)
+    sizes = (3, 130, 75, 73) if layout == "NCHW" else (3, 75, 73, 130)
+    x = rng.standard_normal(sizes).astype(np.float32)
     weight = rng.standard_normal((130, 1, 3, 3)).astype(np.float32)
-    y, pullback = ops.conv_vjp(x, weight, padding=1, groups=130)
+    options: dict[str, Any] = {"padding": 1, "groups": 130, "layout": layout}
+    y, pullback = ops.conv_vjp(x, weight, **options)
     kept = x.copy()
     x[:] = np.nan  # the pullback has a copy
     dx, grads = pullback(y)
     total = np.zeros_like(weight)
     for n in range(3):
-        one, pull = ops.conv_vjp(kept[n : n + 1], weight, padding=1, groups=130)
+        one, pull = ops.conv_vjp(kept[n : n + 1], weight, **options)
         one_dx, _ = pull(one, grads={"weight": total})
         assert_same_bits([one, one_dx], [y[n : n + 1], dx[n : n + 1]])
     assert_close("conv_vjp", grads["weight"], total.astype(float))

@@ -13,12 +13,15 @@ from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops
 
-# Channels that fill vectors and that do not; strides longer and shorter than the kernel; bands of one row, and of several; kernels
-# larger than the map; borders of all kinds; a volume; more maps than channels.
+# Channels that fill vectors and that do not; maps that are convolved where they lie; strides longer and shorter than the kernel;
+# bands of one row, and of several; kernels larger than the map; borders of all kinds; a volume; more maps than channels.
 SIZES = (
     ConvSizes(2, 32, 32, (14, 14), (3, 3), {"padding": 1, "stride": 2}),
     ConvSizes(2, 19, 19, (7, 7), (5, 5), {"padding": 2}),
     ConvSizes(1, 17, 17, (3, 3), (7, 7), {"padding": 3}),
+    ConvSizes(2, 5, 5, (9, 33), (5, 5), {"padding": 2}),
+    ConvSizes(2, 3, 3, (20, 56), (3, 3), {"padding": 1, "flip": True}),
+    ConvSizes(2, 4, 8, (6, 12), (7, 7), {"padding": 3}),
     ConvSizes(2, 18, 18, (17, 16), (5, 4), {"padding": 1, "stride": 3, "flip": True}),
     ConvSizes(1, 21, 21, (9, 8), (3, 2), {"stride": (3, 4), "dilation": (2, 1)}),
     ConvSizes(1, 16, 16, (61, 58), (3, 3), {"padding": ((1, 0), (2, 3)), "stride": 2}),
@@ -55,6 +58,14 @@ def test_equals_reference(
         ops.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_bands_of_maps_where_they_lie(kernel: int, isa: str, dtype: type, rng: np.random.Generator) -> None:
+    padding = ((kernel - 1, 0), (kernel // 2, kernel // 2))
+    sizes = ConvSizes(1, 2, 2, (70, 113), (kernel, kernel), {"padding": padding})
+    problem = problem_of(rng, sizes, dtype, False, params=())
+    assert_close("conv_vjp", problem.results(ops), problem.exact())
+
+
 @first_or_last
 @pytest.mark.parametrize("sizes", [s for s in SIZES[:6] if "flip" not in s.options], ids=str)
 def test_transposed(sizes: ConvSizes, last: bool, isa: str, dtype: type, rng: np.random.Generator) -> None:
@@ -74,9 +85,23 @@ def test_a_map_has_the_same_bits_in_any_batch(
         assert_same_bits([part["y"], part["dx"]], [whole["y"][rows], whole["dx"][rows]])
 
 
-def test_the_pullback_owns_x_of_turned_maps(isa: str, dtype: type, rng: np.random.Generator) -> None:
-    x, weight = rng.standard_normal((2, 20, 9, 8)).astype(dtype), rng.standard_normal((20, 1, 3, 3)).astype(dtype)
-    y, pullback = ops.conv_vjp(x, weight, stride=2, groups=20)
-    _, before = ops.conv_vjp(x.copy(), weight, stride=2, groups=20)
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        ("NCHW", {"stride": 2}),
+        ("NHWC", {"stride": 2}),
+        ("NCHW", {"padding": 1}),
+        ("NHWC", {"padding": 1}),
+        ("NHWC", {"padding": ((2, 1), (1, 1))}),
+    ],
+    ids=str,
+)
+def test_the_pullback_owns_x(
+    layout: str, options: dict[str, Any], isa: str, dtype: type, threads: int, rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal((2, 20, 9, 20)).astype(dtype)
+    weight = rng.standard_normal((20, 1, 3, 3)).astype(dtype)
+    y, pullback = ops.conv_vjp(x, weight, groups=20, layout=layout, **options)
+    _, before = ops.conv_vjp(x.copy(), weight, groups=20, layout=layout, **options)
     x[:] = np.nan
     assert_same_bits(pullback(y)[1]["weight"], before(y)[1]["weight"])
