@@ -221,7 +221,7 @@ cdef int team_for(const Geometry *g, ptrdiff_t channels, ptrdiff_t units, ptrdif
 
 
 cdef Maps maps_of(cnp.ndarray array, bint channels_last):
-    """Describe a C-contiguous (N, channels, *sizes) or (N, *sizes, channels) with one or two sizes."""
+    """Describe (N, channels, *sizes) or (N, *sizes, channels) with one or two sizes; each image is C-contiguous."""
     cdef Maps m
     cdef bint one = array.ndim == 3
     m.data = <char *> cnp.PyArray_DATA(array)
@@ -233,5 +233,5 @@ cdef Maps maps_of(cnp.ndarray array, bint channels_last):
         m.channels, m.columns = array.shape[1], array.shape[array.ndim - 1]
         m.rows = 1 if one else array.shape[2]
         m.channel_stride, m.column_stride, m.row_stride = m.rows * m.columns, 1, m.columns
-    m.image_stride = m.channels * m.rows * m.columns
+    m.image_stride = array.strides[0] // array.itemsize if array.shape[0] > 1 else m.channels * m.rows * m.columns
     return m

@@ -33,7 +33,7 @@ ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
-#: Products of a group and a sample, each of which is a call of its own and reads its weights anew; less will do for so many tiles.
+#: Products of a group, which is a call of its own, in one sample; less will do for so many tiles, which the team can share.
 LEAST_OF_GROUP, LESS_OF_GROUP, TILES_OF_GROUP = 4e6, 1.2e6, 25
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
@@ -71,7 +71,7 @@ def _refusal(geometry: Geometry) -> str:
 
 
 def _runs_by_groups(geometry: Geometry) -> bool:
-    """Return whether Winograd's algorithm can run group by group of each sample, as they lie."""
+    """Return whether Winograd's algorithm can run group by group, as they lie."""
     plain = geometry.border == "zeros" and geometry.S == 2 and not geometry.channels_last
     return plain and geometry.groups > 1 and supported(geometry.kernel[1:], geometry.stride, geometry.dilation, 1)
 

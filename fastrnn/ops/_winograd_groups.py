@@ -1,4 +1,4 @@
-"""Winograd's algorithm for convolutions with groups, channels first: group by group of each sample, as they lie."""
+"""Winograd's algorithm for convolutions with groups, channels first: group by group, as they lie."""
 
 from __future__ import annotations
 
@@ -32,17 +32,11 @@ class GroupedWeights:
         self.groups = [WinogradWeights(part, pad, backward=backward) for part in parts]
 
     def _parts(self, maps: Array, outputs: Array) -> Iterator[tuple[WinogradWeights, slice, Array, Array]]:
-        """Return the weights of each group, its outputs' numbers, and its maps and outputs, sample by sample."""
-        count, inputs, units = len(self.groups), maps.shape[1] // len(self.groups), outputs.shape[1] // len(self.groups)
-        for n in range(len(maps)):
-            for group in range(count):
-                there = slice(group * units, (group + 1) * units)
-                yield (
-                    self.groups[group],
-                    there,
-                    maps[n : n + 1, group * inputs : (group + 1) * inputs],
-                    outputs[n : n + 1, there],
-                )
+        """Return the weights of each group, its outputs' numbers, and its maps and outputs, as views."""
+        inputs, units = maps.shape[1] // len(self.groups), outputs.shape[1] // len(self.groups)
+        for group, weights in enumerate(self.groups):
+            there = slice(group * units, (group + 1) * units)
+            yield weights, there, maps[:, group * inputs : (group + 1) * inputs], outputs[:, there]
 
     def run(self, x: Array, y: Array, bias: Array | None, activation: int, channels_last: bool) -> None:
         """Write y (N, K, *counts) = activation(x (N, C, *sizes) * weight + bias), x padded with zeros."""
