@@ -115,7 +115,7 @@ cdef void take_weight(const Call *s, ptrdiff_t k, Rows *r) noexcept nogil:
     cdef const char *weight = s.weight + k * s.taps * s.itemsize
     cdef ptrdiff_t bytes = s.itemsize * (s.y.channels if s.channels_last else 1)
     r.g.weight = weight
-    if s.axis[1].taps.stride < 0 or s.axis[2].taps.stride < 0:
+    if s.channels_last or s.axis[1].taps.stride < 0 or s.axis[2].taps.stride < 0:  # NumPy's memory need not start a line
         order_weight(s, weight, bytes, bytes, r.weight)
         r.g.weight = r.weight
     r.g.bias = NULL if s.bias == NULL else s.bias + k * s.itemsize
