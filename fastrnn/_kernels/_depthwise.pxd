@@ -1,5 +1,7 @@
 # Convolution of each channel by itself.
 
+from libc.string cimport memcpy
+
 from fastrnn._kernels._band cimport Maps
 from fastrnn._kernels._dispatch cimport fr_kernels
 from fastrnn._kernels._windows cimport Axis, Blocks
@@ -46,6 +48,14 @@ cdef struct Both:
     Call weights  # their gradients
     Call maps     # dx; its x is dy
     bint with_maps
+
+
+cdef inline void keep_part(const Call *s, ptrdiff_t n, const char *x, char *kept) noexcept nogil:
+    """Copy n elements of x, past the caches if all of it is too large for them."""
+    if s.keep_past:
+        s.kernels.copy_past(n, x, kept)
+    else:
+        memcpy(kept, x, n * s.itemsize)
 
 
 cdef inline void end_past(const Call *s) noexcept nogil:

@@ -10,10 +10,10 @@ cimport numpy as cnp
 from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, share_of_pixel_gradients, share_of_pixels
 from fastrnn._kernels._depthwise_rows cimport (
-    scratch_of_rows, serves_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients, share_of_sweeps,
+    fits_rows, scratch_of_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients, share_of_sweeps,
 )
 from fastrnn._kernels._depthwise_turned cimport (
-    fill_turned, keep_map, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
+    fill_turned, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
 )
 from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_map_conv, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
@@ -158,7 +158,7 @@ cdef void convolve_channel(const Call *s, Pass *p, ptrdiff_t n, ptrdiff_t c) noe
             map = s.x.data + offset_of(&s.x, n, j, s.itemsize)
             copy_map(s.kernels, s.itemsize, s.axis, map, s.x.place_stride, p.box + 1, p.memory, &p.copy)
             if s.kept != NULL and number == 0:
-                keep_map(s, map, s.kept + offset_of(&s.x, n, j, s.itemsize))
+                keep_part(s, s.x.channel_stride, map, s.kept + offset_of(&s.x, n, j, s.itemsize))
             p.g.resume = j > c * s.x_maps
             for k in range(c * s.y_maps, (c + 1) * s.y_maps):
                 p.g.bias, p.g.gain = at_map(s.bias, k, s.itemsize), at_map(s.gain, k, s.itemsize)
@@ -221,6 +221,13 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
                 convolve_channel(&both.maps, &maps, n, c)
     if both.with_maps:
         end_past(&both.maps)
+
+
+cdef bint serves_rows(const Call *s) noexcept nogil:
+    """Whether maps should be convolved where they lie. Never depends on the batch: sums run in another order."""
+    if not fits_rows(s):
+        return False
+    return s.channels_last or 2 * s.axis[2].count > s.kernels.width or not serves_turned(s)
 
 
 cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, bint training):

@@ -8,8 +8,7 @@ lie last; sums for each tap; and BAND_BYTES, or a row, of outputs that go past t
 from libc.string cimport memcpy, memset
 
 from fastrnn._kernels._band cimport Maps
-from fastrnn._kernels._depthwise cimport end_past
-from fastrnn._kernels._depthwise_turned cimport keep_map, serves_turned
+from fastrnn._kernels._depthwise cimport end_past, keep_part
 from fastrnn._kernels._dispatch cimport fr_bare_conv
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
@@ -36,13 +35,6 @@ cdef bint fits_rows(const Call *s) noexcept nogil:
         if taps.offset > 0 or taps.offset <= -kernel:
             return False
     return s.axis[2].taps.offset == -(kernel // 2)
-
-
-cdef bint serves_rows(const Call *s) noexcept nogil:
-    """Whether maps should be convolved where they lie. Never depends on the batch: sums run in another order."""
-    if not fits_rows(s):
-        return False
-    return s.channels_last or 2 * s.axis[2].count > s.kernels.width or not serves_turned(s)
 
 
 cdef inline ptrdiff_t rows_of_band(const Call *s) noexcept nogil:
@@ -155,7 +147,7 @@ cdef void share_of_rows(void *work, Team *team, int member) noexcept nogil:
         take_weight(s, k, &r)
         convolve_rows(s, &r, x, map_at(&s.y, n, k, s.itemsize))
         if s.kept != NULL and k % s.y_maps == 0:
-            keep_map(s, x, s.kept + (x - s.x.data))
+            keep_part(s, s.x.channel_stride, x, s.kept + (x - s.x.data))
     end_past(s)
 
 
@@ -164,10 +156,7 @@ cdef void keep_rows(const Call *s, ptrdiff_t n, ptrdiff_t first, ptrdiff_t end) 
     cdef ptrdiff_t row = s.x.place_stride[1], source = s.axis[1].source, count = s.axis[1].count
     cdef ptrdiff_t at = n * s.x.batch_stride + first * source // count * row
     cdef ptrdiff_t size = (end * source // count - first * source // count) * row
-    if s.keep_past:
-        s.kernels.copy_past(size, s.x.data + at * s.itemsize, s.kept + at * s.itemsize)
-    else:
-        memcpy(s.kept + at * s.itemsize, s.x.data + at * s.itemsize, size * s.itemsize)
+    keep_part(s, size, s.x.data + at * s.itemsize, s.kept + at * s.itemsize)
 
 
 cdef void share_of_sweeps(void *work, Team *team, int member) noexcept nogil:

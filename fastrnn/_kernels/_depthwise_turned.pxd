@@ -7,6 +7,5 @@ cdef bint serves_turned(const Call *s) noexcept nogil
 cdef void prepare_turned(Call *s) noexcept nogil
 cdef ptrdiff_t places_of_band(const Call *s) noexcept nogil
 cdef void fill_turned(Call *s, ptrdiff_t *tables) noexcept nogil
-cdef void keep_map(const Call *s, const char *map, char *kept) noexcept nogil
 cdef void share_of_turned(void *work, Team *team, int member) noexcept nogil
 cdef void share_of_turned_gradients(void *work, Team *team, int member) noexcept nogil

@@ -10,7 +10,7 @@ X_BYTES, or what one row of outputs needs if that is more, and up to twice as mu
 
 from libc.string cimport memcpy, memset
 
-from fastrnn._kernels._depthwise cimport end_past
+from fastrnn._kernels._depthwise cimport end_past, keep_part
 from fastrnn._kernels._depthwise_rows cimport fits_rows, order_weight, see_rows
 from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, places_along, run_box
 from fastrnn._kernels._dispatch cimport FR_NONE, fr_bare_conv, fr_pixel_conv, fr_turn
@@ -91,13 +91,6 @@ cdef void fill_turned(Call *s, ptrdiff_t *tables) noexcept nogil:
     for row in range(s.axis[0].source * rows_of_band(s)):
         for i in range(s.axis[2].source):
             s.to[row * s.axis[2].source + i] = row * s.turned_x[1] + (s.places.low + i) * s.lanes
-
-
-cdef void keep_map(const Call *s, const char *map, char *kept) noexcept nogil:
-    if s.keep_past:
-        s.kernels.copy_past(s.x.channel_stride, map, kept)
-    else:
-        memcpy(kept, map, s.x.channel_stride * s.itemsize)
 
 
 cdef struct Chunk:
@@ -239,8 +232,9 @@ cdef void share_of_turned(void *work, Team *team, int member) noexcept nogil:
         convolve_chunk(s, &c)
         if s.kept != NULL:
             for map in range(c.channel * s.x_maps, (c.channel + c.lanes) * s.x_maps):
-                keep_map(s, s.x.data + (c.n * s.x.batch_stride + map * s.x.channel_stride) * s.itemsize,
-                         s.kept + (c.n * s.x.batch_stride + map * s.x.channel_stride) * s.itemsize)
+                keep_part(s, s.x.channel_stride,
+                          s.x.data + (c.n * s.x.batch_stride + map * s.x.channel_stride) * s.itemsize,
+                          s.kept + (c.n * s.x.batch_stride + map * s.x.channel_stride) * s.itemsize)
     end_past(s)
 
 

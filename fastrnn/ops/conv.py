@@ -22,6 +22,7 @@ from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,
     Geometry,
+    Three,
     as_maps,
     check_weight,
     make_geometry,
@@ -182,7 +183,8 @@ def _run(
             as_activation(name, ACTIVATIONS[activation], {}).apply(y, y)
     else:
         run, rest = _kernel(packed, plan, activation, scaled)
-        run(_as_kernel_sees(maps, plan, geometry), _as_kernel_sees(y, plan, geometry), *rest)
+        by_winograd = plan.algorithm == "winograd"
+        run(*(as_kernel_sees(array, geometry, by_winograd) for array in (maps, y)), *rest)
     if scaled and packed.gain is not None and plan.algorithm != "direct":
         y *= per_map(packed.gain, last)
     return y, copied(maps) if keep and plan.spread is None else maps, plan
@@ -196,19 +198,34 @@ def _kernel(packed: PackedConv, plan: Plan, activation: int, scaled: bool) -> tu
     return packed.direct(False, plan.way).run, (plan.windows, last, activation, scaled)
 
 
-def _as_kernel_sees(maps: Array, plan: Plan, geometry: Geometry) -> Array:
-    return without_axes(maps, geometry) if plan.algorithm == "winograd" else maps
+def as_kernel_sees(maps: Array, geometry: Geometry, by_winograd: bool) -> Array:
+    """Return maps with three spatial axes as the kernels of Winograd's algorithm, or all others, take them."""
+    return without_axes(maps, geometry) if by_winograd else maps
 
 
 def prepare(name: str, x: Array, maps: Array, y: Array, packed: PackedConv, activation: str | None) -> None:
     """Remember in ``packed.calls`` how y was computed from x, which is `maps` with three spatial axes: `convolve` did it."""
-    geometry, K = packed.geometry, packed.channels[1]
-    plan = packed.plan(name, sizes_of(maps, geometry.channels_last))
-    if plan.spread or plan.algorithm == "dense" or (plan.algorithm == "winograd" and packed.gain is not None):
+    plan = packed.plan(name, sizes_of(maps, packed.geometry.channels_last))
+    by_winograd = plan.algorithm == "winograd"
+    if plan.spread or plan.algorithm == "dense" or (by_winograd and packed.gain is not None):
         return
-    five = y.reshape(maps_shape(len(maps), K, plan.counts, geometry.channels_last))
-    seen, out_seen = (_as_kernel_sees(array, plan, geometry).shape for array in (maps, five))
     call = _kernel(packed, plan, activation_number(name, activation), True)
+    remember(packed, (x, y), maps, plan.counts, by_winograd, activation, call)
+
+
+def remember(
+    packed: Any,
+    arrays: tuple[Array, Array],
+    maps: Array,
+    sizes: Three,
+    by_winograd: bool,
+    activation: str | None,
+    call: tuple[Any, tuple[Any, ...]],
+) -> None:
+    """Let ``packed.calls`` make such a y of such an x, as the user has them; maps are x, and `sizes` those of y."""
+    geometry, K, (x, y) = packed.geometry, packed.channels[1], arrays
+    five = y.reshape(maps_shape(len(maps), K, sizes, geometry.channels_last))
+    seen, out_seen = (as_kernel_sees(array, geometry, by_winograd).shape for array in (maps, five))
     packed.calls.keep(Prepared(x.shape, y.shape, seen, out_seen, packed.dtype, activation, *call))
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape
-from fastrnn._kernels._calls import Prepared
 from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, copied
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
@@ -18,7 +17,6 @@ from fastrnn.ops._packed_conv_transpose import PackedConvTranspose, TransposedPl
 from fastrnn.ops._recurrent import check_grads, once
 from fastrnn.ops._spatial import (
     Array,
-    Geometry,
     as_maps,
     check_weight,
     make_geometry,
@@ -28,7 +26,7 @@ from fastrnn.ops._spatial import (
     with_axes,
     without_axes,
 )
-from fastrnn.ops.conv import activation_number
+from fastrnn.ops.conv import activation_number, as_kernel_sees, remember
 
 Grads = dict[str, Array]
 Pullback = Callable[..., tuple[Array, Grads]]
@@ -148,7 +146,7 @@ def _run(name: str, maps: Array, packed: PackedConvTranspose, activation: int) -
     plan = packed.plan(name, sizes_of(maps, last))
     y = empty(maps_shape(len(maps), K, plan.sizes, last), packed.dtype)
     run, rest = _kernel(packed, plan, activation)
-    run(_as_kernel_sees(maps, plan, geometry), _as_kernel_sees(y, plan, geometry), *rest)
+    run(*(as_kernel_sees(array, geometry, plan.winograd) for array in (maps, y)), *rest)
     return y, plan
 
 
@@ -160,20 +158,13 @@ def _kernel(packed: PackedConvTranspose, plan: TransposedPlan, activation: int) 
     return packed.kernels(plan.way).run, (plan.windows, last, activation, False)
 
 
-def _as_kernel_sees(maps: Array, plan: TransposedPlan, geometry: Geometry) -> Array:
-    return without_axes(maps, geometry) if plan.winograd else maps
-
-
 def prepare_transposed(
     name: str, x: Array, maps: Array, y: Array, packed: PackedConvTranspose, activation: str | None
 ) -> None:
     """Remember in ``packed.calls`` how y was computed from x, which is `maps` with three spatial axes."""
-    geometry, K = packed.geometry, packed.channels[1]
-    plan = packed.plan(name, sizes_of(maps, geometry.channels_last))
-    five = y.reshape(maps_shape(len(maps), K, plan.sizes, geometry.channels_last))
-    seen, out_seen = (_as_kernel_sees(array, plan, geometry).shape for array in (maps, five))
+    plan = packed.plan(name, sizes_of(maps, packed.geometry.channels_last))
     call = _kernel(packed, plan, activation_number(name, activation))
-    packed.calls.keep(Prepared(x.shape, y.shape, seen, out_seen, packed.dtype, activation, *call))
+    remember(packed, (x, y), maps, plan.sizes, plan.winograd, activation, call)
 
 
 def conv_transpose_vjp(
