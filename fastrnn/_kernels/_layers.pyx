@@ -1,6 +1,7 @@
 """All cells of a recurrent layer in one call: inference from zero states, without what small calls would feel."""
 
 cimport numpy as cnp
+from libc.string cimport memset
 
 import numpy as np
 
@@ -48,8 +49,12 @@ def run_layers(tuple weights not None, int directions, x, lengths, bint batch_fi
     return run_cells(weights, directions, steps, length, batch_first)
 
 
+cdef inline const cnp.npy_intp *length_of(cnp.ndarray lengths) noexcept:
+    return <const cnp.npy_intp *> cnp.PyArray_DATA(lengths)
+
+
 cdef bint usable(cnp.ndarray lengths, ptrdiff_t N, ptrdiff_t T) noexcept:
-    cdef const cnp.npy_intp *length = <const cnp.npy_intp *> cnp.PyArray_DATA(lengths)
+    cdef const cnp.npy_intp *length = length_of(lengths)
     cdef ptrdiff_t n
     if lengths.ndim != 1 or lengths.shape[0] != N or not cnp.PyArray_ISCARRAY_RO(lengths):
         return False
@@ -62,7 +67,7 @@ cdef bint usable(cnp.ndarray lengths, ptrdiff_t N, ptrdiff_t T) noexcept:
 cdef run_cells(tuple weights, int directions, cnp.ndarray steps, cnp.ndarray lengths, bint batch_first):
     cdef ptrdiff_t T = steps.shape[0], N = steps.shape[1]
     cdef Weights cell = weights[0]
-    cdef list plans = [uniform(T, N, d == 1) if lengths is None else new_ragged(lengths, d == 1) for d in range(directions)]
+    cdef list plans = [new_plan(lengths, T, N, d == 1) for d in range(directions)]
     cdef cnp.ndarray h = new_states(weights, N, cell.width), c = None, y = None
     cdef int k, d
     if cell.cell.cell_state:
@@ -75,7 +80,23 @@ cdef run_cells(tuple weights, int directions, cnp.ndarray steps, cnp.ndarray len
         run_cell(cell, plans[d], steps, y, d * cell.width, h, c, k)
         if d == directions - 1:
             steps = y
+    if lengths is not None and N == 1:
+        clear_behind(y, length_of(lengths)[0])
     return y.swapaxes(0, 1) if batch_first else y, (h,) if c is None else (h, c)
+
+
+cdef Plan new_plan(cnp.ndarray lengths, ptrdiff_t T, ptrdiff_t N, bint reverse):
+    if lengths is None:
+        return uniform(T, N, reverse)
+    if N == 1:  # its steps lie side by side
+        return uniform(length_of(lengths)[0], 1, reverse)
+    return new_ragged(lengths, reverse)
+
+
+cdef void clear_behind(cnp.ndarray y, ptrdiff_t length) noexcept:
+    """Zeros in y (T, 1, n), which is contiguous, from step `length` on."""
+    cdef ptrdiff_t nbytes = y.shape[2] * y.itemsize
+    memset(<char *> cnp.PyArray_DATA(y) + length * nbytes, 0, (y.shape[0] - length) * nbytes)
 
 
 cdef cnp.ndarray new_output(ptrdiff_t T, ptrdiff_t N, ptrdiff_t width, cnp.dtype dtype, bint batch_first):

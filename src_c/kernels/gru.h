@@ -15,7 +15,7 @@ static void FR_NAME(gru)(const fr_cell *s) {
             const vec r = vsigmoid(vload(gates)), z = vsigmoid(vload(gates + FR_WIDTH));
             const vec a_h = vload(gates + 3 * FR_WIDTH), n = vtanh(vfma(r, a_h, vload(gates + 2 * FR_WIDTH)));
             const vec before = vload_lanes(h_prev + row * s->h_prev_stride, lanes);
-            vstore_lanes(h + row * s->h_stride, vfma(z, vsub(before, n), n), lanes);
+            vstore_soon(h + row * s->h_stride, vfma(z, vsub(before, n), n), lanes);
             if (s->keep) {  // a_h stays in the fourth slot
                 vstore(gates, r);
                 vstore(gates + FR_WIDTH, z);
@@ -62,7 +62,7 @@ static void FR_NAME(gru_reset)(const fr_cell *s) {
             const vec r = vsigmoid(vload(gates));
             vstore(gates, r);
             vstore(gates + FR_WIDTH, vsigmoid(vload(gates + FR_WIDTH)));
-            vstore_lanes(reset_h + row * s->h_stride, vmul(r, vload_lanes(h_prev + row * s->h_prev_stride, lanes)),
+            vstore_soon(reset_h + row * s->h_stride, vmul(r, vload_lanes(h_prev + row * s->h_prev_stride, lanes)),
                          lanes);
         }
     }
@@ -78,7 +78,7 @@ static void FR_NAME(gru_update)(const fr_cell *s) {
         for (ptrdiff_t row = 0; row < s->rows; ++row, gates += FR_SLOTS * FR_WIDTH) {
             const vec z = vload(gates + FR_WIDTH), n = vtanh(vload(gates + 2 * FR_WIDTH));
             const vec before = vload_lanes(h_prev + row * s->h_prev_stride, lanes);
-            vstore_lanes(h + row * s->h_stride, vfma(z, vsub(before, n), n), lanes);
+            vstore_soon(h + row * s->h_stride, vfma(z, vsub(before, n), n), lanes);
             if (s->keep) vstore(gates + 2 * FR_WIDTH, n);
         }
     }

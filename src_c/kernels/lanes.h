@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <string.h>
 
 #include "../fr_kernels.h"
 #include "unroll.h"
@@ -19,6 +20,22 @@ FR_INLINE vec vload_lanes(const real *from, ptrdiff_t lanes) {
 FR_INLINE void vstore_lanes(real *to, vec v, ptrdiff_t lanes) {
     if (lanes == FR_WIDTH) vstore(to, v);
     else vstore_n(to, v, lanes);
+}
+
+// The same for values that are soon read one by one: a load can take its value out of a store under way only if that has no mask.
+FR_INLINE void vstore_soon(real *to, vec v, ptrdiff_t lanes) {
+    if (lanes == FR_WIDTH) {
+        vstore(to, v);
+        return;
+    }
+    real whole[FR_WIDTH];
+    ptrdiff_t at = 0;
+    vstore(whole, v);
+    FR_UNROLL(4) for (ptrdiff_t part = FR_WIDTH / 2; part > 0; part /= 2) {
+        if (!(lanes & part)) continue;
+        memcpy(to + at, whole + at, (size_t)part * sizeof(real));
+        at += part;
+    }
 }
 
 // Large outputs are stored past the caches: else each line would be read before it is written, and others leave the cache for

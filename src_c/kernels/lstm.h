@@ -18,7 +18,7 @@ static void FR_NAME(lstm)(const fr_cell *s) {
             const vec f = vsigmoid(vload(gates + FR_WIDTH));
             const vec cell = vfma(f, vload(c_prev + r * s->c_prev_stride), vquotient_product(i, g));
             vstore(c + r * s->c_stride, cell);
-            vstore_lanes(h + r * s->h_stride, vquotient_product(o, tanh_quotient(cell)), lanes);
+            vstore_soon(h + r * s->h_stride, vquotient_product(o, tanh_quotient(cell)), lanes);
             if (s->keep) {
                 vstore(gates, vquotient(i));
                 vstore(gates + FR_WIDTH, f);

@@ -13,7 +13,7 @@ FR_INLINE void rnn_forward(const fr_cell *s, const int rectified) {
         for (ptrdiff_t row = 0; row < s->rows; ++row, gates += FR_SLOTS * FR_WIDTH) {
             for (int v = 0; v < FR_SLOTS && v < vectors; ++v) {
                 const vec a = vload(gates + v * FR_WIDTH);
-                vstore_lanes(h + row * s->h_stride + v * FR_WIDTH, rectified ? relu(a) : vtanh(a),
+                vstore_soon(h + row * s->h_stride + v * FR_WIDTH, rectified ? relu(a) : vtanh(a),
                              lanes_left(s->units, p * FR_SLOTS + v));
             }
         }
