@@ -113,11 +113,17 @@ cdef void add_h_run(Sequence *s, Share *share, fr_gemm *product, ptrdiff_t t) no
 
 
 cdef inline void multiply(Sequence *s, Share *share, fr_gemm *product) noexcept nogil:
-    """Run a product of these panels; the last one of a plain cell, whose slots are units and not gates, as wide as they are."""
+    """Run a product of these panels; the last one of a plain cell, whose slots are units and not gates, as wide as they are.
+
+    That is in whole vectors: where no unit is, the cell computes with what the packed zeros give, and not with what lay there before,
+    which may be too small a number to be fast.
+    """
+    cdef ptrdiff_t units
     if s.cell.gates > 1:
         s.kernels.gemm(product)
     else:
-        product.columns = min(s.H, share.last * s.panel_units) - share.first * s.panel_units
+        units = min(s.H, share.last * s.panel_units) - share.first * s.panel_units
+        product.columns = ceil_div(units, s.kernels.width) * s.kernels.width
         gemm_columns(s.kernels, s.itemsize, product)
 
 
