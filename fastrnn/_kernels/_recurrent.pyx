@@ -26,7 +26,7 @@ cdef bint pays_ahead(ptrdiff_t rows, ptrdiff_t weight_bytes) noexcept nogil:
     Its weights are then read once for many rows, which pays the more the fewer rows a step has and the farther away the weights
     lie; but the gates are written and read once more. docs/performance.md has the measurements.
     """
-    return rows <= (2 if weight_bytes <= FR_FAR_BYTES else 8 if weight_bytes <= 4 << 20 else 16)
+    return rows <= (7 if weight_bytes <= FR_FAR_BYTES else 16)
 
 
 cdef class Weights:

@@ -32,12 +32,20 @@ cdef struct Share:
 
 
 cdef void run_forward(Sequence *s) noexcept nogil:
-    cdef double step_time = product_time(s.N, step_inputs(s), s.cell.gates * s.H)
-    cdef int by_panels = team_size(step_time, s.T, s.panels), parts = forward_parts(s, step_time)
+    cdef double time = step_time(s)
+    cdef int by_panels = team_size(time, s.T, s.panels), parts = forward_parts(s, time)
     if parts > 1 and parts >= by_panels:
         run_team(part_share, s, parts)
     else:
         run_team(forward_share, s, by_panels)
+
+
+cdef double step_time(Sequence *s) noexcept nogil:
+    """About how many nanoseconds a step takes on one core, with its share of what is multiplied ahead."""
+    cdef double within = product_time(s.N, step_inputs(s), s.cell.gates * s.H)
+    if not s.project_first:
+        return within
+    return within + product_time(s.chunk * s.N, s.C, s.cell.gates * s.H) / s.chunk
 
 
 cdef inline ptrdiff_t step_inputs(Sequence *s) noexcept nogil:
