@@ -363,7 +363,7 @@ cdef void share_of_elements(void *work, Team *team, int member) noexcept nogil:
 
 
 def activation_gradient(cnp.ndarray h not None, cnp.ndarray dh not None, cnp.ndarray da not None, int activation):
-    """da = dh * act'(a), where h = act(a); contiguous and alike. da may be dh."""
+    """da = dh * act'(a), where h = act(a); contiguous and alike. da may be dh or h."""
     cdef Elementwise e
     e.itemsize, e.activation, e.n = h.itemsize, activation, cnp.PyArray_SIZE(h)
     e.kernels = kernels_for(e.itemsize)

@@ -34,7 +34,10 @@ def per_map(vector: Array, channels_last: bool) -> Array:
 
 
 class ConvGradients(NamedTuple):
-    """What the forward pass leaves for the gradients; h comes before the gain, if it is needed."""
+    """What the forward pass leaves for the gradients, which are taken once; h comes before the gain, if it is needed.
+
+    The memory of h and x then serves for the gradients of the sums and of x.
+    """
 
     packed: PackedConv
     x: Array
@@ -46,12 +49,14 @@ class ConvGradients(NamedTuple):
         """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
         geometry = self.packed.geometry
         da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
-        dx = _whole_like_x(self, len(da)) if input_gradient else None
+        dx = None
         if self.plan.maps:
+            dx = _whole_like_x(self, len(da)) if input_gradient else None
             _all_gradients(self, da, sums, dx)
         else:
             _add_parameter_gradients(self, da, sums)
-            if dx is not None:
+            if input_gradient:
+                dx = self.x if self.x.shape == _whole_shape(self, len(da)) else _whole_like_x(self, len(da))
                 _input_gradient(self, da, dx)
         return None if dx is None else without_axes(_whole_of(dx, self), geometry)
 
@@ -65,9 +70,8 @@ def _gradient_of_sums(saved: ConvGradients, dy: Array, sums: Grads) -> Array:
         add_into(sums, "gain", lambda grad: add_map_sums(product, grad, last))
         da = np.ascontiguousarray(dy * per_map(packed.gain, last))
     if saved.activation and saved.h is not None:
-        target = empty(da.shape, packed.dtype)
-        activation_gradient(saved.h, da, target, saved.activation)
-        da = target
+        activation_gradient(saved.h, da, saved.h, saved.activation)
+        da = saved.h
     return da
 
 
@@ -115,10 +119,14 @@ def _unflipped(saved: ConvGradients) -> Windows:
     return replace(geometry, flip=False).windows(sizes_of(saved.x, geometry.channels_last), plan.counts)
 
 
-def _whole_like_x(saved: ConvGradients, N: int) -> Array:
-    """Return memory for the gradient of x and of a border that is no zeros."""
+def _whole_shape(saved: ConvGradients, N: int) -> tuple[int, ...]:
+    """Return the shape of the gradient of x and of a border that is no zeros."""
     packed = saved.packed
-    return empty(maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last), packed.dtype)
+    return maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last)
+
+
+def _whole_like_x(saved: ConvGradients, N: int) -> Array:
+    return empty(_whole_shape(saved, N), saved.packed.dtype)
 
 
 def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:

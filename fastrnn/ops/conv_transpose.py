@@ -221,7 +221,10 @@ def convolve_transposed_keeping(
 
 
 class ConvTransposeGradients(NamedTuple):
-    """What the forward pass leaves for the gradients: x, the plan, and y if there is an activation."""
+    """What the forward pass leaves for the gradients: x, the plan, and y if there is an activation.
+
+    They are taken once: dx is then written over x, and the gradient of the sums over y.
+    """
 
     packed: PackedConvTranspose
     x: Array
@@ -235,9 +238,8 @@ class ConvTransposeGradients(NamedTuple):
         last = geometry.channels_last
         da = with_axes(np.ascontiguousarray(dy), geometry.S, last)
         if self.y is not None:
-            target = empty(da.shape, packed.dtype)
-            activation_gradient(self.y, da, target, self.activation)
-            da = target
+            activation_gradient(self.y, da, self.y, self.activation)
+            da = self.y
         if "bias" in sums:
             add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
         if plan.winograd_weight:
@@ -247,9 +249,8 @@ class ConvTransposeGradients(NamedTuple):
             add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, plan.windows_back, len(grad)))
         if not input_gradient:
             return None
-        dx = empty(x.shape, packed.dtype)
         if plan.winograd:
-            packed.winograd().run(without_axes(da, geometry), without_axes(dx, geometry), None, 0, last)
+            packed.winograd().run(without_axes(da, geometry), without_axes(x, geometry), None, 0, last)
         else:
-            packed.kernels(plan.way_back, backward=True).run(da, dx, plan.windows_back, last, 0, False)
-        return without_axes(dx, geometry)
+            packed.kernels(plan.way_back, backward=True).run(da, x, plan.windows_back, last, 0, False)
+        return without_axes(x, geometry)

@@ -146,7 +146,8 @@ def linear_vjp(
     weights = packed.weights
     y, rows = _forward(name, x, packed)
     saved = None if function is None else function.apply_keeping(y, y)
-    kept, y_shape = rows.copy(), y.shape
+    kept, y_shape = empty(rows.shape, rows.dtype), y.shape
+    kept[...] = rows
 
     def pullback(dy: Array, *, grads: Mapping[str, Array] | None = None) -> tuple[Array, Grads]:
         lead, dy_rows = _as_matrix(name, "dy", dy, weights.dtype, weights.outputs, "K")
@@ -155,8 +156,6 @@ def linear_vjp(
         sums = check_grads(name, packed.shapes, grads, weights.dtype)
         if function is not None and saved is not None:
             dy_rows = function.pull(saved, np.ascontiguousarray(dy_rows))
-        dx = empty((len(dy_rows), weights.inputs), weights.dtype)
-        weights.backward(dy_rows, dx)
         work = {
             key: value if value.flags.c_contiguous else np.zeros(value.shape, value.dtype)
             for key, value in sums.items()
@@ -165,6 +164,8 @@ def linear_vjp(
         for key, value in work.items():
             if value is not sums[key]:
                 sums[key] += value
+        dx = kept  # which is not needed any more
+        weights.backward(dy_rows, dx)
         return dx.reshape(*lead, weights.inputs), sums
 
     return y, once(name, pullback)
