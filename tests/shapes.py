@@ -244,6 +244,7 @@ POOLS = (
     PoolProblem((2, 8, 44, 33), (2, 4), {"stride": 5, "padding": (0, 2)}),
     PoolProblem((2, 18, 30), 4, {"stride": 4}),
     PoolProblem((1, 17, 5, 4, 6), (2, 3, 3), {"stride": (2, 1, 3), "padding": (1, 1, 0), "ceil_mode": True}),
+    PoolProblem((1, 70, 5, 80), 5, {"stride": 1, "padding": 2}),  # joined rows of some of the channels that lie last
 )
 DILATED_POOLS = (
     PoolProblem((2, 3, 40), 3, {"stride": 1, "dilation": 2, "padding": 1}),
@@ -273,7 +274,17 @@ ADAPTIVE_POOLS = (
     ((3, 1, 64), 4),
 )
 # T, N, C
-TIME_POOLS = ((1, 1, 1), (5, 3, 4), (17, 2, 33), (40, 1, 1), (1100, 1, 3), (33, 3, 70), (20, 2, 1), (90, 3, 12))
+TIME_POOLS = (
+    (1, 1, 1),
+    (5, 3, 4),
+    (17, 2, 33),
+    (40, 1, 1),
+    (1100, 1, 3),
+    (33, 3, 70),
+    (20, 2, 1),
+    (90, 3, 12),
+    (250, 1, 21),
+)
 
 # Maps to normalise, (N, C, *sizes), with groups of their channels. Channels and places around the vectors' widths, more places than
 # a block of the kernels has, more rows than a chunk.

@@ -1,6 +1,7 @@
 // Pooling of maps that lie channels last. Vectors run over the channels, so that windows may lie anywhere.
 #pragma once
 
+#include "pool_last_rows.h"
 #include "pool_windows.h"
 
 enum { POOL_BLOCK = 4 };  // vectors of channels that go through a window together
@@ -62,7 +63,10 @@ FR_INLINE void pool_last(const fr_pool *s, const int mode, const int keep) {
 }
 
 static void FR_NAME(pool_last)(const fr_pool *s) {
-    if (s->mode == FR_POOL_SUM) pool_last(s, FR_POOL_SUM, 0);
+    if (!s->taps && last_by_rows(s)) {
+        if (s->mode == FR_POOL_SUM) pool_last_rows_sum(s);
+        else s->mode == FR_POOL_MAX ? pool_last_rows_max(s) : pool_last_rows_min(s);
+    } else if (s->mode == FR_POOL_SUM) pool_last(s, FR_POOL_SUM, 0);
     else if (s->mode == FR_POOL_MAX && s->taps) pool_last(s, FR_POOL_MAX, 1);
     else if (s->mode == FR_POOL_MAX) pool_last(s, FR_POOL_MAX, 0);
     else if (s->taps) pool_last(s, FR_POOL_MIN, 1);

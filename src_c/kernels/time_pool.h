@@ -1,69 +1,11 @@
-// Pooling over time of one sequence. Features whose times lie side by side are pooled one after the other, with vectors along
-// time; else vectors run over the features, a few steps at a time, with y and the times in the first-level cache in between.
+// Pooling over time of one sequence. Where not its times but its features lie side by side, vectors run over these, a few steps at a
+// time, with y and the times in the first-level cache in between.
 #pragma once
 
 #include "pool_windows.h"
+#include "time_pool_rows.h"
 
-enum { TIME_BLOCK = 1024 };  // times that stay in the first-level cache until the largest is looked for
-enum { TIME_FEW = 16 };      // vectors of sums that features of less than one vector are added to
-enum { TIME_SUMS = 4 };  // vectors, to hide the latency of an operation
-
-FR_INLINE vec join_lanes(const real *x, ptrdiff_t i, ptrdiff_t n, vec sum, const int mode) {
-    const vec outside = pool_outside(mode);
-    const vec v = i + FR_WIDTH <= n ? vload(x + i) : vload_between(x + i, 0, lane_limit(n - i), outside);
-    return pool_join(mode, sum, pool_signed(mode, v));
-}
-
-// The largest of n values (the smallest negated), or their sum.
-FR_INLINE real join_times(const real *x, ptrdiff_t n, const int mode) {
-    vec s[TIME_SUMS];
-    FR_UNROLL(4) for (int j = 0; j < TIME_SUMS; ++j) s[j] = pool_signed(mode, pool_outside(mode));
-    ptrdiff_t i = 0;
-    for (; i + TIME_SUMS * FR_WIDTH <= n; i += TIME_SUMS * FR_WIDTH)
-        FR_UNROLL(4) for (int j = 0; j < TIME_SUMS; ++j) s[j] = join_lanes(x, i + j * FR_WIDTH, n, s[j], mode);
-    for (; i < n; i += FR_WIDTH) s[0] = join_lanes(x, i, n, s[0], mode);
-    const vec all = pool_join(mode, pool_join(mode, s[0], s[1]), pool_join(mode, s[2], s[3]));
-    if (mode == FR_POOL_SUM) return vsum(all);
-    return vany(visnan(all)) ? (real)NAN : vmax_lane(all);
-}
-
-// The first place of `value` in x, or the last NaN if it is one. It is there.
-FR_INLINE ptrdiff_t place_of(const real *x, ptrdiff_t n, real value) {
-    ptrdiff_t i = 0;
-    if (isnan(value)) {
-        for (i = n - 1; !isnan(x[i]);) --i;
-        return i;
-    }
-    while (i + FR_WIDTH <= n && !vany(veq(vload(x + i), vset1(value)))) i += FR_WIDTH;
-    while (x[i] != value) ++i;
-    return i;
-}
-
-FR_INLINE void select_time(const fr_time_pool *s, const real *x, ptrdiff_t column, const int mode) {
-    real best = -(real)INFINITY;
-    ptrdiff_t block = 0;
-    for (ptrdiff_t i = 0; i < s->steps; i += TIME_BLOCK) {
-        const real here = join_times(x + i, s->steps - i < TIME_BLOCK ? s->steps - i : TIME_BLOCK, mode);
-        if (here > best || here != here) best = here, block = i;
-    }
-    best = mode == FR_POOL_MIN ? -best : best;
-    const ptrdiff_t length = s->steps - block < TIME_BLOCK ? s->steps - block : TIME_BLOCK;
-    s->times[column] = (int32_t)(block + place_of(x + block, length, best));
-    ((real *)s->y)[column] = best;
-}
-
-FR_INLINE void pool_times(const fr_time_pool *s, const int mode) {
-    for (ptrdiff_t column = 0; column < s->columns; ++column) {
-        const real *x = (const real *)s->x + column * s->column_stride;
-        if (mode != FR_POOL_SUM && s->times) {
-            select_time(s, x, column, mode);
-        } else {
-            const real all = join_times(x, s->steps, mode);
-            ((real *)s->y)[column] =
-                mode == FR_POOL_SUM ? all / (real)s->divisor : mode == FR_POOL_MIN ? -all : all;
-        }
-    }
-}
+enum { TIME_FEW = 16 };  // vectors of sums that features of less than one vector are added to
 
 // Enters the times that a piece has changed, counted from its first step; -1 where it has changed none.
 FR_INLINE void put_times(int32_t *times, vec changed, ptrdiff_t begin, ptrdiff_t lanes) {
