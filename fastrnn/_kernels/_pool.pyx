@@ -73,7 +73,7 @@ cdef class Windows:
             self.multiply(&rows)
         cdef ptrdiff_t limit = FR_POOL_TURNED
         if taps is None:
-            limit = QUADS_TURNED if self.has_quads() else JOIN_TURNED
+            limit = QUADS_TURNED if self.has_quads() and 4 * self.pool.axis[2].out > kernels.width else JOIN_TURNED
         self.choose(&rows, x, self.pool.axis[0].out * self.pool.axis[1].out, limit, JOIN_TILE if taps is None else SELECT_TILE,
                     kernels.width)
         rows.kernel = kernels.pool_last if rows.whole.channels else kernels.pool
@@ -129,7 +129,7 @@ cdef class Windows:
         return True
 
     cdef bint has_quads(self):
-        """Whether windows are the squares of two by two places that lie side by side: such rows are fast however short they are."""
+        """Whether windows are the squares of two by two places that lie side by side: such rows are fast unless very short."""
         cdef const fr_pool_axis *a = self.pool.axis
         return (a[0].size == 1 and a[0].out == 1 and a[1].kernel == 2 and a[1].stride == 2 and a[2].kernel == 2 and a[2].stride == 2
                 and max(a[1].padding, a[2].padding) == 0 and a[1].dilation * a[2].dilation == 1
