@@ -145,22 +145,25 @@ def empty(shape, dtype):
     shape : tuple of int
     dtype : a NumPy type without Python objects in it
     """
-    cdef cnp.dtype descr = np.dtype(dtype)
+    cdef cnp.dtype descr = dtype if isinstance(dtype, cnp.dtype) else np.dtype(dtype)
     if not isinstance(shape, tuple):
         raise TypeError(f"empty: 'shape' must be a tuple of int, got {type(shape).__name__}")
     cdef cnp.npy_intp dims[32]
-    cdef size_t nbytes = descr.itemsize
+    cdef Py_ssize_t nbytes = descr.itemsize, size
     cdef int axis, ndim = len(shape)
     if descr.hasobject:
         raise TypeError(f"empty: 'dtype' must not hold Python objects, got {descr}")
     if ndim > 32:
         raise ValueError(f"empty: 'shape' must have at most 32 axes, got {ndim}")
     for axis in range(ndim):
-        size = operator.index(shape[axis])
-        if size < 0 or size * max(int(nbytes), 1) > int(PY_SSIZE_T_MAX):
+        try:
+            size = operator.index(shape[axis])
+        except OverflowError:
+            size = -1
+        if size < 0 or size > PY_SSIZE_T_MAX // max(nbytes, <Py_ssize_t> 1):
             raise ValueError(f"empty: 'shape' must be non-negative and fit in memory, got {shape}")
         dims[axis] = size
-        nbytes *= dims[axis]
+        nbytes *= size
     return new_array(descr, ndim, dims)
 
 

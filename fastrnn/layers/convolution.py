@@ -128,8 +128,21 @@ class Convolution(Layer):
         """Return the output maps of maps with three spatial axes, and what adds the gradients."""
         raise NotImplementedError
 
-    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
+    def _pack_options(self) -> dict[str, Any]:
+        """Return the options that the packed weights depend on."""
         raise NotImplementedError
+
+    def _pack_anew(self, params: dict[str, FloatArray], training: bool, options: dict[str, Any]) -> Any:
+        """Return packed weights by `ops`, which checks everything."""
+        raise NotImplementedError
+
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
+        """Return packed weights: like those before, if only the values are others."""
+        before, options = self._cache.latest, self._pack_options()
+        if before is not None and options == self._cache.options and params.keys() == before.shapes.keys():
+            return before.renewed(params, training)
+        self._cache.options = options
+        return self._pack_anew(params, training, options)
 
     def __call__(self, x: FloatArray, *, lengths: Any = None) -> FloatArray:
         """Return the output maps, (N, K, *counts) for x (N, C, *sizes), or without N for both; or as the layout says.

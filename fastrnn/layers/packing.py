@@ -30,9 +30,10 @@ class PackCache:
     pack at the same time; either result is right.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "options")
 
     def __init__(self) -> None:
+        self.options: Any = None  # for the layer: what else the latest pack depends on
         self._held: _Held | None = None  # replaced as one, so that threads see all or nothing
 
     def current(self, training: bool) -> Any:
@@ -41,6 +42,11 @@ class PackCache:
         if held is None or held.changes != changes.count or held.isa != isa_generation() or held.training < training:
             return None
         return held.pack
+
+    @property
+    def latest(self) -> Any:
+        """The pack made last, of whatever values, or None."""
+        return self._held.pack if self._held else None
 
     def get(
         self,

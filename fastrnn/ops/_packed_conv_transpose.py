@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._kernels._calls import Calls
+from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._plane_conv import lanes
 from fastrnn._kernels._windows import Windows
@@ -53,6 +54,13 @@ class PackedConvTranspose:
     _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
     _plans: dict[Three, TransposedPlan] = field(default_factory=dict)
 
+    def renewed(self, arrays: dict[str, Array], backward: bool) -> PackedConvTranspose:
+        """Return a pack of other values for the same parameters and options, without checks; arrays are copied."""
+        own = {name: copied(array) for name, array in arrays.items()}
+        return PackedConvTranspose(
+            own, self.geometry, self.output_padding, backward, self.algorithm, _plans=self._plans
+        )
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the parameters."""
@@ -93,7 +101,7 @@ class PackedConvTranspose:
             if is_depthwise(five.shape[1], geometry.groups, len(five), last) and len(five) == geometry.groups:
                 kernels = DepthwiseKernels(five, bias, None, last)
             else:
-                kernels = direct_kernels(five, bias, None, geometry, not backward, way)
+                kernels = direct_kernels(five, bias, None, geometry, not backward, way, later=self.backward)
             self._kernels[backward, way] = kernels
         return kernels
 
