@@ -5,12 +5,11 @@ fresh. So blocks of dead arrays are kept and handed out again, at most `KEPT_LIM
 the size that was used longest ago goes first.
 """
 
-import operator
-
 import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyTypeObject
 from cpython.ref cimport PyObject, Py_INCREF
 from libc.stdlib cimport free
@@ -61,7 +60,7 @@ cdef size_t capacity_for(size_t nbytes):
 cdef char *take(size_t capacity) except NULL:
     global kept_bytes
     cdef void *data = NULL
-    cdef list blocks = kept.get(capacity)
+    cdef list blocks = kept.get(capacity) if capacity > SMALL else None
     if blocks is not None:
         address = blocks.pop()
         kept_bytes -= capacity
@@ -157,7 +156,7 @@ def empty(shape, dtype):
         raise ValueError(f"empty: 'shape' must have at most 32 axes, got {ndim}")
     for axis in range(ndim):
         try:
-            size = operator.index(shape[axis])
+            size = PyNumber_AsSsize_t(shape[axis], OverflowError)
         except OverflowError:
             size = -1
         if size < 0 or size > PY_SSIZE_T_MAX // max(nbytes, <Py_ssize_t> 1):
