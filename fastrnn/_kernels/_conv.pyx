@@ -32,7 +32,6 @@ cdef ptrdiff_t MOST_OF_VOLUMES = 2048  # boxes of several planes read those betw
 # Bytes of a panel that are multiplied with all pixels of a box before the next: it stays in the second-level cache that long.
 cdef ptrdiff_t PIECE_BYTES = 512 << 10
 cdef ptrdiff_t FAR_BYTES = 1 << 20  # larger inputs are not in the second-level cache when they are read
-cdef ptrdiff_t PANEL_BYTES = 2 << 20  # of a panel that is packed where it is used
 cdef ptrdiff_t FETCHED = 1024       # bytes of the next box that a tile fetches at most: sixteen lines are on their way at a time
 cdef ptrdiff_t LEAST_TO_FETCH = 96  # products of a sum while which the places of its output are fetched
 
@@ -409,7 +408,7 @@ cdef int cut_up(Correlation *s, ptrdiff_t N, ptrdiff_t outputs, bint once):
     cdef int size = team_size(product_time(outputs * s.groups, <double> k / phases, s.outputs), 1, outputs * s.groups * panels)
     s.panel_bytes = 0
     cut(s.axis, N, s.inputs, pixels, values, 1, &s.blocks)
-    if once and s.blocks.total == 1 and k * row <= PANEL_BYTES and s.groups * panels >= size:
+    if once and s.blocks.total == 1 and s.groups * panels >= size:
         s.panel_bytes = ceil_div(min(row, s.columns * s.itemsize) * k, 64) * 64
     else:
         cut(s.axis, N, s.inputs, pixels, values, size, &s.blocks)

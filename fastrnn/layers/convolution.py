@@ -138,11 +138,12 @@ class Convolution(Layer):
 
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
         """Return packed weights: like those before, if only the values are others."""
-        before, options = self._cache.latest, self._pack_options()
-        if before is not None and options == self._cache.options and params.keys() == before.shapes.keys():
-            return before.renewed(params, training)
-        self._cache.options = options
-        return self._pack_anew(params, training, options)
+        options, (known, pattern) = self._pack_options(), self._cache.pattern or (None, None)
+        if options == known and params.keys() == pattern.shapes.keys():
+            return pattern.renewed(params, training)
+        packed = self._pack_anew(params, training, options)
+        self._cache.pattern = options, packed.renewed({}, False)
+        return packed
 
     def __call__(self, x: FloatArray, *, lengths: Any = None) -> FloatArray:
         """Return the output maps, (N, K, *counts) for x (N, C, *sizes), or without N for both; or as the layout says.

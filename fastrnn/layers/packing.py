@@ -30,10 +30,10 @@ class PackCache:
     pack at the same time; either result is right.
     """
 
-    __slots__ = ("_held", "options")
+    __slots__ = ("_held", "pattern")
 
     def __init__(self) -> None:
-        self.options: Any = None  # for the layer: what else the latest pack depends on
+        self.pattern: Any = None  # for the layer: what makes packs of other values, without checks
         self._held: _Held | None = None  # replaced as one, so that threads see all or nothing
 
     def current(self, training: bool) -> Any:
@@ -42,11 +42,6 @@ class PackCache:
         if held is None or held.changes != changes.count or held.isa != isa_generation() or held.training < training:
             return None
         return held.pack
-
-    @property
-    def latest(self) -> Any:
-        """The pack made last, of whatever values, or None."""
-        return self._held.pack if self._held else None
 
     def get(
         self,
@@ -71,6 +66,7 @@ class PackCache:
         ):
             training, packed = held.training, held.pack
         else:
+            self._held = held = None  # the new pack finds the memory of the old one, unless somebody still uses that
             packed = pack({name: buffer.data for name, buffer in parameters.items()}, training)
         self._held = _Held(isa, count, training, packed, buffers, versions)
         return packed

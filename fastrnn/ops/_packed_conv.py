@@ -113,7 +113,7 @@ class PackedConv:
         self._dense: DenseWeights | None = None
 
     def renewed(self, arrays: dict[str, Array], backward: bool) -> PackedConv:
-        """Return a pack of other values for the same parameters and options, without checks; arrays are copied."""
+        """Return a pack of other values for the same parameters and options, without checks; arrays are copied, or missing."""
         new = PackedConv.__new__(PackedConv)
         new.geometry, new.inner, new.algorithm, new.backward = self.geometry, self.inner, self.algorithm, backward
         new.shapes, new.channels, new.dtype, new._plans = self.shapes, self.channels, self.dtype, self._plans

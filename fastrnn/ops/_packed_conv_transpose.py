@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from fastrnn.errors import ShapeError
 from fastrnn.ops._conv_algorithm import direct_way, is_depthwise, prefers_winograd, prefers_winograd_gradient
 from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
-from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Array, Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
 
@@ -49,6 +48,8 @@ class PackedConvTranspose:
     output_padding: Three
     backward: bool
     algorithm: str
+    shapes: dict[str, tuple[int, ...]]
+    dtype: np.dtype[Any]
     calls: Calls = field(default_factory=Calls)
     _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
     _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
@@ -57,24 +58,12 @@ class PackedConvTranspose:
     def renewed(self, arrays: dict[str, Array], backward: bool) -> PackedConvTranspose:
         """Return a pack of other values for the same parameters and options, without checks; arrays are copied."""
         own = {name: copied(array) for name, array in arrays.items()}
-        return PackedConvTranspose(
-            own, self.geometry, self.output_padding, backward, self.algorithm, _plans=self._plans
-        )
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the parameters."""
-        return shapes_of(self.arrays)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the element type."""
-        return self.arrays["weight"].dtype
+        return replace(self, arrays=own, backward=backward, calls=Calls(), _kernels={}, _winograd=[])
 
     @property
     def channels(self) -> tuple[int, int]:
         """Return C and K."""
-        C, per_group, *_ = self.arrays["weight"].shape
+        C, per_group, *_ = self.shapes["weight"]
         return C, per_group * self.geometry.groups
 
     def plan(self, name: str, counts: Three) -> TransposedPlan:
