@@ -138,9 +138,9 @@ class Convolution(Layer):
 
     def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
         """Return packed weights: like those before, if only the values are others."""
-        options, (known, pattern) = self._pack_options(), self._cache.pattern or (None, None)
-        if options == known and params.keys() == pattern.shapes.keys():
-            return pattern.renewed(params, training)
+        options, pattern = self._pack_options(), self._cache.pattern
+        if pattern is not None and options == pattern[0] and params.keys() == pattern[1].shapes.keys():
+            return pattern[1].renewed(params, training)
         packed = self._pack_anew(params, training, options)
         self._cache.pattern = options, packed.renewed({}, False)
         return packed
