@@ -233,6 +233,31 @@ typedef struct fr_pad {
     void *dst;
 } fr_pad;
 
+// Windows over maps as rows of columns: columns[w*column_stride + (c*rows + r)*width + j] is place seen[w*rows + r].at + j of channel
+// c, or zero unless first <= j < end there. `rows` are those of the kernel, over all axes but the last, which is `width` long.
+typedef struct fr_span {
+    ptrdiff_t at, first, end;  // 0 <= first, end <= width
+} fr_span;
+typedef struct fr_columns {
+    ptrdiff_t windows, rows, width, channels;
+    const fr_span *seen;  // [windows][rows]
+    const void *map;
+    ptrdiff_t map_stride;  // from one channel to the next
+    void *columns;
+    ptrdiff_t column_stride;
+} fr_columns;
+
+// c[i*c_stride + j] += the sum over k of a[i*a_stride + k] * b[j*b_stride + k], each lane of a vector by itself and then over the lanes.
+typedef struct fr_dots {
+    ptrdiff_t rows, columns, k;
+    const void *a;
+    ptrdiff_t a_stride;
+    const void *b;
+    ptrdiff_t b_stride;
+    void *c;
+    ptrdiff_t c_stride;
+} fr_dots;
+
 // A matrix on its way to another place, past an activation and a factor for each column; gain NULL: none.
 typedef struct fr_turn {
     ptrdiff_t rows, columns;
@@ -555,6 +580,8 @@ typedef struct fr_kernels {
     // dst[r*dst_stride + j] += src[r*src_stride + j] for j < length.
     void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
                           ptrdiff_t dst_stride);
+    void (*take_columns)(const fr_columns *);
+    void (*add_dots)(const fr_dots *);
     void (*map_conv)(const fr_map_conv *);
     void (*copy_past)(ptrdiff_t n, const void *src,
                       void *dst);  // past the caches; n = 0: such stores come before later ones

@@ -10,8 +10,8 @@ _rnn _lstm _gru   what tells one cell from another
 _plan       which rows a time step reads and writes; _layers calls all cells of a layer
 _stream     step-by-step use
 _windows    how kernels slide over maps, and boxes of outputs; _band copies what a box reads
-_conv       convolution by products over bands; _conv_weight the gradients of its parameters,
-            _conv_stretches and _tap_planes a transpose to few maps
+_conv       convolution by products over bands; _conv_pack its weights in panels, _conv_weight the gradients of its parameters,
+            _weight_columns those of many weights from few places; _conv_stretches and _tap_planes a transpose to few maps
 _plane_conv convolution with the pixels in the lanes, over a _plane_band; _winograd by Winograd's algorithm
 _places     what one tap with a stride reads, taken out of maps
 _depthwise  convolution of each channel by itself: of padded maps, see _map_copy, or of _depthwise_pixels

@@ -12,9 +12,6 @@ ACTIVATIONS: tuple[str | None, ...]
 @final
 class Kernels:
     dtype: np.dtype[Any]
-    groups: int
-    inputs: int
-    outputs: int
     def __init__(
         self,
         weight: _Array,
@@ -23,6 +20,7 @@ class Kernels:
         groups: int,
         turned: bool,
         windows: Windows,
+        later: bool = False,
     ) -> None: ...
     def run(
         self, x: _Array, y: _Array, windows: Windows, channels_last: bool, activation: int, scaled: bool

@@ -14,12 +14,13 @@ cimport numpy as cnp
 from libc.string cimport memset
 
 from fastrnn._kernels._band cimport Band, borrow_band, fill_band
+from fastrnn._kernels._conv_pack cimport Places, Weights, entries_of, pack_all, pack_panel, vectors_of
 from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_boxes, fr_conv, fr_kernels, fr_turn, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block, zeroed_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
 from fastrnn._kernels._windows cimport (Axis, Blocks, Range, Taps, Windows, box_of, cut, inputs_of, largest_band, outputs_in_phase,
-                                        phases_of, stays_inside, taps_inside, taps_of)
+                                        phase_of, phases_of, stays_inside, taps_inside, taps_of)
 
 cnp.import_array()
 
@@ -53,7 +54,8 @@ cdef struct Correlation:
     Maps x, y
     ptrdiff_t groups, inputs, outputs   # channels and maps of one group
     ptrdiff_t columns                   # of packed weights in a group: whole vectors
-    char *packed
+    char *packed                        # NULL: each panel is used once, and packed then
+    const Weights *weights
     char *bias
     char *gain
     int activation
@@ -62,7 +64,7 @@ cdef struct Correlation:
     Blocks blocks
     ptrdiff_t parts                     # of the panels of a group, if there are fewer boxes than threads
     char *scratch
-    ptrdiff_t scratch_bytes, band_bytes, sums_bytes, pixels
+    ptrdiff_t scratch_bytes, band_bytes, sums_bytes, panel_bytes, pixels
 
 
 cdef struct Tables:
@@ -75,14 +77,6 @@ cdef struct Tables:
     ptrdiff_t *segments    # [phases + 1]
     ptrdiff_t *length      # [phases] of each segment
     fr_boxes *ahead        # what the next box reads, NULL: nothing
-
-
-cdef inline void phase_of(const Axis *axis, ptrdiff_t number, const Taps **taps, ptrdiff_t *phase) noexcept nogil:
-    cdef ptrdiff_t a
-    for a in range(2, -1, -1):
-        phase[a] = number % axis[a].spread
-        number //= axis[a].spread
-        taps[a] = &axis[a].taps[phase[a]]
 
 
 cdef void fill_tables(const Correlation *s, const Range *box, const Band *band, Tables *t) noexcept nogil:
@@ -173,15 +167,19 @@ cdef fr_boxes places_ahead(const Correlation *s, ptrdiff_t item) noexcept nogil:
 
 
 cdef void multiply(const Correlation *s, const Range *box, const Tables *t, const Band *band, ptrdiff_t group, ptrdiff_t panel,
-                   int vectors, char *sums) noexcept nogil:
-    """The sums of one panel of maps for all pixels of the box; planes of a volume in the border are left out."""
+                   const char *packed, char *sums) noexcept nogil:
+    """The sums of one panel of maps for all pixels of the box; planes of a volume in the border are left out.
+
+    The panel is one of those of its group in `packed`, or all that is there.
+    """
     cdef fr_conv product
     cdef const Taps *taps[3]
     cdef ptrdiff_t phase[3]
     cdef Range planes, inside, next_inside
     cdef ptrdiff_t wide = FR_SLOTS * s.kernels.width, p, k = 0, first, segments, length, rows, plane, end, count
-    cdef char *packed = s.packed + group * taps_of(s.axis) * s.inputs * s.columns * s.itemsize
-    cdef char *b
+    cdef int vectors = vectors_of(s.weights, panel)
+    cdef ptrdiff_t columns = s.columns if s.packed else vectors * s.kernels.width, before = panel * wide if s.packed else 0
+    cdef const char *b
     product.bias, product.ahead = NULL, t.ahead
     if s.bias != NULL:
         product.bias = s.bias + (group * s.columns + panel * wide) * s.itemsize
@@ -190,7 +188,7 @@ cdef void multiply(const Correlation *s, const Range *box, const Tables *t, cons
         phase_of(s.axis, p, taps, phase)
         first, length = t.segments[p], t.length[p]
         segments = t.segments[p + 1] - first
-        b = packed + (k * s.columns + panel * segments * length * wide) * s.itemsize
+        b = packed + (k * columns + before * segments * length) * s.itemsize
         k += segments * length
         planes = outputs_in_phase(&s.axis[0], box[1], phase[0])
         count = (planes.end - planes.first) * (box[0].end - box[0].first)
@@ -278,8 +276,9 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
     cdef Band band
     cdef Tables t
     cdef char *memory = s.scratch + member * s.scratch_bytes
-    cdef char *sums = memory + s.band_bytes
-    cdef int vectors
+    cdef char *sums = memory + s.band_bytes + s.panel_bytes
+    cdef const char *packed
+    cdef Places places
     cdef fr_boxes ahead
     phases = phases_of(s.axis)
     t.a_row = <ptrdiff_t *> (sums + s.sums_bytes)
@@ -289,6 +288,7 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
     t.segments = t.pixel + phases + 1
     t.length = t.segments + phases + 1
     t.segment = t.length + phases
+    places.row, places.place = 0, t.segment + taps_of(s.axis)
     wide = FR_SLOTS * s.kernels.width
     panels = ceil_div(s.columns, wide)
     last = first_of(items, member + 1, team.size)
@@ -309,9 +309,14 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
         panel = first_of(panels, <int> (item % s.parts), <int> s.parts)
         end = first_of(panels, <int> (item % s.parts) + 1, <int> s.parts)
         while panel < end:
-            vectors = <int> min(<ptrdiff_t> FR_SLOTS, s.columns // s.kernels.width - panel * FR_SLOTS)
-            multiply(s, box, &t, &band, group, panel, vectors, sums)
-            finish(s, box, group * s.outputs + panel * wide, min(wide, s.outputs - panel * wide), vectors * s.kernels.width, sums)
+            if s.packed:
+                packed = s.packed + group * taps_of(s.axis) * s.inputs * s.columns * s.itemsize
+            else:
+                packed = sums - s.panel_bytes
+                pack_panel(s.weights, group, panel, True, &places, sums - s.panel_bytes)
+            multiply(s, box, &t, &band, group, panel, packed, sums)
+            finish(s, box, group * s.outputs + panel * wide, min(wide, s.outputs - panel * wide),
+                   vectors_of(s.weights, panel) * s.kernels.width, sums)
             panel += 1
 
 
@@ -323,82 +328,40 @@ cdef class Kernels:
     ----------
     weight : (groups * outputs, inputs, ...) or, if `turned`, (groups * inputs, outputs, ...), C-contiguous, of five axes
     bias, gain : of all maps, or None
+    later : whether `weight` is kept, to be packed when it is known for how much: weights of a training step serve one call
     """
 
-    cdef const fr_kernels *kernels
-    cdef int itemsize
+    cdef Weights weights
+    cdef cnp.ndarray array, gain
+    cdef Windows windows
     cdef readonly object dtype
-    cdef readonly ptrdiff_t groups, inputs, outputs
-    cdef ptrdiff_t columns
     cdef Block packed, bias
-    cdef cnp.ndarray gain
+    cdef bint used
 
     def __init__(self, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray gain, ptrdiff_t groups, bint turned,
-                 Windows windows not None):
-        cdef ptrdiff_t taps = taps_of(windows.axis), width
-        self.itemsize, self.dtype, self.groups, self.gain = weight.itemsize, weight.dtype, groups, gain
-        self.kernels = kernels_for(self.itemsize)
-        width = self.kernels.width
-        self.outputs = weight.shape[1] if turned else weight.shape[0] // groups
-        self.inputs = weight.shape[0] // groups if turned else weight.shape[1]
-        self.columns = ceil_div(self.outputs, width) * width
-        self.packed = new_block(groups * taps * self.inputs * self.columns * self.itemsize)
-        cdef Block places = new_block((taps * (1 if turned else self.inputs) + 1) * sizeof(ptrdiff_t))
-        cdef const char *data = <const char *> cnp.PyArray_DATA(weight)
-        with nogil:
-            self.pack(data, windows.axis, turned, <ptrdiff_t *> places.data)
+                 Windows windows not None, bint later=False):
+        cdef Weights *w = &self.weights
+        self.dtype, self.array, self.gain, self.windows = weight.dtype, weight, gain, windows
+        w.itemsize, w.groups, w.turned, w.axis = weight.itemsize, groups, turned, windows.axis
+        w.kernels, w.data = kernels_for(w.itemsize), <const char *> cnp.PyArray_DATA(weight)
+        w.outputs = weight.shape[1] if turned else weight.shape[0] // groups
+        w.inputs = weight.shape[0] // groups if turned else weight.shape[1]
+        w.columns = ceil_div(w.outputs, w.kernels.width) * w.kernels.width
+        self.packed = None if later else pack_all(w)
         if bias is not None:
             self.pack_bias(<const char *> cnp.PyArray_DATA(bias))
 
     cdef void pack_bias(self, const char *bias):
+        cdef const Weights *w = &self.weights
         cdef ptrdiff_t group
         cdef fr_turn turn
-        self.bias = zeroed_block(self.groups * self.columns * self.itemsize)
+        self.bias = zeroed_block(w.groups * w.columns * w.itemsize)
         memset(&turn, 0, sizeof(turn))
-        turn.rows, turn.columns = 1, self.outputs
-        for group in range(self.groups):
-            turn.src = bias + group * self.outputs * self.itemsize
-            turn.dst = self.bias.data + group * self.columns * self.itemsize
-            self.kernels.keep(&turn)
-
-    cdef void pack(self, const char *weight, const Axis *axis, bint turned, ptrdiff_t *place) noexcept nogil:
-        """Vector by vector of maps: their weights lie `src_stride` apart, and turn into columns."""
-        if turned and taps_of(axis) == 1:
-            self.pack_plain(weight)
-            return
-        cdef ptrdiff_t width = self.kernels.width, vectors = self.columns // width, group, v, units, c
-        cdef ptrdiff_t panel_vectors, taps = taps_of(axis), k = taps * self.inputs
-        cdef const char *source
-        cdef char *to
-        for v in range(vectors):
-            panel_vectors = min(<ptrdiff_t> FR_SLOTS, vectors - v // FR_SLOTS * FR_SLOTS)
-            fill_places(axis, self.inputs, self.columns, v // FR_SLOTS * FR_SLOTS * width, panel_vectors * width, turned,
-                        place)
-            units = min(width, self.outputs - v * width)
-            for group in range(self.groups):
-                to = self.packed.data + (group * k * self.columns + v % FR_SLOTS * width) * self.itemsize
-                if not turned:
-                    source = weight + (group * self.outputs + v * width) * k * self.itemsize
-                    self.kernels.pack_taps(units, k, source, k, to, place)
-                    continue
-                for c in range(self.inputs):
-                    source = weight + ((group * self.inputs + c) * self.outputs + v * width) * taps * self.itemsize
-                    self.kernels.pack_taps(units, taps, source, taps, to + c * panel_vectors * width * self.itemsize, place)
-
-    cdef void pack_plain(self, const char *weight) noexcept nogil:
-        """The weights of one tap for a transposed correlation: the rows of each panel as they lie."""
-        cdef ptrdiff_t wide = FR_SLOTS * self.kernels.width, group, column, panel
-        cdef fr_turn rows
-        memset(&rows, 0, sizeof(rows))
-        memset(self.packed.data, 0, self.groups * self.inputs * self.columns * self.itemsize)
-        rows.rows, rows.src_stride = self.inputs, self.outputs
-        for group in range(self.groups):
-            for panel in range(ceil_div(self.columns, wide)):
-                column = panel * wide
-                rows.src = weight + (group * self.inputs * self.outputs + column) * self.itemsize
-                rows.dst = self.packed.data + (group * self.columns + column) * self.inputs * self.itemsize
-                rows.columns, rows.dst_stride = min(wide, self.outputs - column), min(wide, self.columns - column)
-                self.kernels.keep(&rows)
+        turn.rows, turn.columns = 1, w.outputs
+        for group in range(w.groups):
+            turn.src = bias + group * w.outputs * w.itemsize
+            turn.dst = self.bias.data + group * w.columns * w.itemsize
+            w.kernels.keep(&turn)
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
             bint scaled):
@@ -407,60 +370,53 @@ cdef class Kernels:
         The windows are those that the weights were packed with, over maps of other sizes.
         """
         cdef Correlation s
+        cdef const Weights *w = &self.weights
         cdef Axis *axis = windows.axis
-        cdef ptrdiff_t panels = ceil_div(self.columns, FR_SLOTS * self.kernels.width), outputs
-        cdef ptrdiff_t row = FR_SLOTS * self.kernels.width * self.itemsize, N = x.shape[0], tables
-        cdef double work
-        cdef int size
-        s.kernels, s.itemsize, s.axis = self.kernels, self.itemsize, axis
-        describe_maps(x, channels_last, &s.x)
-        describe_maps(y, channels_last, &s.y)
-        s.groups, s.inputs, s.outputs, s.columns = self.groups, self.inputs, self.outputs, self.columns
-        s.packed, s.bias = self.packed.data, NULL if self.bias is None else self.bias.data
-        s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
-        s.activation = activation
-        outputs = N * axis[0].count * axis[1].count * axis[2].count
+        cdef ptrdiff_t N = x.shape[0], outputs = N * axis[0].count * axis[1].count * axis[2].count
         if outputs == 0:
             return
+        s.kernels, s.itemsize, s.axis, s.weights = w.kernels, w.itemsize, axis, w
+        describe_maps(x, channels_last, &s.x)
+        describe_maps(y, channels_last, &s.y)
+        s.groups, s.inputs, s.outputs, s.columns = w.groups, w.inputs, w.outputs, w.columns
+        s.bias = NULL if self.bias is None else self.bias.data
+        s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
+        s.activation = activation
         s.borrowed = channels_last and stays_inside(&axis[0]) and stays_inside(&axis[1]) and stays_inside(&axis[2])
         s.far = not channels_last and cnp.PyArray_NBYTES(x) > FAR_BYTES
-        work = product_time(outputs * self.groups, <double> self.inputs * taps_of(axis) / phases_of(axis), self.outputs)
-        size = team_size(work, 1, outputs * self.groups * panels)
-        cut(axis, N, self.inputs, MOST_PIXELS if axis[0].kernel == 1 else MOST_OF_VOLUMES, BAND_BYTES // self.itemsize, size,
-            &s.blocks)
-        s.parts = 1 if s.blocks.total * s.groups >= size else min(panels, <ptrdiff_t> size)
-        s.pixels = s.blocks.most[0] * s.blocks.most[1] * s.blocks.most[2] * s.blocks.most[3]
-        s.band_bytes = 64 if s.borrowed else ceil_div(largest_band(axis, &s.blocks) * self.inputs * self.itemsize, 64) * 64
-        s.sums_bytes = s.pixels * row
-        tables = 3 * s.pixels + 3 * phases_of(axis) + 2 + taps_of(axis)
-        s.scratch_bytes = ceil_div(s.band_bytes + s.sums_bytes + tables * sizeof(ptrdiff_t), 4096) * 4096 + 64
+        cdef Block packed = self.packed  # which lives as long as the call
+        s.packed = NULL if packed is None else packed.data
+        cdef int size = cut_up(&s, N, outputs, packed is None and not self.used)
+        if packed is None and not s.panel_bytes:
+            packed = self.packed = pack_all(w)
+            s.packed = packed.data
+        self.used = True
         cdef Block scratch = new_block(size * s.scratch_bytes)
         s.scratch = scratch.data
         with nogil:
             run_team(share_of_correlation, &s, size)
 
 
-cdef void fill_places(const Axis *axis, ptrdiff_t inputs, ptrdiff_t columns, ptrdiff_t column, ptrdiff_t row, bint one,
-                      ptrdiff_t *place) noexcept nogil:
-    """Where the weight of channel c and tap t goes: place[c*taps + t], or place[t] of the first channel if `one`.
+cdef int cut_up(Correlation *s, ptrdiff_t N, ptrdiff_t outputs, bint once):
+    """Cut the work into boxes for a team of the size that is returned.
 
-    Phases follow each other, in each the panels, in each k = (tap in order of the input, channel), in each `row` columns.
+    With a single box each panel is used once, and has room where it is packed if the weights serve `once`.
     """
-    cdef const Taps *taps[3]
-    cdef ptrdiff_t phase[3]
-    cdef ptrdiff_t p, d, h, w, c, t, k = 0, count, j, all_taps = taps_of(axis)
-    for c in range((1 if one else inputs) * all_taps):
-        place[c] = -1
-    for p in range(phases_of(axis)):
-        phase_of(axis, p, taps, phase)
-        count = taps[0].count * taps[1].count * taps[2].count
-        j = 0
-        for d in range(taps[0].count):
-            for h in range(taps[1].count):
-                for w in range(taps[2].count):
-                    t = (((taps[0].first + d * taps[0].stride) * axis[1].kernel + taps[1].first + h * taps[1].stride)
-                         * axis[2].kernel + taps[2].first + w * taps[2].stride)
-                    for c in range(1 if one else inputs):
-                        place[c * all_taps + t] = k * columns + column * count * inputs + (j * inputs + c) * row
-                    j += 1
-        k += count * inputs
+    cdef ptrdiff_t panels = ceil_div(s.columns, FR_SLOTS * s.kernels.width), phases = phases_of(s.axis)
+    cdef ptrdiff_t k = taps_of(s.axis) * s.inputs, row = FR_SLOTS * s.kernels.width * s.itemsize, tables
+    cdef ptrdiff_t pixels = MOST_PIXELS if s.axis[0].kernel == 1 else MOST_OF_VOLUMES, values = BAND_BYTES // s.itemsize
+    cdef int size = team_size(product_time(outputs * s.groups, <double> k / phases, s.outputs), 1, outputs * s.groups * panels)
+    s.panel_bytes = 0
+    cut(s.axis, N, s.inputs, pixels, values, 1, &s.blocks)
+    if once and s.blocks.total == 1 and s.groups * panels >= size:
+        s.panel_bytes = ceil_div(min(row, s.columns * s.itemsize) * k, 64) * 64
+    else:
+        cut(s.axis, N, s.inputs, pixels, values, size, &s.blocks)
+    s.parts = 1 if s.blocks.total * s.groups >= size else min(panels, <ptrdiff_t> size)
+    s.pixels = s.blocks.most[0] * s.blocks.most[1] * s.blocks.most[2] * s.blocks.most[3]
+    s.band_bytes = 64 if s.borrowed else ceil_div(largest_band(s.axis, &s.blocks) * s.inputs * s.itemsize, 64) * 64
+    s.sums_bytes = s.pixels * row
+    tables = 3 * s.pixels + 3 * phases + 2 + taps_of(s.axis) + (entries_of(s.weights) if s.panel_bytes else 0)
+    s.scratch_bytes = s.band_bytes + s.panel_bytes + s.sums_bytes + tables * <ptrdiff_t> sizeof(ptrdiff_t)
+    s.scratch_bytes = ceil_div(s.scratch_bytes, 4096) * 4096 + 64
+    return size

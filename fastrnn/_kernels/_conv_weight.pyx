@@ -11,19 +11,20 @@ from libc.string cimport memcpy, memset
 
 from fastrnn._kernels._band cimport Band, Maps, fill_band
 from fastrnn._kernels._conv cimport describe_maps
-from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_gemm, fr_kernels, kernels_for
+from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_dots, fr_gemm, fr_kernels, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
-from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._memory cimport Block, new_array, new_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
 from fastrnn._kernels._windows cimport Axis, Blocks, Range, Windows, box_of, cut, largest_band, taps_inside, taps_of
-
-from fastrnn._kernels._memory import empty
 
 cnp.import_array()
 
 cdef ptrdiff_t BAND_BYTES = 1 << 20
 cdef ptrdiff_t MOST_PIXELS = 512
 cdef ptrdiff_t SUM_BYTES = 600 << 10  # of a part
+# One tap: up to so many channels would leave most lanes of a product empty; sums of fewer places are soon added up over the lanes.
+cdef ptrdiff_t DOT_CHANNELS = 8
+cdef ptrdiff_t DOT_PLACES = 64
 cdef ptrdiff_t MOST_OF_VOLUMES = 1024  # larger boxes read fewer planes twice
 
 
@@ -33,7 +34,8 @@ cdef struct Gradient:
     int itemsize
     const Axis *axis
     Maps dy, x
-    ptrdiff_t groups, inputs, outputs, taps
+    ptrdiff_t N, groups, inputs, outputs, taps
+    ptrdiff_t places                 # of one map of dy
     ptrdiff_t input_parts, output_parts
     Blocks blocks
     char *grad
@@ -197,6 +199,26 @@ cdef void add_panels(const Gradient *g, const Range *box, const Band *band, cons
             column += panel
 
 
+cdef void share_of_dots(void *work, Team *team, int member) noexcept nogil:
+    """Of one tap and few channels: the sums run along the maps as they lie, sample by sample."""
+    cdef Gradient *g = <Gradient *> work
+    cdef ptrdiff_t maps = g.groups * g.outputs, first = first_of(maps, member, team.size)
+    cdef ptrdiff_t end = first_of(maps, member + 1, team.size), map, n, group
+    cdef fr_dots dots
+    dots.columns, dots.k, dots.c_stride = g.inputs, g.places, g.inputs
+    dots.a_stride, dots.b_stride = g.dy.channel_stride, g.x.channel_stride
+    for n in range(g.N):
+        map = first
+        while map < end:
+            group = map // g.outputs
+            dots.rows = min(end, (group + 1) * g.outputs) - map
+            dots.a = g.dy.data + (n * g.dy.batch_stride + map * g.dy.channel_stride) * g.itemsize
+            dots.b = g.x.data + (n * g.x.batch_stride + group * g.inputs * g.x.channel_stride) * g.itemsize
+            dots.c = g.grad + map * g.inputs * g.itemsize
+            g.kernels.add_dots(&dots)
+            map += dots.rows
+
+
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef Gradient *g = <Gradient *> work
     cdef ptrdiff_t items = g.groups * g.input_parts * g.output_parts, item, number, map, channels
@@ -246,6 +268,15 @@ cdef inline Range part_of(ptrdiff_t whole, ptrdiff_t part, ptrdiff_t parts, ptrd
     return range_
 
 
+cdef bint lies_alike(const Axis *axis) noexcept nogil:
+    """Whether each output sees the place of its own number."""
+    cdef ptrdiff_t a
+    for a in range(3):
+        if axis[a].step != 1 or axis[a].taps[0].offset != 0 or axis[a].source != axis[a].count:
+            return False
+    return True
+
+
 def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
                         ptrdiff_t groups, bint channels_last):
     """grad += the gradient of the weights of a correlation with these windows, from dy, the gradient of its sums.
@@ -265,7 +296,13 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     g.grad = <char *> cnp.PyArray_DATA(grad)
     if cnp.PyArray_SIZE(dy) == 0:
         return
+    g.N, g.places = x.shape[0], axis[0].count * axis[1].count * axis[2].count
     work = product_time(cnp.PyArray_SIZE(dy), g.inputs, g.taps)
+    if g.taps == 1 and not channels_last and g.inputs <= DOT_CHANNELS and g.places >= DOT_PLACES and lies_alike(axis):
+        size = team_size(work, 1, groups * g.outputs)
+        with nogil:
+            run_team(share_of_dots, &g, size)
+        return
     size = team_size(work, 1, groups * max(g.outputs, g.inputs // g.kernels.width))
     g.input_parts = g.output_parts = 1
     if groups < size:
@@ -389,7 +426,7 @@ cdef void share_of_copy(void *work, Team *team, int member) noexcept nogil:
 def copied(cnp.ndarray x not None):
     """A copy of a C-contiguous array, in memory that is used again: fresh pages would cost more than the copy."""
     cdef Copy c
-    cdef cnp.ndarray y = empty((<object> x).shape, x.dtype)
+    cdef cnp.ndarray y = new_array(<cnp.dtype> cnp.PyArray_DESCR(x), cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x))
     c.src, c.dst, c.nbytes = <const char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(y), cnp.PyArray_NBYTES(x)
     cdef int size = team_size(0.1 * c.nbytes, 1, c.nbytes)
     with nogil:

@@ -235,6 +235,26 @@ cdef extern from "fr_kernels.h" nogil:
         void *y
         ptrdiff_t y_stride
 
+    ctypedef struct fr_span:
+        ptrdiff_t at, first, end
+
+    ctypedef struct fr_columns:
+        ptrdiff_t windows, rows, width, channels
+        const fr_span *seen
+        const void *map
+        ptrdiff_t map_stride
+        void *columns
+        ptrdiff_t column_stride
+
+    ctypedef struct fr_dots:
+        ptrdiff_t rows, columns, k
+        const void *a
+        ptrdiff_t a_stride
+        const void *b
+        ptrdiff_t b_stride
+        void *c
+        ptrdiff_t c_stride
+
     ctypedef struct fr_pad:
         ptrdiff_t above, rows, below, width
         ptrdiff_t before, columns, step
@@ -379,6 +399,8 @@ cdef extern from "fr_kernels.h" nogil:
                        const ptrdiff_t *segment, void *dst, ptrdiff_t dst_stride) noexcept nogil
         void (*add_stretches)(ptrdiff_t rows, ptrdiff_t length, const void *src, ptrdiff_t src_stride, void *dst,
                               ptrdiff_t dst_stride) noexcept nogil
+        void (*take_columns)(const fr_columns *) noexcept nogil
+        void (*add_dots)(const fr_dots *) noexcept nogil
         void (*map_conv)(const fr_map_conv *) noexcept nogil
         void (*copy_past)(ptrdiff_t n, const void *src, void *dst) noexcept nogil
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil

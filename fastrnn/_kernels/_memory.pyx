@@ -5,12 +5,11 @@ fresh. So blocks of dead arrays are kept and handed out again, at most `KEPT_LIM
 the size that was used longest ago goes first.
 """
 
-import operator
-
 import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyTypeObject
 from cpython.ref cimport PyObject, Py_INCREF
 from libc.stdlib cimport free
@@ -61,7 +60,7 @@ cdef size_t capacity_for(size_t nbytes):
 cdef char *take(size_t capacity) except NULL:
     global kept_bytes
     cdef void *data = NULL
-    cdef list blocks = kept.get(capacity)
+    cdef list blocks = kept.get(capacity) if capacity > SMALL else None
     if blocks is not None:
         address = blocks.pop()
         kept_bytes -= capacity
@@ -145,22 +144,25 @@ def empty(shape, dtype):
     shape : tuple of int
     dtype : a NumPy type without Python objects in it
     """
-    cdef cnp.dtype descr = np.dtype(dtype)
+    cdef cnp.dtype descr = dtype if isinstance(dtype, cnp.dtype) else np.dtype(dtype)
     if not isinstance(shape, tuple):
         raise TypeError(f"empty: 'shape' must be a tuple of int, got {type(shape).__name__}")
     cdef cnp.npy_intp dims[32]
-    cdef size_t nbytes = descr.itemsize
+    cdef Py_ssize_t nbytes = descr.itemsize, size
     cdef int axis, ndim = len(shape)
     if descr.hasobject:
         raise TypeError(f"empty: 'dtype' must not hold Python objects, got {descr}")
     if ndim > 32:
         raise ValueError(f"empty: 'shape' must have at most 32 axes, got {ndim}")
     for axis in range(ndim):
-        size = operator.index(shape[axis])
-        if size < 0 or size * max(int(nbytes), 1) > int(PY_SSIZE_T_MAX):
+        try:
+            size = PyNumber_AsSsize_t(shape[axis], OverflowError)
+        except OverflowError:
+            size = -1
+        if size < 0 or size > PY_SSIZE_T_MAX // max(nbytes, <Py_ssize_t> 1):
             raise ValueError(f"empty: 'shape' must be non-negative and fit in memory, got {shape}")
         dims[axis] = size
-        nbytes *= dims[axis]
+        nbytes *= size
     return new_array(descr, ndim, dims)
 
 

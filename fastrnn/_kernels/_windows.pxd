@@ -38,6 +38,7 @@ cdef class Windows:
 
 cdef ptrdiff_t phases_of(const Axis *axis) noexcept nogil
 cdef ptrdiff_t taps_of(const Axis *axis) noexcept nogil
+cdef void phase_of(const Axis *axis, ptrdiff_t number, const Taps **taps, ptrdiff_t *phase) noexcept nogil
 cdef ptrdiff_t extent(const Axis *axis, ptrdiff_t outputs) noexcept nogil
 cdef Range inputs_of(const Axis *axis, Range outputs) noexcept nogil
 cdef ptrdiff_t place_of(const Axis *axis, ptrdiff_t place) noexcept nogil

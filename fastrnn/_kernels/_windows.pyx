@@ -73,6 +73,15 @@ cdef ptrdiff_t taps_of(const Axis *axis) noexcept nogil:
     return axis[0].kernel * axis[1].kernel * axis[2].kernel
 
 
+cdef void phase_of(const Axis *axis, ptrdiff_t number, const Taps **taps, ptrdiff_t *phase) noexcept nogil:
+    """The phase of each axis, and the taps that its outputs see; phases are numbered over all axes."""
+    cdef ptrdiff_t a
+    for a in range(2, -1, -1):
+        phase[a] = number % axis[a].spread
+        number //= axis[a].spread
+        taps[a] = &axis[a].taps[phase[a]]
+
+
 cdef ptrdiff_t extent(const Axis *axis, ptrdiff_t outputs) noexcept nogil:
     """No `outputs` neighbours read more places of the input than this."""
     # Outputs of several phases may start in the middle of them, one step apart.

@@ -94,26 +94,22 @@ class _Conv(Convolution):
         shape = (self.out_channels, self.in_channels // self.groups, *kernel)
         self._set_up(shape, bias, gain, layout, dtype, rng, weight_init, bias_init)
 
-    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
-        return self._packed(params, training, self.layout)
-
-    def _packed(self, params: dict[str, FloatArray], training: bool, layout: str | None) -> Any:
+    def _pack_options(self) -> dict[str, Any]:
         causal = self.padding == "causal" and self.algorithm == "auto"
-        return self._named(
-            ops.pack_conv,
-            params["weight"],
-            params.get("bias"),
-            gain=params.get("gain"),
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            padding_mode=self.padding_mode,
-            layout=layout,
-            flip=self.flip,
-            algorithm="direct" if causal else self.algorithm,
-            backward=training,
-        )
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "padding_mode": self.padding_mode,
+            "layout": self.layout,
+            "flip": self.flip,
+            "algorithm": "direct" if causal else self.algorithm,
+        }
+
+    def _pack_anew(self, params: dict[str, FloatArray], training: bool, options: dict[str, Any]) -> Any:
+        weight, bias, gain = params["weight"], params.get("bias"), params.get("gain")
+        return self._named(ops.pack_conv, weight, bias, gain=gain, backward=training, **options)
 
     def _check_options(self) -> None:
         if self.activation is not None:
@@ -199,7 +195,7 @@ class Conv1d(_Conv):
                 f"{self.padding!r} and {self.algorithm!r}"
             )
         params = {name: parameter.data for name, parameter in self._parameters.items()}
-        packed = self._packed(params, False, "NLC")
+        packed = self._pack_anew(params, False, self._pack_options() | {"layout": "NLC"})
         stream = self._named(ops.conv_stream, packed, batch_size, activation=self.activation)
         return ConvStream(stream, batch_size)
 

@@ -85,19 +85,19 @@ class _ConvTranspose(Convolution):
         shape = (self.in_channels, self.out_channels // self.groups, *kernel)
         self._set_up(shape, bias, False, layout, dtype, rng, weight_init, bias_init)
 
-    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
-        return self._named(
-            ops.pack_conv_transpose,
-            params["weight"],
-            params.get("bias"),
-            stride=self.stride,
-            padding=self.padding,
-            output_padding=self.output_padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            layout=self.layout,
-            backward=training,
-        )
+    def _pack_options(self) -> dict[str, Any]:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "output_padding": self.output_padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "layout": self.layout,
+        }
+
+    def _pack_anew(self, params: dict[str, FloatArray], training: bool, options: dict[str, Any]) -> Any:
+        weight, bias = params["weight"], params.get("bias")
+        return self._named(ops.pack_conv_transpose, weight, bias, backward=training, **options)
 
     def _check_options(self) -> None:
         if self.activation is not None:

@@ -17,6 +17,7 @@ from fastrnn.layers.layer import Layer
 from fastrnn.layers.lengths import forward_within, predict_within
 from fastrnn.layers.packing import PackCache
 from fastrnn.layers.pullback import simple_pullback
+from fastrnn.ops import isa_generation
 from fastrnn.ops._spatial import is_channels_last, maps_spec, per_axis, with_axes
 
 __all__ = ["AddGradients", "Convolution", "Sizes", "as_tuple"]
@@ -128,8 +129,23 @@ class Convolution(Layer):
         """Return the output maps of maps with three spatial axes, and what adds the gradients."""
         raise NotImplementedError
 
-    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
+    def _pack_options(self) -> dict[str, Any]:
+        """Return the options that the packed weights depend on."""
         raise NotImplementedError
+
+    def _pack_anew(self, params: dict[str, FloatArray], training: bool, options: dict[str, Any]) -> Any:
+        """Return packed weights by `ops`, which checks everything."""
+        raise NotImplementedError
+
+    def _pack(self, params: dict[str, FloatArray], training: bool) -> Any:
+        """Return packed weights: like those before, if only the values are others."""
+        options, pattern = self._pack_options(), self._cache.pattern
+        key = isa_generation(), options, {name: (values.shape, values.dtype) for name, values in params.items()}
+        if pattern is not None and key == pattern[0]:
+            return pattern[1].renewed(params, training)
+        packed = self._pack_anew(params, training, options)
+        self._cache.pattern = key, packed.renewed({}, False)
+        return packed
 
     def __call__(self, x: FloatArray, *, lengths: Any = None) -> FloatArray:
         """Return the output maps, (N, K, *counts) for x (N, C, *sizes), or without N for both; or as the layout says.

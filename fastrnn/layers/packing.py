@@ -30,9 +30,10 @@ class PackCache:
     pack at the same time; either result is right.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "pattern")
 
     def __init__(self) -> None:
+        self.pattern: Any = None  # for the layer: what makes packs of other values, without checks
         self._held: _Held | None = None  # replaced as one, so that threads see all or nothing
 
     def current(self, training: bool) -> Any:
@@ -65,6 +66,7 @@ class PackCache:
         ):
             training, packed = held.training, held.pack
         else:
+            self._held = held = None  # the new pack finds the memory of the old one, unless somebody still uses that
             packed = pack({name: buffer.data for name, buffer in parameters.items()}, training)
         self._held = _Held(isa, count, training, packed, buffers, versions)
         return packed

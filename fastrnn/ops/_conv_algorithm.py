@@ -24,6 +24,7 @@ __all__ = [
     "direct_way",
     "is_dense",
     "is_depthwise",
+    "pays_by_columns",
     "pays_to_take",
     "prefers_winograd",
     "prefers_winograd_gradient",
@@ -40,6 +41,9 @@ LEAST_OF_GROUP, LESS_OF_GROUP, TILES_OF_GROUP = 4e6, 1.2e6, 25
 #: not for the gradient of the weight.
 PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
 MANY_MAPS, MANY_PAIRS, MANY_SAVING, MANY_PLACES = 16, 512, 2.3, 150
+#: Of the gradient of a weight by columns, measured on 90 sizes: places of a batch, and weights of a row of the kernel and a channel
+#: for each. They pay for laying columns out; less will do for what would else be gathered, rows of few channels.
+MOST_PLACES, MANY_OF_PLACE, FEW_OF_PLACE, NARROW_ROW = 1024, 3.5, 0.5, 32
 
 
 def check_algorithm(name: str, algorithm: object, geometry: Geometry) -> str:
@@ -112,6 +116,15 @@ def _saving(geometry: Geometry, counts: Three) -> tuple[float, int]:
 def _is_first_layer(geometry: Geometry, C: int, K: int, counts: Three, saving: float) -> bool:
     enough = saving >= PHASES_SAVING and C * math.prod(geometry.kernel) >= PHASES_PRODUCTS
     return enough and K >= PHASES_MAPS and math.prod(counts) >= PHASES_PLACES
+
+
+def pays_by_columns(geometry: Geometry, dy: tuple[int, ...], weight: tuple[int, ...]) -> bool:
+    """Return whether the gradient of a weight is computed by columns, in arrays of five axes; may depend on the batch."""
+    if geometry.border != "zeros" or geometry.groups > 1 or geometry.channels_last or geometry.dilation[2] > 1:
+        return False
+    (K, C), width, places = weight[:2], geometry.kernel[2], dy[0] * math.prod(dy[2:])
+    least = FEW_OF_PLACE if C * width <= NARROW_ROW else MANY_OF_PLACE
+    return math.prod(geometry.kernel) > 1 and places <= MOST_PLACES and K * width >= least * places
 
 
 def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:

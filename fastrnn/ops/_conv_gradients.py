@@ -14,8 +14,9 @@ from fastrnn._kernels._depthwise import DepthwiseKernels, add_depthwise_gradient
 from fastrnn._kernels._gemm import add_weight_gradient as add_dense_gradient
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._places import put_places
+from fastrnn._kernels._weight_columns import add_weight_by_columns
 from fastrnn._kernels._windows import Windows
-from fastrnn.ops._conv_algorithm import is_depthwise
+from fastrnn.ops._conv_algorithm import is_depthwise, pays_by_columns
 from fastrnn.ops._packed_conv import PackedConv, Plan
 from fastrnn.ops._spatial import Array, Geometry, fold_border, maps_shape, sizes_of, with_axes, without_axes
 
@@ -176,6 +177,8 @@ def add_weight(
     target = np.zeros_like(five) if geometry.flip else five
     if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
         add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
+    elif pays_by_columns(geometry, da.shape, five.shape):
+        add_weight_by_columns(da, x, target, windows)
     else:
         add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
     if geometry.flip:

@@ -66,8 +66,8 @@ class PackedConv:
     """The weights of a convolution as the kernels read them: a snapshot, accepted in place of `weight`.
 
     It holds the options that the packing depends on; a call may not give others. `inner` is the geometry of what runs after places
-    were taken out of x, or `geometry`. The weights are packed at the first call that needs them so: the sizes of the maps decide
-    between algorithms.
+    were taken out of x, or `geometry`; `channels` are C and K; `bias` and `gain` arrays, or None. The weights are packed at the
+    first call that needs them so: the sizes of the maps decide between algorithms.
 
     Parameters
     ----------
@@ -84,7 +84,11 @@ class PackedConv:
         "_winograd",
         "algorithm",
         "backward",
+        "bias",
         "calls",
+        "channels",
+        "dtype",
+        "gain",
         "geometry",
         "inner",
         "shapes",
@@ -94,33 +98,27 @@ class PackedConv:
         self.geometry, self.algorithm, self.backward = geometry, algorithm, backward
         self.inner = _without_stride(geometry)
         self.shapes = shapes_of(arrays)
-        self.calls = Calls()
-        self._arrays = arrays | {"weight": copied(arrays["weight"])}
+        K, per_group, *_ = self.shapes["weight"]
+        self.channels = per_group * geometry.groups, K
+        self.dtype: np.dtype[Any] = arrays["weight"].dtype
         self._plans: dict[tuple[Three, bool], Plan] = {}
+        self._hold(arrays | {"weight": copied(arrays["weight"])})
+
+    def _hold(self, arrays: dict[str, Array]) -> None:
+        """Take arrays that nobody else has; nothing is packed yet."""
+        self._arrays, self.calls = arrays, Calls()
+        self.bias, self.gain = arrays.get("bias"), arrays.get("gain")
         self._direct: dict[tuple[bool, str], AnyKernels] = {}
         self._winograd: AnyWinograd | None = None
         self._dense: DenseWeights | None = None
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the element type."""
-        return self._arrays["weight"].dtype
-
-    @property
-    def gain(self) -> Array | None:
-        """Return the factor of each map, if there is one."""
-        return self._arrays.get("gain")
-
-    @property
-    def bias(self) -> Array | None:
-        """Return the bias, if there is one."""
-        return self._arrays.get("bias")
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Return C and K."""
-        K, per_group, *_ = self.shapes["weight"]
-        return per_group * self.geometry.groups, K
+    def renewed(self, arrays: dict[str, Array], backward: bool) -> PackedConv:
+        """Return a pack of other values for the same parameters and options, without checks; arrays are copied, or missing."""
+        new = PackedConv.__new__(PackedConv)
+        new.geometry, new.inner, new.algorithm, new.backward = self.geometry, self.inner, self.algorithm, backward
+        new.shapes, new.channels, new.dtype, new._plans = self.shapes, self.channels, self.dtype, self._plans
+        new._hold({name: copied(array) for name, array in arrays.items()})
+        return new
 
     def plan(self, name: str, sizes: Three, *, keep: bool = False) -> Plan:
         """Return how to run over maps of these sizes, which are to be kept or not; refuse maps that are too small."""
@@ -146,7 +144,7 @@ class PackedConv:
             if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
                 kernels = DepthwiseKernels(five, bias, gain, geometry.channels_last)
             else:
-                kernels = direct_kernels(five, bias, gain, geometry, backward, way)
+                kernels = direct_kernels(five, bias, gain, geometry, backward, way, later=self.backward)
             self._direct[backward, way] = kernels
         return kernels
 
@@ -197,9 +195,15 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
 
 
 def direct_kernels(
-    five: Array, bias: Array | None, gain: Array | None, geometry: Geometry, backward: bool, way: str
+    five: Array,
+    bias: Array | None,
+    gain: Array | None,
+    geometry: Geometry,
+    backward: bool,
+    way: str,
+    later: bool = False,
 ) -> AnyKernels:
-    """Return the weights packed for y, or backwards, for the gradient of x or a transposed convolution."""
+    """Return the weights packed for y, or backwards, for the gradient of x or a transposed convolution; or to be packed `later`."""
     if way == "taps":
         return TapKernels(five, bias)
     if way == "stretches":
@@ -207,7 +211,9 @@ def direct_kernels(
         in_order = five[:, :, ::-1, ::-1, ::-1] if geometry.flip else five
         return StretchKernels(np.ascontiguousarray(in_order), bias, geometry.stride, geometry.dilation, low)
     windows = backward_windows(geometry, ONE, ONE)[1] if backward else geometry.windows(geometry.kernel, ONE)
-    return (PlaneKernels if way == "planes" else Kernels)(five, bias, gain, geometry.groups, backward, windows)
+    if way == "planes":
+        return PlaneKernels(five, bias, gain, geometry.groups, backward, windows)
+    return Kernels(five, bias, gain, geometry.groups, backward, windows, later)
 
 
 def backward_windows(geometry: Geometry, sizes: Three, counts: Three) -> tuple[Three, Windows]:

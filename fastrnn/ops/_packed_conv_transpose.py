@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn._kernels._calls import Calls
+from fastrnn._kernels._conv_weight import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._plane_conv import lanes
 from fastrnn._kernels._windows import Windows
@@ -16,7 +17,6 @@ from fastrnn.errors import ShapeError
 from fastrnn.ops._conv_algorithm import direct_way, is_depthwise, prefers_winograd, prefers_winograd_gradient
 from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
-from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Array, Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
 
@@ -48,25 +48,22 @@ class PackedConvTranspose:
     output_padding: Three
     backward: bool
     algorithm: str
+    shapes: dict[str, tuple[int, ...]]
+    dtype: np.dtype[Any]
     calls: Calls = field(default_factory=Calls)
     _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
     _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
     _plans: dict[Three, TransposedPlan] = field(default_factory=dict)
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the parameters."""
-        return shapes_of(self.arrays)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the element type."""
-        return self.arrays["weight"].dtype
+    def renewed(self, arrays: dict[str, Array], backward: bool) -> PackedConvTranspose:
+        """Return a pack of other values for the same parameters and options, without checks; arrays are copied."""
+        own = {name: copied(array) for name, array in arrays.items()}
+        return replace(self, arrays=own, backward=backward, calls=Calls(), _kernels={}, _winograd=[])
 
     @property
     def channels(self) -> tuple[int, int]:
         """Return C and K."""
-        C, per_group, *_ = self.arrays["weight"].shape
+        C, per_group, *_ = self.shapes["weight"]
         return C, per_group * self.geometry.groups
 
     def plan(self, name: str, counts: Three) -> TransposedPlan:
@@ -93,7 +90,7 @@ class PackedConvTranspose:
             if is_depthwise(five.shape[1], geometry.groups, len(five), last) and len(five) == geometry.groups:
                 kernels = DepthwiseKernels(five, bias, None, last)
             else:
-                kernels = direct_kernels(five, bias, None, geometry, not backward, way)
+                kernels = direct_kernels(five, bias, None, geometry, not backward, way, later=self.backward)
             self._kernels[backward, way] = kernels
         return kernels
 

@@ -172,19 +172,20 @@ def _run(
     if plan.spread:
         x, maps = maps, empty((*maps.shape[:2], *plan.counts), packed.dtype)
         take_places(x, maps, geometry.stride, last)
-    kernels: Any = packed.direct(False, "turned" if plan.maps else plan.way) if plan.algorithm == "direct" else None
-    if isinstance(kernels, DepthwiseKernels):
-        kept = empty(maps.shape, packed.dtype) if keep and plan.spread is None else None
-        kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
-        return y, maps if kept is None else kept, plan
-    if plan.algorithm == "dense":
+    if plan.algorithm == "direct":
+        kernels: Any = packed.direct(False, "turned" if plan.maps else plan.way)
+        if isinstance(kernels, DepthwiseKernels):
+            kept = empty(maps.shape, packed.dtype) if keep and plan.spread is None else None
+            kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
+            return y, maps if kept is None else kept, plan
+        kernels.run(maps, y, plan.windows, last, activation, scaled)
+    elif plan.algorithm == "dense":
         packed.dense().forward(as_rows(maps), as_rows(y))
         if activation:
             as_activation(name, ACTIVATIONS[activation], {}).apply(y, y)
     else:
         run, rest = _kernel(packed, plan, activation, scaled)
-        by_winograd = plan.algorithm == "winograd"
-        run(*(as_kernel_sees(array, geometry, by_winograd) for array in (maps, y)), *rest)
+        run(without_axes(maps, geometry), without_axes(y, geometry), *rest)
     if scaled and packed.gain is not None and plan.algorithm != "direct":
         y *= per_map(packed.gain, last)
     return y, copied(maps) if keep and plan.spread is None else maps, plan

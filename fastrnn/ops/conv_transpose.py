@@ -14,7 +14,7 @@ from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import check_algorithm
 from fastrnn.ops._conv_gradients import add_into, add_weight
 from fastrnn.ops._packed_conv_transpose import PackedConvTranspose, TransposedPlan
-from fastrnn.ops._recurrent import check_grads, once
+from fastrnn.ops._recurrent import check_grads, once, shapes_of
 from fastrnn.ops._spatial import (
     Array,
     as_maps,
@@ -87,7 +87,8 @@ def _pack(name: str, weight: Any, bias: Array | None, options: tuple[Any, ...], 
         check_shape(name, "bias", arrays["bias"], "(K)", K=weight.shape[1] * groups)
     arrays["weight"] = copied(weight)
     algorithm = check_algorithm(name, "auto", geometry)
-    return PackedConvTranspose(arrays, geometry, (extra[0], extra[1], extra[2]), backward, algorithm)
+    options = geometry, (extra[0], extra[1], extra[2]), backward, algorithm
+    return PackedConvTranspose(arrays, *options, shapes_of(arrays), weight.dtype)
 
 
 def conv_transpose_forward(

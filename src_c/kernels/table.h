@@ -24,6 +24,8 @@
 #include "plane_conv.h"
 #include "plane_rows.h"
 #include "clip.h"
+#include "columns.h"
+#include "dots.h"
 #include "embedding.h"
 #include "activation.h"
 #include "attention.h"
@@ -69,6 +71,8 @@ const fr_kernels FR_NAME(table) = {
     .add_sum = FR_NAME(add_sum),
     .gather = FR_NAME(gather),
     .add_stretches = FR_NAME(add_stretches),
+    .take_columns = FR_NAME(take_columns),
+    .add_dots = FR_NAME(add_dots),
     .map_conv = FR_NAME(map_conv),
     .copy_past = FR_NAME(copy_past),
     .map_conv_weight = FR_NAME(map_conv_weight),

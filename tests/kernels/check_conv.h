@@ -388,8 +388,58 @@ static void check_moves(ptrdiff_t n) {
     free(src), free(dst), free(rows_), free(sums), free(start), free(total), free(da), free(first);
 }
 
+// Three windows of two rows of a kernel `width` long over two channels; the second window sees the border on either side, and one
+// row nothing at all.
+static void check_columns(ptrdiff_t width) {
+    const ptrdiff_t lo = width > 1, stride = 4 * width + 1, map_stride = 2 * width + 5;
+    const fr_span seen[] = {{0, 0, width},   {3, 0, width}, {-lo, lo, width},
+                            {1000000, 0, 0}, {1, 0, width}, {2, 0, width - lo}};
+    void *map = filled(map_stride + width + 3), *to = filled(2 * stride + 4 * width);
+    K->take_columns(&(fr_columns){.windows = 3,
+                                  .rows = 2,
+                                  .width = width,
+                                  .channels = 2,
+                                  .seen = seen,
+                                  .map = map,
+                                  .map_stride = map_stride,
+                                  .columns = to,
+                                  .column_stride = stride});
+    for (ptrdiff_t i = 0; i < 3 * 4 * width; ++i) {
+        const ptrdiff_t w = i / (4 * width), c = i / (2 * width) % 2, r = i / width % 2, j = i % width;
+        const fr_span span = seen[2 * w + r];
+        expect("take_columns", get(to, w * stride + i % (4 * width)),
+               span.first <= j && j < span.end ? get(map, c * map_stride + span.at + j) : 0);
+    }
+    free(map), free(to);
+}
+
+static void check_dots(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t k) {
+    void *a = filled(rows * (k + 1)), *b = filled(columns * (k + 2)), *c = filled(rows * (columns + 1));
+    void *before = copied(c, rows * (columns + 1));
+    K->add_dots(&(fr_dots){.rows = rows,
+                           .columns = columns,
+                           .k = k,
+                           .a = a,
+                           .a_stride = k + 1,
+                           .b = b,
+                           .b_stride = k + 2,
+                           .c = c,
+                           .c_stride = columns + 1});
+    for (ptrdiff_t i = 0; i < rows * (columns + 1); ++i) {
+        const ptrdiff_t row = i / (columns + 1), column = i % (columns + 1);
+        double sum = get(before, i);
+        for (ptrdiff_t j = 0; j < k && column < columns; ++j)
+            sum += get(a, row * (k + 1) + j) * get(b, column * (k + 2) + j);
+        expect("add_dots", get(c, i), sum);
+    }
+    free(a), free(b), free(c), free(before);
+}
+
 static void check_convolution(void) {
     const ptrdiff_t W = K->width;
+    for (ptrdiff_t width = 1; width <= 2 * W + 1; width += W / 4 + 1) check_columns(width);
+    for (ptrdiff_t rows = 1; rows <= 6; ++rows)
+        for (ptrdiff_t columns = 1; columns <= 6; ++columns) check_dots(rows, columns, 1 + rows * columns * W / 5);
     for (ptrdiff_t r = 1; r <= 14; ++r)
         for (int vectors = 1; vectors <= 4; ++vectors) check_conv(r, vectors, 1 + r, vectors % 2);
     for (ptrdiff_t units = 1; units <= 14; ++units) {

@@ -44,6 +44,43 @@ def test_like_torch(kind: str, arguments: Any, options: Any, shape: Any, dtype: 
         assert_close("conv_vjp", ours.parameters()[name].grad, parameter.grad.numpy())
 
 
+def _step(layer: Any, x: Any, dy: Any) -> dict[str, Any]:
+    """Return what a call and a step of training give."""
+    layer.zero_grad()
+    before = layer(x)
+    y, backward = layer.forward(x)
+    results = {"before": before, "y": y, "dx": backward(dy), "after": layer(x)}
+    return results | {name: parameter.grad.copy() for name, parameter in layer.parameters().items()}
+
+
+@pytest.mark.parametrize(("kind", "arguments", "options", "shape"), LIKE_TORCH, ids=str)
+def test_changed_weights_are_seen(
+    kind: str, arguments: Any, options: Any, shape: Any, rng: np.random.Generator
+) -> None:
+    """Step after step like a layer that never had other weights or options; a pullback keeps those of its call."""
+    layer = getattr(fr, kind)(*arguments, **options, dtype=np.float64)
+    x = rng.standard_normal(shape)
+    y, backward = layer.forward(x)
+    dy = rng.standard_normal(y.shape)
+    kept = type(layer).from_config(layer.config())
+    kept.load_state_dict(layer.state_dict())
+    for step in range(4):
+        for parameter in layer.parameters().values():
+            with parameter.edit() as values:
+                values *= rng.uniform(0.5, 1.5, values.shape)
+        if step == 2:
+            layer.padding = 0
+        fresh = type(layer).from_config(layer.config())
+        fresh.load_state_dict(layer.state_dict())
+        if step >= 2:
+            dy = rng.standard_normal(fresh(x).shape)
+        results, wanted = _step(layer, x, dy), _step(fresh, x, dy)
+        for name, value in wanted.items():
+            assert_same_bits(results[name], value, f" of {name} in step {step}")
+    dy = rng.standard_normal(y.shape)
+    assert_same_bits(backward(dy), kept.forward(x)[1](dy))
+
+
 @pytest.mark.parametrize(
     "kind", ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 )
