@@ -393,7 +393,7 @@ typedef struct fr_winograd {
 //   weight       tap t of (unit, channel): at unit*unit_stride + channel*channel_stride + t, t < valid; taps past it are zero.
 //                `flipped`: the first `valid` taps in reverse
 //                `packed`: tap t of (unit, channel) at (channel*taps + t)*4*W + unit instead, zeros past `units` and `valid`
-//   transformed  point p of (unit, channel): at p*point_stride + channel*4*W + unit
+//   transformed  point p of (unit, channel): at p*point_stride + channel*row + unit, where a row has whole vectors for all units
 // scratch: all taps of W units and as many channels as are transformed at a time, at most this many vectors.
 enum { FR_WINOGRAD_CHANNELS = 8, FR_WINOGRAD_WEIGHT_SCRATCH = FR_WINOGRAD_CHANNELS * 25 };
 typedef struct fr_winograd_weights {
@@ -401,7 +401,7 @@ typedef struct fr_winograd_weights {
     ptrdiff_t units, channels, unit_stride, channel_stride, valid;
     int points[2], taps[2], flipped, packed;
     void *transformed;
-    ptrdiff_t point_stride;
+    ptrdiff_t point_stride, row;
     void *scratch;
 } fr_winograd_weights;
 

@@ -214,7 +214,7 @@ cdef extern from "fr_kernels.h" nogil:
         int taps[2]
         int flipped, packed
         void *transformed
-        ptrdiff_t point_stride
+        ptrdiff_t point_stride, row
         void *scratch
 
     ctypedef struct fr_stretch:

@@ -30,11 +30,9 @@ __all__ = [
 ]
 
 ALGORITHMS = ("auto", "direct", "winograd")
-#: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
+#: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps of a group on each side, and pairs of
 #: maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
-#: Products of a group, which is a call of its own, in one sample; less will do for so many tiles, which the team can share.
-LEAST_OF_GROUP, LESS_OF_GROUP, TILES_OF_GROUP = 4e6, 1.2e6, 25
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
@@ -77,15 +75,11 @@ def _runs_by_groups(geometry: Geometry) -> bool:
 
 
 def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
-    """Return whether C maps go to K of these sizes by Winograd's algorithm; never depends on the batch."""
+    """Return whether C maps go to K of these sizes by Winograd's algorithm, each group by itself; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
     saving, tiles = _saving(geometry, counts)
-    if geometry.groups > 1:
-        inputs, units = C // geometry.groups, K // geometry.groups
-        products = inputs * units * math.prod(counts) * math.prod(geometry.kernel)
-        least = LESS_OF_GROUP if tiles >= TILES_OF_GROUP else LEAST_OF_GROUP
-        return saving >= LEAST_SAVING and min(inputs, units) >= LEAST_MAPS and products >= least
+    C, K = C // geometry.groups, K // geometry.groups
     if math.prod(geometry.stride) > 1:
         many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES

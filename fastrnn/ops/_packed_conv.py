@@ -30,10 +30,9 @@ from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
-from fastrnn.ops._winograd_groups import GroupedWeights
 
 Array = NDArray[Any]
-AnyWinograd: TypeAlias = WinogradWeights | PhasedWeights | GroupedWeights
+AnyWinograd: TypeAlias = WinogradWeights | PhasedWeights
 AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels | TapKernels
 
 __all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels"]
@@ -168,7 +167,7 @@ class PackedConv:
             first, weight = 3 - self.geometry.S, self._in_order()
             stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
             if self.geometry.groups > 1:
-                self._winograd = GroupedWeights(weight, pads, self.geometry.groups, backward=self.backward)
+                self._winograd = WinogradWeights(weight, pads, backward=self.backward, groups=self.geometry.groups)
             else:
                 self._winograd = winograd_weights(weight, stride, pads, backward=self.backward)
         return self._winograd
