@@ -138,7 +138,7 @@ cdef extern from "fr_kernels.h" nogil:
         void *sums
 
     ctypedef struct fr_bare_conv:
-        ptrdiff_t rows, columns, y_rows, above, kernel, channels, apart, tap_channels
+        ptrdiff_t rows, columns, y_rows, y_columns, above, kernel, step, channels, apart, tap_channels
         const void *x
         const void *weight
         const void *bias
@@ -384,6 +384,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
         void (*bare_conv)(const fr_bare_conv *) noexcept nogil
         void (*bare_conv_weight)(const fr_bare_conv *) noexcept nogil
+        void (*bare_spread)(const fr_bare_conv *) noexcept nogil
         void (*bare_conv_last)(const fr_bare_conv *) noexcept nogil
         void (*bare_conv_last_weight)(const fr_bare_conv *) noexcept nogil
         void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
@@ -422,6 +423,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*spread)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_step, ptrdiff_t step, const void *src,
                        ptrdiff_t src_stride, void *dst) noexcept nogil
         void (*clear_around)(const fr_frame *) noexcept nogil
+        void (*sum_phases)(ptrdiff_t n, ptrdiff_t phases, const void *src, void *dst) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

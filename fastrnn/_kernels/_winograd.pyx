@@ -24,7 +24,8 @@ from fastrnn._kernels._winograd_tiles cimport (
     scratch_bytes, set_geometry, share_fetch, team_for, transform_block, whole_pages,
 )
 from fastrnn._kernels._winograd_weights cimport (
-    Transform, group_distance, packed_bytes, packed_weights, part_of_weights, point_distance, row_of_units, transform_part, transformed_weights,
+    Transform, group_distance, packed_bytes, packed_weights, part_of_weights, point_distance, row_of_units, transform_part,
+    transformed_weights,
 )
 
 cnp.import_array()

@@ -12,7 +12,7 @@ cdef double NANOSECONDS_PER_REAL = 0.25
 
 
 cdef ptrdiff_t row_of_units(const fr_kernels *kernels, ptrdiff_t units) noexcept nogil:
-    """Units of a row of a panel: 4 W, or if there are fewer in all, whole vectors for those. Gaps would leave out sets of the caches."""
+    """Units of a row of a panel: 4 W, or whole vectors for fewer in all. Gaps would leave out sets of the caches."""
     return min(FR_SLOTS * kernels.width, round_up(units, kernels.width))
 
 

@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 ALGORITHMS = ("auto", "direct", "winograd")
-#: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps of a group on each side, and pairs of
-#: maps, on two axes each with the tiles of a map.
+#: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps of a group on each side, and
+#: pairs of maps, on two axes each with the tiles of a map.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
@@ -126,9 +126,9 @@ def pays_to_take(geometry: Geometry, counts: Three, lanes: int) -> bool:
 MAPS_OF_CHANNEL = 16
 
 
-def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
-    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
-    return inputs == 1 and groups > 1 and (groups == K or (not channels_last and K // groups < MAPS_OF_CHANNEL))
+def is_depthwise(inputs: int, groups: int, K: int) -> bool:
+    """Return whether the kernels for one channel a group serve."""
+    return inputs == 1 and groups > 1 and K // groups < MAPS_OF_CHANNEL
 
 
 #: What a value turned, copied to a band of planes (without and with a stride), or woven from phases costs, in products; and what

@@ -166,7 +166,7 @@ def add_weight(
     """
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
-    if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
+    if is_depthwise(five.shape[1], geometry.groups, outputs):
         add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
     else:
         add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)

@@ -142,7 +142,7 @@ class PackedConv:
             geometry, weight = self.inner, self._arrays["weight"]
             five = weight.reshape(*weight.shape[:2], *geometry.kernel)
             bias, gain = (None, None) if backward else (self.bias, self.gain)
-            if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
+            if is_depthwise(five.shape[1], geometry.groups, len(five)):
                 kernels = DepthwiseKernels(five, bias, gain, geometry.channels_last)
             else:
                 kernels = direct_kernels(five, bias, gain, geometry, backward, way)
@@ -191,7 +191,7 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
         return Plan(*windows, "winograd", of_weight, "", "", False, None)
     way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
-    maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K, False)
+    maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K)
     return Plan(*windows, "direct", "direct", way, way_back, maps, None)
 
 
