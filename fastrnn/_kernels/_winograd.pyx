@@ -36,7 +36,7 @@ cdef enum:
     BLOCK_BYTES = 600 << 10  # V and M of a block: with the U of 64 channels and units they stay in the second-level cache
     LEAST_FAR_TILES = 64     # of a block, if U is larger than LARGE_BYTES: what it reads of U must be worth it
     LARGE_BYTES = 4 << 20
-    AHEAD_BYTES = 3 << 20    # of U: less is transformed once for all blocks
+    AHEAD_BYTES = 3 << 20    # of U, in training of all groups, whose weights change: less is transformed once for all blocks
     AHEAD_BLOCKS = 4         # and so is U for more blocks than this
 
 cdef ptrdiff_t FAR_BYTES = FR_FAR_BYTES
@@ -259,7 +259,7 @@ cdef class WinogradKernel:
             self.algorithm.kernel[2 - axes + axis] = <int> weight.shape[2 + axis]
         self.algorithm.pieces = <int> ceil_div(self.algorithm.kernel[1], self.algorithm.taps[1])
         cdef ptrdiff_t taps = self.algorithm.kernel[0] * self.algorithm.kernel[1], reals = self.inputs * self.outputs
-        reals *= self.algorithm.points[0] * self.algorithm.points[1]
+        reals *= self.algorithm.points[0] * self.algorithm.points[1] * (groups if backward else 1)
         self.set_weight(&self.forward_weights, self.outputs, self.inputs, self.inputs * taps, taps)
         self.set_weight(&self.backward_weights, self.inputs, self.outputs, taps, self.inputs * taps)
         self.backward_weights.flipped = 1
