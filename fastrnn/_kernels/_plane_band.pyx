@@ -123,14 +123,14 @@ cdef void fill_planes(const fr_kernels *kernels, int itemsize, const Axis *axis,
 cdef void fill_zero_padded(const fr_kernels *kernels, int itemsize, const Axis *axis, const Maps *x, const PlaneBand *band,
                            const char *plane, Range rows, Range columns, char *to) noexcept nogil:
     """Fill in all channels, from `plane` on; where their parts lie is found once for some of these at a time."""
-    cdef ptrdiff_t parts = band.side[0].parts * band.side[1].parts, first = 0, count, part, c
+    cdef ptrdiff_t parts = band.side[0].parts * band.side[1].parts, first = 0, count, part, _
     cdef fr_pad pads[PARTS_AT_ONCE]
     while first < parts:
         count = min(<ptrdiff_t> PARTS_AT_ONCE, parts - first)
         for part in range(count):
             pads[part] = pad_of_part(itemsize, axis, x, band, first + part, rows, columns, plane)
             pads[part].dst = to + (first + part) * band.part * itemsize
-        for c in range(band.channels):
+        for _ in range(band.channels):
             for part in range(count):
                 kernels.pad_plane(&pads[part])
                 pads[part].src = <const char *> pads[part].src + x.channel_stride * itemsize

@@ -35,7 +35,8 @@ cdef ptrdiff_t ALIASED = 256       # maps so many bytes apart, or twice as many,
 
 
 cdef struct Planes:
-    # One call. An item of work is a block of outputs, a few rows of one image, group and depth, and perhaps a part of the tiles of maps.
+    # One call. An item of work is a block of outputs, a few rows of one image, group and depth, and perhaps a part of the tiles of
+    # maps.
     # Outputs are counted in steps of the phases.
     const fr_kernels *kernels
     int itemsize
@@ -197,7 +198,7 @@ cdef fr_boxes places_ahead(const Planes *s, ptrdiff_t block) noexcept nogil:
 
 
 cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
-    """Items (image, group, depth, rows, columns, part of the tiles), in this order; a band serves the parts that follow each other."""
+    """Items (image, group, depth, rows, columns, part of the tiles), in this order; a band serves parts that follow each other."""
     cdef Planes *s = <Planes *> work
     cdef ptrdiff_t items = s.blocks * s.parts, number, filled = -1
     cdef int part

@@ -31,8 +31,9 @@ __all__ = [
 
 ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps of a group on each side, and
-#: pairs of maps, on two axes each with the tiles of a map.
+#: pairs of maps, on two axes each with the tiles of a map. There fewer maps will do on one side if there are more on the other.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
+FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 144, 3.0
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
@@ -85,7 +86,8 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     pairs = C * K * (tiles if geometry.S == 2 else 1)
-    return saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS and pairs >= LEAST_PAIRS
+    fewer = geometry.S == 2 and min(C, K) >= FEWER_MAPS and C * K >= PAIRS_OF_FEWER and saving >= SAVING_OF_FEWER
+    return (fewer or (saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS)) and pairs >= LEAST_PAIRS
 
 
 def prefers_winograd_gradient(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
