@@ -31,7 +31,9 @@ ctypedef fused real:
 cdef ptrdiff_t BAND_BYTES = 512 << 10
 cdef ptrdiff_t MOST_VECTORS = 256  # of one table
 cdef ptrdiff_t FAR_BYTES = 1 << 20  # larger maps are not in the second-level cache when they are read
-cdef ptrdiff_t ALIASED = 256       # maps so many bytes apart, or twice as many, fall into a quarter of the cache's sets, or fewer
+cdef ptrdiff_t FEW_TILES = 3       # of maps, for which it does not matter whether what they read stays in the first-level cache
+cdef ptrdiff_t SET_BYTES = 4096    # places so far apart share a set of it
+cdef ptrdiff_t LINES_OF_SET = 16   # more than there are: the second level is near enough for some
 
 
 cdef struct Planes:
@@ -341,7 +343,7 @@ cdef class PlaneKernels:
         s.depths, s.rows = axis[0].count, ceil_div(axis[1].count, axis[1].spread)
         s.columns = ceil_div(axis[2].count, axis[2].spread)
         s.borrowed = (serves_as_band(axis) and s.y.channel_stride >= s.kernels.width
-                      and s.x.channel_stride * s.itemsize % ALIASED)
+                      and (s.tiles <= FEW_TILES or stays_near(s.inputs, s.x.channel_stride * s.itemsize)))
         if s.borrowed:
             s.depths, s.rows, s.columns = 1, 1, s.y.channel_stride
         outputs = N * axis[0].count * axis[1].count * axis[2].count
@@ -365,6 +367,14 @@ cdef class PlaneKernels:
         s.scratch = scratch.data
         with nogil:
             run_team(share_of_planes, &s, size)
+
+
+cdef bint stays_near(ptrdiff_t channels, ptrdiff_t distance) noexcept nogil:
+    """Whether the lines of four vectors in each of some maps so many bytes apart find room in the sets of the cache."""
+    cdef ptrdiff_t common = SET_BYTES, rest = distance % SET_BYTES
+    while rest:
+        common, rest = rest, common % rest
+    return channels <= LINES_OF_SET * min(SET_BYTES // common, SET_BYTES // 256)
 
 
 cdef bint serves_as_band(const Axis *axis) noexcept nogil:

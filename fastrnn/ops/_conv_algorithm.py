@@ -33,7 +33,7 @@ ALGORITHMS = ("auto", "direct", "winograd")
 #: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps of a group on each side, and
 #: pairs of maps, on two axes each with the tiles of a map. There fewer maps will do on one side if there are more on the other.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
-FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 144, 3.0
+FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 128, 3.0
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
@@ -206,7 +206,7 @@ def _planes_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lan
     if math.prod(geometry.kernel) == 1 and math.prod(stride) == 1 and not any(map(any, geometry.pads)):
         long_rows = _up(outputs, lanes)
         mixed_up = outputs % (4 * lanes) == 0  # by the sets of the caches: such maps are copied
-        moved, planes = 2.0 * COPY_COST * inputs if mixed_up else 0.0, 0
+        moved, planes = 0.7 * COPY_COST * inputs if mixed_up else 0.0, 0
     else:
         depth, rows, columns = (-(-n // (s if backward else 1)) for n, s in zip(counts, stride, strict=True))
         width = columns + (geometry.span(2) - 1) // stride[2]
