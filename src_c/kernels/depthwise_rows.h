@@ -88,16 +88,19 @@ FR_INLINE void row_tile_run(const fr_bare_conv *g, const row_tile *tile, const i
     const int seen = (kernel + step - 1) / step;  // outputs of a column that see a row, or one of the `step` rows after it
     const vec start = c.bias ? vbroadcast(c.bias) : vzero();
     const real *x = t.x - c.above * c.columns;
-    real *y = t.y - (seen - 1) * c.y_columns;
+    real *y = t.y - (seen - 1) * (step == 1 ? c.columns : c.y_columns);
     real w[49];
     vec acc[7][FR_ROW_VECTORS];
     FR_UNROLL(49) for (int i = 0; i < kernel * kernel; ++i) w[i] = ((const real *)c.weight)[i];
     FR_UNROLL(7) for (int r = 0; r < seen; ++r) {
         FR_UNROLL(4) for (int j = 0; j < vectors; ++j) acc[r][j] = start;
     }
-    for (ptrdiff_t row = -c.above, left = c.y_rows + seen - 1; left > 0; row += step, --left, y += c.y_columns) {
-        FR_UNROLL(2) for (int part = 0; part < step; ++part, x += c.columns)
-            if (row + part >= 0 && row + part < c.rows) row_taps(&t, x, w, acc, kernel, step, part, vectors, narrow);
+    const ptrdiff_t x_step = step * c.columns, y_step = step == 1 ? x_step : c.y_columns;
+    for (ptrdiff_t row = -c.above, left = c.y_rows + seen - 1; left > 0; row += step, --left, x += x_step, y += y_step) {
+        FR_UNROLL(2) for (int part = 0; part < step; ++part) {
+            if (row + part >= 0 && row + part < c.rows)
+                row_taps(&t, x + part * c.columns, w, acc, kernel, step, part, vectors, narrow);
+        }
         if (left <= c.y_rows) row_store(&c, &t, y, acc[seen - 1], vectors, narrow);
         FR_UNROLL(7) for (int r = seen - 1; r > 0; --r) {
             FR_UNROLL(4) for (int j = 0; j < vectors; ++j) acc[r][j] = acc[r - 1][j];
@@ -129,13 +132,14 @@ FR_ROW_TILES(7, 2)
 FR_INLINE row_tile row_tile_at(const fr_bare_conv *g, ptrdiff_t first, ptrdiff_t vectors) {
     const ptrdiff_t whole = lanes_left(g->y_columns, 0), rest = g->y_columns - whole, end = first + (vectors - 1) * FR_WIDTH;
     const ptrdiff_t last = end < rest ? end : rest, start = vectors > 1 ? first : last;
-    row_tile t = {.x = (const real *)g->x + g->step * start, .y = (real *)g->y + start, .last = last - start, .lanes = whole};
+    row_tile t;  // without zeros first: they would take as long as a row
+    t.x = (const real *)g->x + g->step * start, t.y = (real *)g->y + start, t.last = last - start, t.lanes = whole;
     for (ptrdiff_t s = 0; s < g->kernel / 2; ++s) {
         const ptrdiff_t out = g->kernel / 2 - s;
         t.lo[s] = lanes_left(out - start, 0);
         t.hi[s] = lanes_left(g->columns - last - out, 0);
     }
-    for (ptrdiff_t s = 0; s < g->kernel; s += 2)
+    for (ptrdiff_t s = 0; g->step == 2 && s < g->kernel; s += 2)
         t.pair[s / 2] = row_pair_between(g->kernel / 2 - s - 2 * start, g->columns + g->kernel / 2 - s - 2 * last);
     return t;
 }

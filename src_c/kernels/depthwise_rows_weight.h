@@ -106,14 +106,15 @@ FR_WEIGHT_TILES(2)
 // `vectors` vectors from column `first` of the outputs on. Lanes without an output are not loaded of x.
 FR_INLINE weight_tile weight_tile_at(const fr_bare_conv *g, ptrdiff_t first, ptrdiff_t vectors) {
     const ptrdiff_t last = first + (vectors - 1) * FR_WIDTH;
-    weight_tile t = {.x = (const real *)g->x + g->step * first, .y = (const real *)g->y + first};
+    weight_tile t;
+    t.x = (const real *)g->x + g->step * first, t.y = (const real *)g->y + first;
     t.lanes = lanes_left(g->y_columns - last, 0);
     for (ptrdiff_t s = 0; s < g->kernel / 2; ++s) {
         const ptrdiff_t out = g->kernel / 2 - s;
         t.lo[s] = lanes_left(out - first, 0);
         t.right[s] = lanes_left(g->columns - last - out, 0);
     }
-    for (ptrdiff_t s = 0; s < g->kernel; s += 2) {
+    for (ptrdiff_t s = 0; g->step == 2 && s < g->kernel; s += 2) {
         const ptrdiff_t end = g->columns + g->kernel / 2 - s - 2 * last;
         t.pair[s / 2] = row_pair_between(g->kernel / 2 - s - 2 * first, end < 2 * t.lanes ? end : 2 * t.lanes);
     }
