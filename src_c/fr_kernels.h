@@ -290,14 +290,17 @@ typedef struct fr_map_conv {
 } fr_map_conv;
 
 // One map of outputs from one map where it lies, with zeros around it: y[r][c] = start + sum over h, w of
-// weight[h][w] * x[r + h - above][c + w - kernel / 2]. Rows lie one after another, as long in y as in x. 0 <= above < kernel. For
-// the gradient of the weights, the sum over the lanes of sums[h][w][W] grows by that of y[r][c] * x[...].
+// weight[h][w] * x[r*step + h - above][c*step + w - kernel / 2]. Rows lie one after another; y has a column for each `step`-th of x.
+// 0 <= above < kernel. For the gradient of the weights, the sum over the lanes of sums[h][w][W] grows by that of y[r][c] * x[...].
+// The transpose, for step 2: y[r][c] = start + sum over those h, w that make both even of weight[h][w] *
+// x[(r + above - h) / 2][(c + kernel / 2 - w) / 2]; y has twice as many columns as x, or one less.
 // With the channels last, the same for each channel: a pixel is `apart` elements after the one before, weight and sums are
 // [h][w][tap_channels], bias and gain [channels].
 typedef struct fr_bare_conv {
     ptrdiff_t rows, columns;  // of x
-    ptrdiff_t y_rows, above;
+    ptrdiff_t y_rows, y_columns, above;
     ptrdiff_t kernel;  // 3, 5 or 7 rows and columns
+    ptrdiff_t step;    // 1 or 2, with the channels first
     ptrdiff_t channels, apart, tap_channels;
     const void *x;
     const void *weight;
@@ -418,7 +421,7 @@ typedef struct fr_winograd {
 //   weight       tap t of (unit, channel): at unit*unit_stride + channel*channel_stride + t, t < valid; taps past it are zero.
 //                `flipped`: the first `valid` taps in reverse
 //                `packed`: tap t of (unit, channel) at (channel*taps + t)*4*W + unit instead, zeros past `units` and `valid`
-//   transformed  point p of (unit, channel): at p*point_stride + channel*4*W + unit
+//   transformed  point p of (unit, channel): at p*point_stride + channel*row + unit, where a row has whole vectors for all units
 // scratch: all taps of W units and as many channels as are transformed at a time, at most this many vectors.
 enum { FR_WINOGRAD_CHANNELS = 8, FR_WINOGRAD_WEIGHT_SCRATCH = FR_WINOGRAD_CHANNELS * 25 };
 typedef struct fr_winograd_weights {
@@ -426,7 +429,7 @@ typedef struct fr_winograd_weights {
     ptrdiff_t units, channels, unit_stride, channel_stride, valid;
     int points[2], taps[2], flipped, packed;
     void *transformed;
-    ptrdiff_t point_stride;
+    ptrdiff_t point_stride, row;
     void *scratch;
 } fr_winograd_weights;
 
@@ -588,6 +591,7 @@ typedef struct fr_kernels {
     void (*map_conv_weight)(const fr_map_conv *);
     void (*bare_conv)(const fr_bare_conv *);
     void (*bare_conv_weight)(const fr_bare_conv *);
+    void (*bare_spread)(const fr_bare_conv *);
     void (*bare_conv_last)(const fr_bare_conv *);
     void (*bare_conv_last_weight)(const fr_bare_conv *);
     void (*pixel_conv)(const fr_pixel_conv *);
@@ -635,4 +639,6 @@ typedef struct fr_kernels {
     void (*spread)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_step, ptrdiff_t step, const void *src,
                    ptrdiff_t src_stride, void *dst);
     void (*clear_around)(const fr_frame *);  // becomes zeros
+    void (*sum_phases)(ptrdiff_t n, ptrdiff_t phases, const void *src,
+                       void *dst);  // dst[i] = the sum over p < phases of src[i*phases + p]
 } fr_kernels;

@@ -1,7 +1,8 @@
 """Convolution of each channel by itself, bound by memory: each value is read once and stays in the first-level cache.
 
 Channels first, a channel's padded map, or as many rows of it as fit MAP_BYTES, is copied to scratch; vectors then run along the
-rows. Channels last, `_depthwise_pixels` reads pixels in place. Workspace of a thread: MAP_BYTES (or what one output row reads,
+rows. Channels last, `_depthwise_pixels` reads pixels in place; where several maps belong to a channel, the channels are repeated
+first, or the maps of each summed at the end (`_neighbours`). Workspace of a thread: MAP_BYTES (or what one output row reads,
 if that is more) and borders for the copy, as much for results on their way, and 24 bytes a tap.
 """
 
@@ -10,7 +11,7 @@ cimport numpy as cnp
 from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, share_of_pixel_gradients, share_of_pixels
 from fastrnn._kernels._depthwise_rows cimport (
-    fits_rows, scratch_of_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients, share_of_sweeps,
+    fits_pairs, fits_rows, scratch_of_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients, share_of_sweeps,
 )
 from fastrnn._kernels._depthwise_turned cimport (
     fill_turned, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
@@ -19,11 +20,14 @@ from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_map_conv, kernels_
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._map_copy cimport Copy, copy_bytes, copy_map
 from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._neighbours cimport repeat_channels, sum_of_maps
 from fastrnn._kernels._norm cimport stored_past
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 from fastrnn._kernels._windows cimport Range, Taps, Windows, box_of, cut, outputs_in_phase, phases_of, taps_of
 
 import numpy as np
+
+from fastrnn._kernels._memory import empty
 
 cnp.import_array()
 
@@ -225,9 +229,9 @@ cdef void share_of_map_gradients(void *work, Team *team, int member) noexcept no
 
 cdef bint serves_rows(const Call *s) noexcept nogil:
     """Whether maps should be convolved where they lie. Never depends on the batch: sums run in another order."""
-    if not fits_rows(s):
+    if not fits_rows(s) and not fits_pairs(s):
         return False
-    return s.channels_last or 2 * s.axis[2].count > s.kernels.width or not serves_turned(s)
+    return s.channels_last or 2 * min(s.axis[2].source, s.axis[2].count) > s.kernels.width or not serves_turned(s)
 
 
 cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, bint training):
@@ -300,6 +304,20 @@ cdef object turned(cnp.ndarray array, ptrdiff_t multiplier, ptrdiff_t width):
     return padded
 
 
+cdef cnp.ndarray with_channels(cnp.ndarray maps, ptrdiff_t channels):
+    """Memory for as many pixels of so many channels, which lie last."""
+    return empty((maps.shape[0], maps.shape[1], maps.shape[2], maps.shape[3], channels), maps.dtype)
+
+
+cdef cnp.ndarray repeated_for(cnp.ndarray x, ptrdiff_t channels):
+    """x with each channel, which lie last, once for each of its maps; x itself if it has no more than one."""
+    if x.shape[4] == channels:
+        return x
+    cdef cnp.ndarray repeated = with_channels(x, channels)
+    repeat_channels(x, repeated)
+    return repeated
+
+
 @cython.final
 cdef class DepthwiseKernels:
     """Weights of a convolution with one channel in each group: an immutable snapshot, for one instruction set.
@@ -308,7 +326,7 @@ cdef class DepthwiseKernels:
     ----------
     weight : (K, 1, ...), C-contiguous, of five axes
     bias, gain : (K,) or None
-    channels_last : bool; needs as many maps as channels
+    channels_last : bool
     """
 
     cdef const fr_kernels *kernels
@@ -350,6 +368,11 @@ cdef class DepthwiseKernels:
         cdef Call s
         if cnp.PyArray_SIZE(y) == 0:
             return
+        if channels_last and x.shape[4] != y.shape[4]:
+            self.run_several(x, y, windows, activation, scaled, training)
+            if kept is not None:
+                kept[...] = x
+            return
         s.kernels = self.kernels
         cdef int size = prepare(&s, x, y, windows, channels_last, training or kept is not None)
         self.take(&s, activation, scaled)
@@ -363,11 +386,20 @@ cdef class DepthwiseKernels:
         if kept is not None and channels_last and not s.rows:
             kept[...] = x
 
+    cdef run_several(self, cnp.ndarray x, cnp.ndarray y, Windows windows, int activation, bint scaled, bint training):
+        """The same with the channels last where several maps of y belong to a channel of x, or of x to one of y, without bias."""
+        cdef cnp.ndarray sums = y
+        if y.shape[4] < x.shape[4]:
+            sums = with_channels(y, x.shape[4])
+        self.run(repeated_for(x, sums.shape[4]), sums, windows, True, activation, scaled, None, training)
+        if sums is not y:
+            sum_of_maps(sums, y)
+
 
 def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
                            bint channels_last, cnp.ndarray bias_grad=None, DepthwiseKernels back=None, cnp.ndarray dx=None,
                            Windows windows_back=None):
-    """grad (K, 1, *kernel) += the gradient of the weights; channels last only with as many maps as channels.
+    """grad (K, 1, *kernel) += the gradient of the weights.
 
     Channels first alone: bias_grad (K,) += the sum of each map of dy; and dx becomes the gradient of x, if it is given with its
     windows and the weights. dy is read once for all of them.
@@ -380,6 +412,8 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
             dx.fill(0)
         return
     s.kernels = kernels_for(dy.itemsize)
+    if channels_last:
+        x = repeated_for(x, dy.shape[4])
     cdef int size = prepare(s, x, dy, windows, channels_last, True)
     size = min(size, <int> s.x.channels)
     s.grad = <char *> cnp.PyArray_DATA(grad)

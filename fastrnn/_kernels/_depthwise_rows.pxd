@@ -6,6 +6,7 @@ from fastrnn._kernels._memory cimport Block
 from fastrnn._kernels._threads cimport Team
 
 cdef bint fits_rows(const Call *s) noexcept nogil
+cdef bint fits_pairs(const Call *s) noexcept nogil
 cdef Block scratch_of_rows(Call *s, int size, bint gradient)
 cdef void see_rows(const Call *s, ptrdiff_t first, ptrdiff_t end, const char *x, fr_bare_conv *g) noexcept nogil
 cdef void order_weight(const Call *s, const char *weight, ptrdiff_t bytes, ptrdiff_t apart, char *to) noexcept nogil

@@ -1,5 +1,5 @@
 """Convolution of each channel by itself over maps where they lie: 3x3, 5x5 or 7x7 taps without a stride, zeros around, and rows of
-outputs as long as those of the input.
+outputs as long as those of the input; with the channels first also a stride of two, where rows are half as long, and its transpose.
 
 No copy is made, and reading goes on while sums are computed. Workspace of a thread: the weights of a map, or of all if the channels
 lie last; sums for each tap; and BAND_BYTES, or a row, of outputs that go past the caches.
@@ -13,7 +13,7 @@ from fastrnn._kernels._dispatch cimport fr_bare_conv
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport first_of
-from fastrnn._kernels._windows cimport ZEROS, Taps
+from fastrnn._kernels._windows cimport ZEROS, Axis, Taps
 
 cdef ptrdiff_t BAND_BYTES = 24 << 10  # of a map that are gone over strip by strip: they stay in the first-level cache
 cdef ptrdiff_t LAST_BYTES = 128 << 10  # of a band with the channels last, where the second level has it still
@@ -21,26 +21,54 @@ cdef ptrdiff_t SUMS_BYTES = 64 << 10  # of the channels whose maps are read one 
 
 
 cdef bint fits_rows(const Call *s) noexcept nogil:
-    """Whether the taps are of the kind that is meant here."""
-    cdef ptrdiff_t a, kernel = s.axis[2].kernel
+    """Whether the taps are of the kind that is meant here, without a stride."""
+    return fits(s, 1, 1)
+
+
+cdef bint fits_pairs(const Call *s) noexcept nogil:
+    """The same with a stride of two, or the transpose of it."""
+    return not s.channels_last and (fits(s, 2, 1) or fits(s, 1, 2))
+
+
+cdef bint fits(const Call *s, ptrdiff_t step, ptrdiff_t spread) noexcept nogil:
+    cdef ptrdiff_t a, kernel = s.axis[2].kernel, longer = max(s.axis[2].source, s.axis[2].count)
     cdef const Taps *taps
     if s.x_maps > 1 or s.axis[0].source != 1 or s.axis[0].count != 1 or s.axis[0].kernel != 1:
         return False
-    if kernel != s.axis[1].kernel or not (kernel == 3 or kernel == 5 or kernel == 7) or s.axis[2].source != s.axis[2].count:
+    if kernel != s.axis[1].kernel or not (kernel == 3 or kernel == 5 or kernel == 7):
+        return False
+    if min(s.axis[2].source, s.axis[2].count) != ceil_div(longer, step * spread):
         return False
     for a in range(1, 3):
         taps = s.axis[a].taps
-        if s.axis[a].step > 1 or s.axis[a].spread > 1 or taps.pace != 1 or s.axis[a].border != ZEROS:
+        if s.axis[a].step != step or s.axis[a].spread != spread or taps.pace != 1 or s.axis[a].border != ZEROS:
             return False
-        if taps.offset > 0 or taps.offset <= -kernel:
+        if spread > 1 and taps.count == kernel:  # a dilation that is a multiple of the stride
             return False
-    return s.axis[2].taps.offset == -(kernel // 2)
+        if not 0 <= zeros_before(&s.axis[a]) < kernel:
+            return False
+    return zeros_before(&s.axis[2]) == kernel // 2
+
+
+cdef bint in_reverse(const Axis *axis) noexcept nogil:
+    """Whether the taps of a kernel meet places in descending order, or, if it is transposed, in ascending order."""
+    if axis.spread == 1:
+        return axis.taps[0].stride < 0
+    return axis.taps[0].stride > 0 if axis.taps[0].count > 1 else axis.taps[1].stride > 0
+
+
+cdef ptrdiff_t zeros_before(const Axis *axis) noexcept nogil:
+    """The padding in front of the map that is convolved, or of the one that a transposed convolution computes."""
+    cdef ptrdiff_t first = axis.taps[0].first
+    if axis.spread == 1:
+        return -axis.taps[0].offset
+    return axis.spread * axis.taps[0].offset + (axis.kernel - 1 - first if in_reverse(axis) else first)
 
 
 cdef inline ptrdiff_t rows_of_band(const Call *s) noexcept nogil:
     if s.channels_last:  # pairs of rows share what they load
         return max(<ptrdiff_t> 1, LAST_BYTES // (2 * s.y.place_stride[1] * s.itemsize)) * 2
-    return max(<ptrdiff_t> 1, BAND_BYTES // (s.axis[2].count * s.itemsize))
+    return max(<ptrdiff_t> 1, BAND_BYTES // (max(s.axis[2].source, s.axis[2].count) * s.itemsize))
 
 
 cdef inline ptrdiff_t bytes_of_weights(const Call *s) noexcept nogil:
@@ -82,23 +110,22 @@ cdef void start_rows(const Call *s, int member, bint gradient, Rows *r) noexcept
     r.weight = s.scratch + member * s.scratch_bytes
     r.sums = r.weight + bytes_of_weights(s)
     r.band = r.sums + (channels_at_once(s) * bytes_of_sums(s) if gradient else 0)
-    r.g.columns, r.g.kernel, r.g.activation = s.axis[2].count, s.axis[2].kernel, s.activation
+    r.g.columns, r.g.y_columns, r.g.step = s.axis[2].source, s.axis[2].count, s.axis[2].step
+    r.g.kernel, r.g.activation = s.axis[2].kernel, s.activation
     r.g.channels = r.g.apart = r.g.tap_channels = s.y.channels
 
 
 cdef void order_weight(const Call *s, const char *weight, ptrdiff_t bytes, ptrdiff_t apart, char *to) noexcept nogil:
     """Taps of some bytes each, which lie `apart` bytes from each other, in the order of the input."""
-    cdef const Taps *rows = s.axis[1].taps
-    cdef const Taps *columns = s.axis[2].taps
-    cdef ptrdiff_t h, _w, number
-    for h in range(rows.count):
-        number = (rows.first + h * rows.stride) * columns.count + columns.first
-        for _w in range(columns.count):
+    cdef ptrdiff_t kernel = s.axis[2].kernel, h, w, number
+    cdef bint down = not in_reverse(&s.axis[1]), along = not in_reverse(&s.axis[2])
+    for h in range(kernel):
+        for w in range(kernel):
+            number = (h if down else kernel - 1 - h) * kernel + (w if along else kernel - 1 - w)
             if bytes == 4:
                 (<float *> to)[0] = (<const float *> weight)[number]
             else:
                 memcpy(to, weight + number * apart, bytes)
-            number += columns.stride
             to += bytes
 
 
@@ -107,7 +134,7 @@ cdef void take_weight(const Call *s, ptrdiff_t k, Rows *r) noexcept nogil:
     cdef const char *weight = s.weight + k * s.taps * s.itemsize
     cdef ptrdiff_t bytes = s.itemsize * (s.y.channels if s.channels_last else 1)
     r.g.weight = weight
-    if s.channels_last or s.axis[1].taps.stride < 0 or s.axis[2].taps.stride < 0:  # NumPy's memory need not start a line
+    if s.channels_last or in_reverse(&s.axis[1]) or in_reverse(&s.axis[2]):  # NumPy's memory need not start a line
         order_weight(s, weight, bytes, bytes, r.weight)
         r.g.weight = r.weight
     r.g.bias = NULL if s.bias == NULL else s.bias + k * s.itemsize
@@ -116,9 +143,14 @@ cdef void take_weight(const Call *s, ptrdiff_t k, Rows *r) noexcept nogil:
 
 cdef void see_rows(const Call *s, ptrdiff_t first, ptrdiff_t end, const char *x, fr_bare_conv *g) noexcept nogil:
     """What rows first..end-1 of outputs see of the map at x."""
-    cdef ptrdiff_t place = first + s.axis[1].taps.offset, seen = max(<ptrdiff_t> 0, place)  # may start above the map
+    cdef const Axis *rows = &s.axis[1]
+    cdef ptrdiff_t place = first * rows.step - zeros_before(rows), seen = max(<ptrdiff_t> 0, place)  # may start above the map
     g.above, g.y_rows = seen - place, end - first
-    g.rows = min(s.axis[1].source, place + g.y_rows + s.axis[1].kernel - 1) - seen
+    g.rows = min(rows.source, place + (g.y_rows - 1) * rows.step + rows.kernel) - seen
+    if rows.spread > 1:
+        place = first + zeros_before(rows)
+        seen = max(<ptrdiff_t> 0, ceil_div(place - rows.kernel + 1, rows.spread))
+        g.above, g.rows = place - seen * rows.spread, min(rows.source, (place + g.y_rows - 1) // rows.spread + 1) - seen
     g.x = x + seen * s.x.place_stride[1] * s.itemsize
 
 
@@ -129,7 +161,7 @@ cdef void convolve_rows(const Call *s, Rows *r, const char *x, char *y) noexcept
         end = min(count, first + rows_of_band(s))
         see_rows(s, first, end, x, &r.g)
         r.g.y = r.band if s.past else y + first * row * s.itemsize
-        s.kernels.bare_conv(&r.g)
+        (s.kernels.bare_conv if s.axis[2].spread == 1 else s.kernels.bare_spread)(&r.g)
         if s.past:
             s.kernels.copy_past((end - first) * row, r.band, y + first * row * s.itemsize)
         first = end
@@ -208,11 +240,11 @@ cdef void share_of_sweep_gradients(void *work, Team *team, int member) noexcept 
 
 cdef void add_rows(const Call *s, Rows *r, const char *x, char *y) noexcept nogil:
     """sums [tap][lane] += what one map of x and one of y give, in bands of rows of x."""
-    cdef ptrdiff_t row = s.axis[2].count * s.itemsize, source = s.axis[1].source, step = rows_of_band(s), first = 0, end
+    cdef ptrdiff_t row = s.axis[2].source * s.itemsize, source = s.axis[1].source, step = rows_of_band(s), first = 0, end
     r.g.y, r.g.y_rows = y, s.axis[1].count
     while first < source:
         end = min(source, first + step)
-        r.g.x, r.g.rows, r.g.above = x + first * row, end - first, first - s.axis[1].taps.offset
+        r.g.x, r.g.rows, r.g.above = x + first * row, end - first, first + zeros_before(&s.axis[1])
         s.kernels.bare_conv_weight(&r.g)
         first = end
 

@@ -138,7 +138,7 @@ cdef extern from "fr_kernels.h" nogil:
         void *sums
 
     ctypedef struct fr_bare_conv:
-        ptrdiff_t rows, columns, y_rows, above, kernel, channels, apart, tap_channels
+        ptrdiff_t rows, columns, y_rows, y_columns, above, kernel, step, channels, apart, tap_channels
         const void *x
         const void *weight
         const void *bias
@@ -214,7 +214,7 @@ cdef extern from "fr_kernels.h" nogil:
         int taps[2]
         int flipped, packed
         void *transformed
-        ptrdiff_t point_stride
+        ptrdiff_t point_stride, row
         void *scratch
 
     ctypedef struct fr_stretch:
@@ -406,6 +406,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*map_conv_weight)(const fr_map_conv *) noexcept nogil
         void (*bare_conv)(const fr_bare_conv *) noexcept nogil
         void (*bare_conv_weight)(const fr_bare_conv *) noexcept nogil
+        void (*bare_spread)(const fr_bare_conv *) noexcept nogil
         void (*bare_conv_last)(const fr_bare_conv *) noexcept nogil
         void (*bare_conv_last_weight)(const fr_bare_conv *) noexcept nogil
         void (*pixel_conv)(const fr_pixel_conv *) noexcept nogil
@@ -444,6 +445,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*spread)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_step, ptrdiff_t step, const void *src,
                        ptrdiff_t src_stride, void *dst) noexcept nogil
         void (*clear_around)(const fr_frame *) noexcept nogil
+        void (*sum_phases)(ptrdiff_t n, ptrdiff_t phases, const void *src, void *dst) noexcept nogil
 
 cdef const fr_kernels *kernels_for(int itemsize) noexcept nogil
 cdef bint has_tuned_tile() noexcept nogil

@@ -11,6 +11,10 @@ from fastrnn._kernels._padding cimport pad_row
 from fastrnn._kernels._windows cimport ZEROS, place_of
 
 
+cdef enum:
+    PARTS_AT_ONCE = 16  # of a band
+
+
 cdef Side side_of(const Axis *axis) noexcept nogil:
     cdef Side side
     cdef ptrdiff_t phase, first, last = 0, common, rest
@@ -107,34 +111,49 @@ cdef void fill_planes(const fr_kernels *kernels, int itemsize, const Axis *axis,
             memset(to, 0, band.depth * itemsize)
             continue
         plane = x.data + (n * x.batch_stride + from_d * x.place_stride[0]) * itemsize
+        if axis[1].border == ZEROS and axis[2].border == ZEROS:
+            fill_zero_padded(kernels, itemsize, axis, x, band, plane, rows, columns, to)
+            continue
         for _ in range(band.channels):
-            if axis[1].border == ZEROS and axis[2].border == ZEROS:
-                fill_zero_padded(kernels, itemsize, axis, x, band, plane, rows, columns, to)
-            else:
-                fill_bordered(itemsize, axis, x, band, plane, rows, columns, to)
+            fill_bordered(itemsize, axis, x, band, plane, rows, columns, to)
             plane += x.channel_stride * itemsize
             to += band.channel * itemsize
 
 
 cdef void fill_zero_padded(const fr_kernels *kernels, int itemsize, const Axis *axis, const Maps *x, const PlaneBand *band,
                            const char *plane, Range rows, Range columns, char *to) noexcept nogil:
+    """Fill in all channels, from `plane` on; where their parts lie is found once for some of these at a time."""
+    cdef ptrdiff_t parts = band.side[0].parts * band.side[1].parts, first = 0, count, part, _
+    cdef fr_pad pads[PARTS_AT_ONCE]
+    while first < parts:
+        count = min(<ptrdiff_t> PARTS_AT_ONCE, parts - first)
+        for part in range(count):
+            pads[part] = pad_of_part(itemsize, axis, x, band, first + part, rows, columns, plane)
+            pads[part].dst = to + (first + part) * band.part * itemsize
+        for _ in range(band.channels):
+            for part in range(count):
+                kernels.pad_plane(&pads[part])
+                pads[part].src = <const char *> pads[part].src + x.channel_stride * itemsize
+                pads[part].dst = <char *> pads[part].dst + band.channel * itemsize
+        first += count
+
+
+cdef fr_pad pad_of_part(int itemsize, const Axis *axis, const Maps *x, const PlaneBand *band, ptrdiff_t part, Range rows,
+                        Range columns, const char *plane) noexcept nogil:
+    """What becomes part `part` of the band, of one channel."""
     cdef const Side *down = &band.side[0]
     cdef const Side *along = &band.side[1]
-    cdef ptrdiff_t a, b, place, count = rows.end - rows.first + down.extra
-    cdef Range h, w
+    cdef ptrdiff_t a = part // along.parts, b = part % along.parts, place, count = rows.end - rows.first + down.extra
+    cdef Range h = inside(down, a, rows.first, axis[1].source, count)
+    cdef Range w = inside(along, b, columns.first, axis[2].source, band.width)
     cdef fr_pad pad
     pad.width, pad.step, pad.src_stride = band.width, along.step, down.step * x.place_stride[1]
-    for a in range(down.parts):
-        h = inside(down, a, rows.first, axis[1].source, count)
-        pad.above, pad.rows, pad.below = h.first, h.end - h.first, count - h.end
-        for b in range(along.parts):
-            w = inside(along, b, columns.first, axis[2].source, band.width)
-            pad.before, pad.columns = w.first, w.end - w.first
-            place = (((rows.first + h.first) * down.step + down.low + a * down.pace % down.step) * x.place_stride[1]
-                     + (columns.first + w.first) * along.step + along.low + b * along.pace % along.step)
-            pad.src, pad.dst = plane + place * itemsize, to
-            kernels.pad_plane(&pad)
-            to += band.part * itemsize
+    pad.above, pad.rows, pad.below = h.first, h.end - h.first, count - h.end
+    pad.before, pad.columns = w.first, w.end - w.first
+    place = (((rows.first + h.first) * down.step + down.low + a * down.pace % down.step) * x.place_stride[1]
+             + (columns.first + w.first) * along.step + along.low + b * along.pace % along.step)
+    pad.src = plane + place * itemsize
+    return pad
 
 
 cdef void fill_bordered(int itemsize, const Axis *axis, const Maps *x, const PlaneBand *band, const char *plane, Range rows,

@@ -1,6 +1,6 @@
 """Convolution with the channels first and the pixels in the lanes: no transposition of what goes in or comes out.
 
-For a few rows of outputs, what they read of all channels is copied to a band, padded, in which the rows are one long row
+For a few rows of outputs, what they read of all channels of a group is copied to a band, padded, in which the rows are one long row
 (`_plane_band`); where nothing is outside and nothing skipped, the maps themselves serve. Then tiles of a few maps by four vectors
 of pixels are summed in the order (tap, channel) of `_conv`, so that both give the same bits. Where outputs a stride apart see other
 taps, as in gradients of strided convolutions, each phase has a plane of its own; the phases are woven to rows at the end.
@@ -31,11 +31,14 @@ ctypedef fused real:
 cdef ptrdiff_t BAND_BYTES = 512 << 10
 cdef ptrdiff_t MOST_VECTORS = 256  # of one table
 cdef ptrdiff_t FAR_BYTES = 1 << 20  # larger maps are not in the second-level cache when they are read
-cdef ptrdiff_t ALIASED = 256       # maps so many bytes apart, or twice as many, fall into a quarter of the cache's sets, or fewer
+cdef ptrdiff_t FEW_TILES = 3       # of maps, for which it does not matter whether what they read stays in the first-level cache
+cdef ptrdiff_t SET_BYTES = 4096    # places so far apart share a set of it
+cdef ptrdiff_t LINES_OF_SET = 16   # more than there are: the second level is near enough for some
 
 
 cdef struct Planes:
-    # One call. An item of work is a block of outputs, a few rows of one image and depth, and perhaps a part of the tiles of maps.
+    # One call. An item of work is a block of outputs, a few rows of one image, group and depth, and perhaps a part of the tiles of
+    # maps.
     # Outputs are counted in steps of the phases.
     const fr_kernels *kernels
     int itemsize
@@ -59,7 +62,7 @@ cdef struct Planes:
 
 cdef struct Item:
     # A block of outputs.
-    ptrdiff_t n, depth
+    ptrdiff_t n, group, depth
     Range rows, columns
 
 
@@ -95,18 +98,18 @@ cdef LongRow long_row(const Planes *s, const Item *item) noexcept nogil:
     return row
 
 
-cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t group, ptrdiff_t phase, const Taps **taps, fr_plane_conv *g,
+cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t phase, const Taps **taps, fr_plane_conv *g,
                          Tables *t) noexcept nogil:
-    """One phase of a block, for the tiles in `g` of one group, a table of vectors at a time."""
-    cdef ptrdiff_t unit = group * s.units, first = 0
+    """One phase of a block, for the tiles in `g`, a table of vectors at a time."""
+    cdef ptrdiff_t unit = item.group * s.units, first = 0
     cdef LongRow row = long_row(s, item)
     cdef ptrdiff_t vectors = ceil_div((row.rows - 1) * row.width + row.columns, s.kernels.width)
     g.bias = NULL if s.bias == NULL else s.bias + unit * s.itemsize
     g.gain = NULL if s.gain == NULL else s.gain + unit * s.itemsize
     if s.borrowed:
-        g.x = s.x.data + (item.n * s.x.batch_stride + group * s.inputs * s.x.channel_stride) * s.itemsize
+        g.x = s.x.data + (item.n * s.x.batch_stride + item.group * s.inputs * s.x.channel_stride) * s.itemsize
     else:
-        g.x = t.band + group * s.inputs * s.band.channel * s.itemsize
+        g.x = t.band
     if s.phases > 1:
         g.y, g.y_stride = t.planes + phase * s.plane * s.itemsize, s.phases * s.plane
     else:
@@ -118,12 +121,12 @@ cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t group, ptr
         first += g.vectors
 
 
-cdef void weave_phases(const Planes *s, const Item *item, ptrdiff_t group, Range units, const Tables *t) noexcept nogil:
+cdef void weave_phases(const Planes *s, const Item *item, Range units, const Tables *t) noexcept nogil:
     """Bring the planes of all phases to rows of the output."""
     cdef ptrdiff_t down = s.axis[1].spread, along = s.axis[2].spread, unit, phase, first = item.rows.first, rows
     cdef ptrdiff_t columns = min(s.axis[2].count, item.columns.end * along) - item.columns.first * along
     cdef ptrdiff_t distance = item.columns.end - item.columns.first
-    cdef char *y = s.y.data + (item.n * s.y.batch_stride + group * s.units * s.y.channel_stride
+    cdef char *y = s.y.data + (item.n * s.y.batch_stride + item.group * s.units * s.y.channel_stride
                                + item.depth * s.y.place_stride[0] + item.columns.first * along) * s.itemsize
     for unit in range(units.first, units.end):
         for phase in range(down):
@@ -142,25 +145,22 @@ cdef Range units_of(const Planes *s, ptrdiff_t first_tile, ptrdiff_t end_tile) n
 
 
 cdef void multiply_block(const Planes *s, const Item *item, fr_plane_conv *g, Tables *t) noexcept nogil:
-    """All groups and phases of a block, for the tiles in `g`."""
+    """All phases of a block, for the tiles in `g`."""
     cdef const Taps *taps[3]
-    cdef ptrdiff_t group, h, w, before, depth_phase = item.depth % s.axis[0].spread, phase, done
+    cdef ptrdiff_t h, w, done = 0, depth_phase = item.depth % s.axis[0].spread, phase
     cdef ptrdiff_t per_depth = s.axis[1].kernel * s.axis[2].kernel
-    before = 0
     for phase in range(depth_phase):
-        before += s.axis[0].taps[phase].count * per_depth
+        done += s.axis[0].taps[phase].count * per_depth
     taps[0] = &s.axis[0].taps[depth_phase]
-    for group in range(s.groups):
-        done = before
-        for h in range(s.axis[1].spread):
-            for w in range(s.axis[2].spread):
-                taps[1], taps[2] = &s.axis[1].taps[h], &s.axis[2].taps[w]
-                g.taps, g.offset = fill_offsets(s, taps, t.offset), t.offset
-                g.weight = s.weight + (done * s.groups * s.units * s.inputs + group * s.units * g.taps) * s.itemsize
-                done += taps[0].count * taps[1].count * taps[2].count
-                multiply_phase(s, item, group, h * s.axis[2].spread + w, taps, g, t)
-        if s.phases > 1:
-            weave_phases(s, item, group, units_of(s, g.first_tile, g.end_tile), t)
+    for h in range(s.axis[1].spread):
+        for w in range(s.axis[2].spread):
+            taps[1], taps[2] = &s.axis[1].taps[h], &s.axis[2].taps[w]
+            g.taps, g.offset = fill_offsets(s, taps, t.offset), t.offset
+            g.weight = s.weight + (done * s.groups * s.units * s.inputs + item.group * s.units * g.taps) * s.itemsize
+            done += taps[0].count * taps[1].count * taps[2].count
+            multiply_phase(s, item, h * s.axis[2].spread + w, taps, g, t)
+    if s.phases > 1:
+        weave_phases(s, item, units_of(s, g.first_tile, g.end_tile), t)
 
 
 cdef Item item_of(const Planes *s, ptrdiff_t block) noexcept nogil:
@@ -170,7 +170,7 @@ cdef Item item_of(const Planes *s, ptrdiff_t block) noexcept nogil:
     block //= s.column_blocks
     row_block = <int> (block % s.row_blocks)
     block //= s.row_blocks
-    item.n, item.depth = block // s.depths, block % s.depths
+    item.n, item.group, item.depth = block // s.depths // s.groups, block // s.depths % s.groups, block % s.depths
     item.rows.first = first_of(s.rows, row_block, <int> s.row_blocks)
     item.rows.end = first_of(s.rows, row_block + 1, <int> s.row_blocks)
     item.columns.first = first_of(s.columns, column_block, <int> s.column_blocks)
@@ -182,31 +182,32 @@ cdef fr_boxes places_ahead(const Planes *s, ptrdiff_t block) noexcept nogil:
     """What this block of outputs reads, of the first tap of the depth, in pieces for all tiles of the block before."""
     cdef Item item = item_of(s, block)
     cdef fr_boxes boxes
-    cdef ptrdiff_t channels = s.groups * s.inputs, row = s.x.place_stride[1] * s.itemsize, step = s.axis[1].step
+    cdef ptrdiff_t channels = s.inputs, row = s.x.place_stride[1] * s.itemsize, step = s.axis[1].step
     cdef ptrdiff_t rows = item.rows.end - item.rows.first, pixels = s.columns if s.borrowed else rows * s.band.width, tiles
     memset(&boxes, 0, sizeof(boxes))
     boxes.boxes, boxes.runs, boxes.run_stride = 1, channels, s.x.channel_stride * s.itemsize
     boxes.bytes = boxes.run_stride if s.borrowed else min(s.axis[1].source, rows * step) * row
-    boxes.from_ = s.x.data + (item.n * s.x.batch_stride
+    boxes.from_ = s.x.data + (item.n * s.x.batch_stride + item.group * channels * s.x.channel_stride
                               + item.depth // s.axis[0].spread * s.axis[0].step * s.x.place_stride[0]) * s.itemsize
     if not s.borrowed:
         boxes.from_ += item.rows.first * step * row
     if boxes.bytes == boxes.run_stride:
         boxes.runs, boxes.bytes = 1, channels * boxes.bytes
-    tiles = s.tiles * s.groups * s.phases * ceil_div(pixels, FR_SLOTS * s.kernels.width)
+    tiles = s.tiles * s.phases * ceil_div(pixels, FR_SLOTS * s.kernels.width)
     boxes.most = ceil_div(boxes.runs * boxes.bytes // tiles + 1, 64) * 64
     boxes.most = min(boxes.most, 64 * ceil_div(s.inputs * taps_of(s.axis), phases_of(s.axis)))  # a line with every k
     return boxes
 
 
 cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
-    """Items (image, depth, rows, columns, part of the tiles), in this order; a band serves the parts that follow each other."""
+    """Items (image, group, depth, rows, columns, part of the tiles), in this order; a band serves parts that follow each other."""
     cdef Planes *s = <Planes *> work
     cdef ptrdiff_t items = s.blocks * s.parts, number, filled = -1
     cdef int part
     cdef char *memory = s.scratch + member * s.scratch_bytes
     cdef Tables t
     cdef Item item
+    cdef Maps x = s.x  # of a group
     cdef fr_plane_conv g
     cdef fr_boxes ahead
     t.offset = <ptrdiff_t *> memory
@@ -222,7 +223,8 @@ cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
         part = <int> (number % s.parts)
         item = item_of(s, number // s.parts)
         if number // s.parts != filled and not s.borrowed:
-            fill_planes(s.kernels, s.itemsize, s.axis, &s.x, &s.band, item.n, item.depth, item.rows, item.columns, t.band)
+            x.data = s.x.data + item.group * s.inputs * s.x.channel_stride * s.itemsize
+            fill_planes(s.kernels, s.itemsize, s.axis, &x, &s.band, item.n, item.depth, item.rows, item.columns, t.band)
         filled = number // s.parts
         g.first_tile, g.end_tile = first_of(s.tiles, part, <int> s.parts), first_of(s.tiles, part + 1, <int> s.parts)
         g.ahead = NULL
@@ -233,11 +235,11 @@ cdef void share_of_planes(void *work, Team *team, int member) noexcept nogil:
 
 cdef void cut_rows(Planes *s, ptrdiff_t outer, int size) noexcept nogil:
     """Blocks of rows, or of columns where even one row is too long, whose band stays in the second-level cache."""
-    cdef ptrdiff_t values, most = BAND_BYTES // s.itemsize, channels = s.groups * s.inputs, rows = s.rows, columns = s.columns
+    cdef ptrdiff_t values, most = BAND_BYTES // s.itemsize, rows = s.rows, columns = s.columns
     s.column_blocks = s.row_blocks = 1
     while not s.borrowed:
         columns, rows = ceil_div(s.columns, s.column_blocks), ceil_div(s.rows, s.row_blocks)
-        describe_band(s.axis, s.itemsize, channels, rows, columns, &s.band)
+        describe_band(s.axis, s.itemsize, s.inputs, rows, columns, &s.band)
         s.plane = rows * columns if s.phases > 1 else 0
         values = size_of_band(&s.band) + s.phases * s.plane * s.units
         if rows > 1 and (values > most or (outer * s.row_blocks < 8 * size and outer * s.row_blocks % size)):
@@ -341,7 +343,7 @@ cdef class PlaneKernels:
         s.depths, s.rows = axis[0].count, ceil_div(axis[1].count, axis[1].spread)
         s.columns = ceil_div(axis[2].count, axis[2].spread)
         s.borrowed = (serves_as_band(axis) and s.y.channel_stride >= s.kernels.width
-                      and s.x.channel_stride * s.itemsize % ALIASED)
+                      and (s.tiles <= FEW_TILES or stays_near(s.inputs, s.x.channel_stride * s.itemsize)))
         if s.borrowed:
             s.depths, s.rows, s.columns = 1, 1, s.y.channel_stride
         outputs = N * axis[0].count * axis[1].count * axis[2].count
@@ -350,7 +352,7 @@ cdef class PlaneKernels:
         s.far = cnp.PyArray_NBYTES(x) > FAR_BYTES
         s.band.width = s.columns
         s.plane = 0
-        cut_rows(&s, N * s.depths, size)
+        cut_rows(&s, N * s.groups * s.depths, size)
         s.parts = 1 if s.blocks >= size else min(s.tiles, <ptrdiff_t> size)
         s.band_bytes = 0
         if not s.borrowed:  # whole vectors are written past the last row, and read past a short one
@@ -365,6 +367,14 @@ cdef class PlaneKernels:
         s.scratch = scratch.data
         with nogil:
             run_team(share_of_planes, &s, size)
+
+
+cdef bint stays_near(ptrdiff_t channels, ptrdiff_t distance) noexcept nogil:
+    """Whether the lines of four vectors in each of some maps so many bytes apart find room in the sets of the cache."""
+    cdef ptrdiff_t common = SET_BYTES, rest = distance % SET_BYTES
+    while rest:
+        common, rest = rest, common % rest
+    return channels <= LINES_OF_SET * min(SET_BYTES // common, SET_BYTES // 256)
 
 
 cdef bint serves_as_band(const Axis *axis) noexcept nogil:

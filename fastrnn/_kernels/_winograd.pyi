@@ -9,7 +9,10 @@ _Array = NDArray[Any]
 class WinogradKernel:
     inputs: int
     outputs: int
-    def __init__(self, weight: _Array, points: Sequence[int], outputs: Sequence[int], backward: bool) -> None: ...
+    groups: int
+    def __init__(
+        self, weight: _Array, points: Sequence[int], outputs: Sequence[int], backward: bool, groups: int = 1
+    ) -> None: ...
     def forward(
         self, x: _Array, y: _Array, top: int, left: int, bias: _Array | None, activation: int, channels_last: bool
     ) -> None: ...

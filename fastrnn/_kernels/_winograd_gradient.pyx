@@ -2,7 +2,8 @@
 
 Tiles of the input V and of the output's gradient T [panel][point][tile][4 W] meet point by point; the sums V^T T stay in cache for
 a range of channels and units until all tiles are in, and then become gradients of weights. If there are few channels and units, the
-tiles are in parts, each with a sum of its own, so that a team has something to share out; they are added in order.
+tiles are in parts, each with a sum of its own, so that a team has something to share out; they are added in order. Groups that
+can be shared out evenly are the work of one member each.
 """
 
 from libc.string cimport memset
@@ -11,11 +12,13 @@ from fastrnn._kernels._dispatch cimport (
     FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr_boxes, fr_fetch, fr_gemm, fr_winograd, fr_winograd_weights,
 )
 from fastrnn._kernels._gemm cimport ceil_div
-from fastrnn._kernels._threads cimport Team, first_of, wait_for_team
+from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._threads cimport Team, first_of, run_team, wait_for_team
 from fastrnn._kernels._winograd_tiles cimport (
     LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, places_of, point_sets, range_of, round_up,
-    scratch_bytes, set_geometry, share_fetch, team_for, transform_block,
+    scratch_bytes, set_geometry, share_fetch, team_for, transform_block, whole_pages,
 )
+from fastrnn._kernels._winograd_weights cimport row_of_units
 
 cdef enum:
     BLOCK_BYTES = 900 << 10  # V and T of a block
@@ -23,6 +26,7 @@ cdef enum:
     WHOLE_BYTES = 12 << 20   # V and T of all tiles: with less, they are kept whole and each range is one sum
     PARTS = 4                # of the tiles, if there is one range whose sums are small
     LEAST_BLOCKS = 3         # of a part: their numbers must not differ much
+    MANY_GROUPS = 4          # for each member: some of them may do one more than others
 
 
 cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Range channels, Range units, char *v, char *t,
@@ -41,7 +45,7 @@ cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Ra
         v += g.points * d.v_point * g.itemsize
         c += d.v_channels
     strip.maps, strip.channels = d.dy.data + units.first * d.dy.channel_stride * g.itemsize, units.count
-    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = t, d.t_point, width, g.points * d.t_point
+    strip.tiles, strip.point_stride, strip.tile_stride, strip.panel_stride = t, d.t_point, d.row, g.points * d.t_point
     if units.count:
         transform_block(g, block, g.kernels.winograd_spread, &strip, &d.dy, 0, 0)
 
@@ -50,7 +54,7 @@ cdef void sum_gradient(const Gradient *d, ptrdiff_t block, int add, ptrdiff_t ch
                        const char *t, char *sums, fr_fetch *fetch) noexcept nogil:
     """sums [panel][point][channel][4 W] = V^T T over the tiles of a block, or += if `add`."""
     cdef const Geometry *g = &d.g
-    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel, sum_point = d.most_channels * width
+    cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panel, sum_point = d.most_channels * d.row
     cdef Census census = census_of(g, block)
     cdef PointSet sets[8]
     cdef int i, count = point_sets(g, &census, sets)
@@ -58,7 +62,7 @@ cdef void sum_gradient(const Gradient *d, ptrdiff_t block, int add, ptrdiff_t ch
     memset(&product, 0, sizeof(product))
     product.rows, product.runs, product.add, product.far = channels, 1, add, d.whole
     product.run[0].row_stride, product.run[0].k_stride, product.run[0].segments = 1, d.v_channels, 1
-    product.run[0].b_stride = product.c_row_stride = width
+    product.run[0].b_stride = product.c_row_stride = d.row
     share_fetch(g, fetch, sets, count, channels, ceil_div(units, width))
     for panel in range(ceil_div(units, width)):
         product.slots = <int> min(<ptrdiff_t> FR_SLOTS, ceil_div(units - panel * width, lanes))
@@ -67,7 +71,7 @@ cdef void sum_gradient(const Gradient *d, ptrdiff_t block, int add, ptrdiff_t ch
             product.panels, product.columns = sets[i].count, sets[i].count * product.slots * lanes
             product.run[0].length = sets[i].end - sets[i].tile
             product.run[0].a = v + (sets[i].first * d.v_point + sets[i].tile * d.v_channels) * g.itemsize
-            product.run[0].b = t + ((panel * g.points + sets[i].first) * d.t_point + sets[i].tile * width) * g.itemsize
+            product.run[0].b = t + ((panel * g.points + sets[i].first) * d.t_point + sets[i].tile * d.row) * g.itemsize
             product.c = sums + (panel * g.points + sets[i].first) * sum_point * g.itemsize
             product.run[0].a_panel_stride, product.run[0].panel_stride = sets[i].step * d.v_point, sets[i].step * d.t_point
             product.c_panel_stride = sets[i].step * sum_point
@@ -106,11 +110,11 @@ cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Ra
     w.valid = taps if g.algorithm.pieces == 1 else min(<ptrdiff_t> g.algorithm.taps[1], taps - first)
     w.points[0], w.points[1] = g.algorithm.points[0], g.algorithm.points[1]
     w.taps[0], w.taps[1] = g.algorithm.taps[0], g.algorithm.taps[1]
-    w.point_stride, w.scratch = d.most_channels * width, scratch
+    w.point_stride, w.row, w.scratch = d.most_channels * d.row, d.row, scratch
     for panel in range(ceil_div(units.count, width)):
         w.units = min(width, units.count - panel * width)
         w.weight = d.grad + (((units.first + panel * width) * d.x.channels + channels.first) * taps + first) * g.itemsize
-        w.transformed = sums + panel * g.points * d.most_channels * width * g.itemsize
+        w.transformed = sums + panel * g.points * d.most_channels * d.row * g.itemsize
         g.kernels.winograd_weight_gradient(&w)
 
 
@@ -147,7 +151,7 @@ cdef void finish_parts(const Gradient *d, ptrdiff_t piece, Team *team, int membe
         own = range_of(channels.count, 1, member, team.size)
         first = own.first
         own.first += channels.first
-        finish_gradient(d, piece, own, units, d.sums + task * d.sum_bytes + first * width * d.g.itemsize, scratch)
+        finish_gradient(d, piece, own, units, d.sums + task * d.sum_bytes + first * d.row * d.g.itemsize, scratch)
 
 
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
@@ -187,41 +191,42 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             wait_for_team(team)
 
 
-cdef int plan_gradient(Gradient *d) noexcept nogil:
-    """Choose ranges, blocks and parts, measure the workspace, and return the size of the team.
+cdef int plan_gradient(Gradient *d, bint alone) noexcept nogil:
+    """Choose ranges, blocks and parts, measure the workspace, and return the size of the team of one group; 1 if `alone`.
 
     Blocks and parts decide the order of sums, so they are chosen before the team is known; ranges may then be split for it.
     """
     cdef Geometry *g = &d.g
     cdef ptrdiff_t lanes = g.kernels.width, width = FR_SLOTS * lanes, panels = ceil_div(d.dy.channels, width)
     cdef ptrdiff_t points = g.algorithm.points[0] * g.algorithm.points[1], padded = round_up(d.x.channels, lanes), most
-    most = max(lanes, SUM_BYTES // (points * width * g.itemsize) // lanes * lanes)  # channels, if it is of one panel
+    d.row = row_of_units(g.kernels, d.dy.channels)
+    most = max(lanes, SUM_BYTES // (points * d.row * g.itemsize) // lanes * lanes)  # channels, if it is of one panel
     d.panel_ranges = ceil_div(panels, max(<ptrdiff_t> 1, most // min(padded, <ptrdiff_t> 64)))
     d.most_panels = ceil_div(panels, d.panel_ranges)
     d.channel_ranges = ceil_div(padded, max(lanes, most // d.most_panels // lanes * lanes))
     set_geometry(g, d.dy.rows, d.dy.columns,
-                 BLOCK_BYTES // (points * (ceil_div(padded, d.channel_ranges) + d.most_panels * width) * g.itemsize))
+                 BLOCK_BYTES // (points * (ceil_div(padded, d.channel_ranges) + d.most_panels * d.row) * g.itemsize))
     d.whole = d.panel_ranges * d.channel_ranges > 2 and (
-        points * g.units * g.tile_columns * (padded + panels * width) * g.itemsize <= WHOLE_BYTES)
+        points * g.units * g.tile_columns * (padded + panels * d.row) * g.itemsize <= WHOLE_BYTES)
     if d.whole:
         g.blocks, g.parts, g.units = 1, 1, g.images * g.tile_rows
         choose_edges(g, d.dy.rows, d.dy.columns)
         g.most_tiles = g.units * g.tile_columns
         d.panel_ranges, d.channel_ranges = panels, padded // lanes
     d.parts = 1
-    if PARTS * points * padded * panels * width * g.itemsize <= SUM_BYTES and g.blocks >= PARTS * LEAST_BLOCKS:
+    if PARTS * points * padded * panels * d.row * g.itemsize <= SUM_BYTES and g.blocks >= PARTS * LEAST_BLOCKS:
         d.parts = PARTS
-    cdef int size = team_for(g, d.x.channels, d.dy.channels, padded // lanes * panels * d.parts)
+    cdef int size = 1 if alone else team_for(g, d.x.channels, d.dy.channels, padded // lanes * panels * d.parts)
     cdef ptrdiff_t tasks = d.channel_ranges * d.panel_ranges * d.parts
     if not d.whole and tasks < 4 * size and tasks % size:
         d.channel_ranges = min(padded // lanes, round_up(d.channel_ranges, size))
     d.most_panels, d.most_channels = ceil_div(panels, d.panel_ranges), ceil_div(padded // lanes, d.channel_ranges) * lanes
     d.v_channels = lanes if d.whole else d.most_channels
     d.t_panels = panels if d.whole else d.most_panels
-    d.v_point, d.t_point = g.most_tiles * d.v_channels + LINE, g.most_tiles * width + LINE
+    d.v_point, d.t_point = g.most_tiles * d.v_channels + LINE, g.most_tiles * d.row + LINE
     d.v_bytes = round_up((padded // lanes if d.whole else 1) * points * d.v_point * g.itemsize, 64)
     d.tiles_bytes = d.v_bytes + round_up(d.t_panels * points * d.t_point * g.itemsize, 64)
-    d.sum_bytes = d.most_panels * points * d.most_channels * width * g.itemsize
+    d.sum_bytes = d.most_panels * points * d.most_channels * d.row * g.itemsize
     d.scratch_bytes = max(scratch_bytes(g), FR_WINOGRAD_WEIGHT_SCRATCH * lanes * g.itemsize)
     tasks = d.channel_ranges * d.panel_ranges * d.parts
     size = min(size, <int> tasks)
@@ -234,3 +239,47 @@ cdef void place_gradient(Gradient *d, char *workspace, int size) noexcept nogil:
     """Lay out the workspace, of which each part is a multiple of 64 bytes."""
     d.workspace, d.scratch = workspace, workspace + d.workspace_bytes - d.scratch_bytes * size
     d.sums = workspace + d.tiles_bytes * (1 if d.whole else size)
+
+
+cdef void enter_group(const Gradient *all, ptrdiff_t group, Gradient *own) noexcept nogil:
+    own.x.data, own.dy.data = all.x.data + group * all.x_group, all.dy.data + group * all.dy_group
+    own.grad = all.grad + group * all.grad_group
+
+
+cdef void share_of_groups(void *work, Team *team, int member) noexcept nogil:
+    """Whole groups for each member."""
+    cdef const Gradient *all = <const Gradient *> work
+    cdef Gradient own = all[0]
+    cdef ptrdiff_t group
+    cdef Team alone
+    alone.size, alone.queues = 1, NULL
+    place_gradient(&own, all.workspace + member * all.workspace_bytes, 1)
+    for group in range(first_of(all.groups, member, team.size), first_of(all.groups, member + 1, team.size)):
+        enter_group(all, group, &own)
+        share_of_gradient(&own, &alone, 0)
+
+
+cdef void add_gradients(Gradient *d):
+    """Add to the gradients of all groups."""
+    cdef Gradient own
+    cdef ptrdiff_t group
+    cdef int size, members
+    d.g.tile_rows = ceil_div(d.dy.rows, d.g.algorithm.outputs[0])
+    d.g.tile_columns = ceil_div(d.dy.columns, d.g.algorithm.outputs[1])
+    d.g.points = d.g.algorithm.points[0] * d.g.algorithm.points[1]
+    members = team_for(&d.g, d.x.channels * d.groups, d.dy.channels, d.groups)
+    cdef bint alone = d.groups > 1 and (d.groups % members == 0 or d.groups >= MANY_GROUPS * members)
+    size = plan_gradient(d, alone)
+    if d.g.units == 0:
+        return
+    cdef Block workspace = new_block(whole_pages((members if alone else 1) * d.workspace_bytes))
+    own = d[0]
+    with nogil:
+        if alone:
+            d.workspace = workspace.data
+            run_team(share_of_groups, d, members)
+        else:
+            place_gradient(&own, workspace.data, size)
+            for group in range(d.groups):
+                enter_group(d, group, &own)
+                run_team(share_of_gradient, &own, size)

@@ -6,9 +6,14 @@ from fastrnn._kernels._dispatch cimport FR_SLOTS, FR_WINOGRAD_WEIGHT_SCRATCH, fr
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
-from fastrnn._kernels._winograd_tiles cimport LINE, whole_pages
+from fastrnn._kernels._winograd_tiles cimport LINE, round_up, whole_pages
 
 cdef double NANOSECONDS_PER_REAL = 0.25
+
+
+cdef ptrdiff_t row_of_units(const fr_kernels *kernels, ptrdiff_t units) noexcept nogil:
+    """Units of a row of a panel: 4 W, or whole vectors for fewer in all. Gaps would leave out sets of the caches."""
+    return min(FR_SLOTS * kernels.width, round_up(units, kernels.width))
 
 
 cdef ptrdiff_t first_of_part(const Transform *t, ptrdiff_t panel, ptrdiff_t channel) noexcept nogil:
@@ -35,16 +40,26 @@ cdef fr_boxes part_of_weights(const Transform *t, ptrdiff_t panel, ptrdiff_t cha
     return part
 
 
+cdef ptrdiff_t packed_bytes(const Transform *t) noexcept nogil:
+    """Of one group."""
+    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, taps = t.algorithm.kernel[0] * t.algorithm.kernel[1]
+    return ceil_div(t.units, width) * width * t.channels * taps * t.itemsize
+
+
 cdef Block packed_weights(const Transform *t):
-    """The weights as [panel][channel][tap][4 W], from which they are transformed fast; not flipped."""
+    """The weights as [group][panel][channel][tap][4 W], from which they are transformed fast; not flipped."""
     cdef ptrdiff_t lanes = t.kernels.width, width = FR_SLOTS * lanes, k = t.channels * t.algorithm.kernel[0] * t.algorithm.kernel[1]
-    cdef ptrdiff_t vector, unit, units = ceil_div(t.units, width) * width
-    cdef Block result = new_block(units * k * t.itemsize)
+    cdef ptrdiff_t vector, unit, units = ceil_div(t.units, width) * width, group
+    cdef Block result = new_block(t.groups * packed_bytes(t))
+    cdef const char *weight
+    cdef char *to
     with nogil:
-        for vector in range(units // lanes):
-            unit = vector * lanes
-            t.kernels.pack_units(max(<ptrdiff_t> 0, min(lanes, t.units - unit)), k, t.weight + unit * t.unit_stride * t.itemsize,
-                                 t.unit_stride, result.data + (unit // width * k * width + unit % width) * t.itemsize, width)
+        for group in range(t.groups):
+            weight, to = t.weight + group * t.group_bytes, result.data + group * packed_bytes(t)
+            for vector in range(units // lanes):
+                unit = vector * lanes
+                t.kernels.pack_units(max(<ptrdiff_t> 0, min(lanes, t.units - unit)), k, weight + unit * t.unit_stride * t.itemsize,
+                                     t.unit_stride, to + (unit // width * k * width + unit % width) * t.itemsize, width)
     return result
 
 
@@ -63,33 +78,44 @@ cdef void transform_part(const Transform *t, ptrdiff_t panel, ptrdiff_t piece, p
         first = taps - first - w.valid
     w.weight = <char *> t.weight + first_of_part(t, panel, channel) + first * t.itemsize
     w.flipped, w.packed, w.transformed, w.point_stride, w.scratch = t.flipped, t.packed, to, point_stride, scratch
+    w.row = row_of_units(t.kernels, t.units)
     t.kernels.winograd_weights(&w)
 
 
 cdef ptrdiff_t point_distance(const Transform *t) noexcept nogil:
-    return t.algorithm.pieces * t.channels * FR_SLOTS * t.kernels.width + LINE
+    return t.algorithm.pieces * t.channels * row_of_units(t.kernels, t.units) + LINE
+
+
+cdef ptrdiff_t group_distance(const Transform *t) noexcept nogil:
+    """Bytes of U of one group."""
+    cdef ptrdiff_t panels = ceil_div(t.units, FR_SLOTS * t.kernels.width)
+    return panels * t.algorithm.points[0] * t.algorithm.points[1] * point_distance(t) * t.itemsize
 
 
 cdef void share_of_transform(void *work, Team *team, int member) noexcept nogil:
     """Parts of all panels: the same channels of each for one member."""
-    cdef Transform *t = <Transform *> work
-    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, panel, piece, first, channels
+    cdef const Transform *all = <const Transform *> work
+    cdef Transform own = all[0]
+    cdef Transform *t = &own
+    cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, panel, piece, first, channels, group
     cdef ptrdiff_t u_point = point_distance(t), points = t.algorithm.points[0] * t.algorithm.points[1]
+    cdef ptrdiff_t row = row_of_units(t.kernels, t.units)
     cdef char *scratch = t.scratch + member * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize
     first = first_of(t.channels, member, team.size)
     channels = first_of(t.channels, member + 1, team.size) - first
-    for panel in range(ceil_div(t.units, width)):
-        for piece in range(t.algorithm.pieces):
-            transform_part(
-                t, panel, piece, first, channels,
-                t.transformed + (panel * points * u_point + (piece * t.channels + first) * width) * t.itemsize, u_point, scratch)
+    for group in range(t.groups):
+        own.weight, own.transformed = all.weight + group * t.group_bytes, all.transformed + group * group_distance(t)
+        for panel in range(ceil_div(t.units, width)):
+            for piece in range(t.algorithm.pieces):
+                transform_part(
+                    t, panel, piece, first, channels,
+                    t.transformed + (panel * points * u_point + (piece * t.channels + first) * row) * t.itemsize, u_point, scratch)
 
 
 cdef Block transformed_weights(const Transform *t):
-    cdef ptrdiff_t panels = ceil_div(t.units, FR_SLOTS * t.kernels.width)
-    cdef ptrdiff_t reals = panels * t.algorithm.points[0] * t.algorithm.points[1] * point_distance(t)
-    cdef Block result = new_block(whole_pages(reals * t.itemsize))
-    cdef int size = team_size(NANOSECONDS_PER_REAL * reals, 1, t.channels)
+    cdef ptrdiff_t nbytes = t.groups * group_distance(t)
+    cdef Block result = new_block(whole_pages(nbytes))
+    cdef int size = team_size(NANOSECONDS_PER_REAL * nbytes / t.itemsize, 1, t.channels)
     cdef Block scratch = new_block(size * FR_WINOGRAD_WEIGHT_SCRATCH * t.kernels.width * t.itemsize)
     cdef Transform own = t[0]  # another thread may transform the same weights
     own.transformed, own.scratch = result.data, scratch.data

@@ -31,11 +31,10 @@ __all__ = [
 ]
 
 ALGORITHMS = ("auto", "direct", "winograd")
-#: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps on each side, and pairs of
-#: maps, on two axes each with the tiles of a map.
+#: What pays for the transforms, measured on 170 sizes (docs/performance.md): products saved, maps of a group on each side, and
+#: pairs of maps, on two axes each with the tiles of a map. There fewer maps will do on one side if there are more on the other.
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
-#: Products of a group, which is a call of its own, in one sample; less will do for so many tiles, which the team can share.
-LEAST_OF_GROUP, LESS_OF_GROUP, TILES_OF_GROUP = 4e6, 1.2e6, 25
+FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 128, 3.0
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
 #: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
 #: not for the gradient of the weight.
@@ -81,21 +80,18 @@ def _runs_by_groups(geometry: Geometry) -> bool:
 
 
 def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
-    """Return whether C maps go to K of these sizes by Winograd's algorithm; never depends on the batch."""
+    """Return whether C maps go to K of these sizes by Winograd's algorithm, each group by itself; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
     saving, tiles = _saving(geometry, counts)
-    if geometry.groups > 1:
-        inputs, units = C // geometry.groups, K // geometry.groups
-        products = inputs * units * math.prod(counts) * math.prod(geometry.kernel)
-        least = LESS_OF_GROUP if tiles >= TILES_OF_GROUP else LEAST_OF_GROUP
-        return saving >= LEAST_SAVING and min(inputs, units) >= LEAST_MAPS and products >= least
+    C, K = C // geometry.groups, K // geometry.groups
     if math.prod(geometry.stride) > 1:
         many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     pairs = C * K * (tiles if geometry.S == 2 else 1)
-    return saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS and pairs >= LEAST_PAIRS
+    fewer = geometry.S == 2 and min(C, K) >= FEWER_MAPS and C * K >= PAIRS_OF_FEWER and saving >= SAVING_OF_FEWER
+    return (fewer or (saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS)) and pairs >= LEAST_PAIRS
 
 
 def prefers_winograd_gradient(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
@@ -145,9 +141,9 @@ def pays_to_take(geometry: Geometry, counts: Three, lanes: int) -> bool:
 MAPS_OF_CHANNEL = 16
 
 
-def is_depthwise(inputs: int, groups: int, K: int, channels_last: bool) -> bool:
-    """Return whether the kernels for one channel a group serve: with the channels last only if there is one map to each."""
-    return inputs == 1 and groups > 1 and (groups == K or (not channels_last and K // groups < MAPS_OF_CHANNEL))
+def is_depthwise(inputs: int, groups: int, K: int) -> bool:
+    """Return whether the kernels for one channel a group serve."""
+    return inputs == 1 and groups > 1 and K // groups < MAPS_OF_CHANNEL
 
 
 #: What a value turned, copied to a band of planes (without and with a stride), or woven from phases costs, in products; and what
@@ -223,7 +219,7 @@ def _planes_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lan
     if math.prod(geometry.kernel) == 1 and math.prod(stride) == 1 and not any(map(any, geometry.pads)):
         long_rows = _up(outputs, lanes)
         mixed_up = outputs % (4 * lanes) == 0  # by the sets of the caches: such maps are copied
-        moved, planes = 2.0 * COPY_COST * inputs if mixed_up else 0.0, 0
+        moved, planes = 0.7 * COPY_COST * inputs if mixed_up else 0.0, 0
     else:
         depth, rows, columns = (-(-n // (s if backward else 1)) for n, s in zip(counts, stride, strict=True))
         width = columns + (geometry.span(2) - 1) // stride[2]

@@ -175,7 +175,7 @@ def add_weight(
     """
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
-    if is_depthwise(five.shape[1], geometry.groups, outputs, geometry.channels_last):
+    if is_depthwise(five.shape[1], geometry.groups, outputs):
         add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
     elif pays_by_columns(geometry, da.shape, five.shape):
         add_weight_by_columns(da, x, target, windows)

@@ -30,10 +30,9 @@ from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
-from fastrnn.ops._winograd_groups import GroupedWeights
 
 Array = NDArray[Any]
-AnyWinograd: TypeAlias = WinogradWeights | PhasedWeights | GroupedWeights
+AnyWinograd: TypeAlias = WinogradWeights | PhasedWeights
 AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels | TapKernels
 
 __all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels"]
@@ -141,7 +140,7 @@ class PackedConv:
             geometry, weight = self.inner, self._arrays["weight"]
             five = weight.reshape(*weight.shape[:2], *geometry.kernel)
             bias, gain = (None, None) if backward else (self.bias, self.gain)
-            if is_depthwise(five.shape[1], geometry.groups, len(five), geometry.channels_last):
+            if is_depthwise(five.shape[1], geometry.groups, len(five)):
                 kernels = DepthwiseKernels(five, bias, gain, geometry.channels_last)
             else:
                 kernels = direct_kernels(five, bias, gain, geometry, backward, way, later=self.backward)
@@ -166,7 +165,7 @@ class PackedConv:
             first, weight = 3 - self.geometry.S, self._in_order()
             stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
             if self.geometry.groups > 1:
-                self._winograd = GroupedWeights(weight, pads, self.geometry.groups, backward=self.backward)
+                self._winograd = WinogradWeights(weight, pads, backward=self.backward, groups=self.geometry.groups)
             else:
                 self._winograd = winograd_weights(weight, stride, pads, backward=self.backward)
         return self._winograd
@@ -190,7 +189,7 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
         return Plan(*windows, "winograd", of_weight, "", "", False, None)
     way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
-    maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K, False)
+    maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K)
     return Plan(*windows, "direct", "direct", way, way_back, maps, None)
 
 

@@ -87,7 +87,7 @@ class PackedConvTranspose:
                 None if backward else self.arrays.get("bias"),
             )
             last = geometry.channels_last
-            if is_depthwise(five.shape[1], geometry.groups, len(five), last) and len(five) == geometry.groups:
+            if is_depthwise(five.shape[1], geometry.groups, len(five)) and len(five) == geometry.groups:
                 kernels = DepthwiseKernels(five, bias, None, last)
             else:
                 kernels = direct_kernels(five, bias, None, geometry, not backward, way, later=self.backward)

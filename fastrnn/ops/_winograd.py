@@ -56,19 +56,20 @@ class WinogradWeights:
 
     Parameters
     ----------
-    weight : ndarray (K, C, *kernel), C-contiguous, float32 or float64; `supported`
+    weight : ndarray (K, C/groups, *kernel), C-contiguous, float32 or float64; `supported`
     pad : pairs (before, after) of zeros around x, one for each axis
     backward : bool. Whether `run_backward` will be called.
+    groups : int, which divides K and C
     """
 
     __slots__ = ("kernel", "pad")
 
-    def __init__(self, weight: Array, pad: Pairs, *, backward: bool) -> None:
+    def __init__(self, weight: Array, pad: Pairs, *, backward: bool, groups: int = 1) -> None:
         tiles = _tiles(weight.shape[2:])
         assert tiles is not None
         self.pad = (pad[0][0] if len(pad) == 2 else 0), pad[-1][0]
         self.kernel = WinogradKernel(
-            weight, [points for points, _ in tiles], [outputs for _, outputs in tiles], backward
+            weight, [points for points, _ in tiles], [outputs for _, outputs in tiles], backward, groups
         )
 
     def run(self, x: Array, y: Array, bias: Array | None, activation: int, channels_last: bool) -> None:
@@ -82,5 +83,5 @@ class WinogradWeights:
         self.kernel.backward_input(dy, dx, *self.pad, bias, activation, channels_last)
 
     def add_weight_gradient(self, x: Array, dy: Array, grad: Array, channels_last: bool) -> None:
-        """Add the gradient of the weights to grad (K, C, *kernel), C-contiguous."""
+        """Add the gradient of the weights to grad (K, C/groups, *kernel), C-contiguous."""
         self.kernel.add_weight_gradient(x, dy, grad, *self.pad, channels_last)

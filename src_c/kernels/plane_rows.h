@@ -11,9 +11,21 @@ FR_INLINE vec load_every(const real *src, ptrdiff_t step, ptrdiff_t n) {
         const ptrdiff_t reals = 2 * n - 1;  // nothing past the last of them is read
         return vunzip_even(vload_n(src, lanes_left(reals, 0)), vload_n(src + FR_WIDTH, lanes_left(reals, 1)));
     }
+    if (step == 3) {
+        const ptrdiff_t reals = 3 * n - 2;
+        return vunzip_third(vload_n(src, lanes_left(reals, 0)), vload_n(src + FR_WIDTH, lanes_left(reals, 1)),
+                            vload_n(src + 2 * FR_WIDTH, lanes_left(reals, 2)));
+    }
     real every[FR_WIDTH] = {0};
     for (ptrdiff_t i = 0; i < n; ++i) every[i] = src[i * step];
     return vload(every);
+}
+
+// The same of a whole vector, where more of the row follows.
+FR_INLINE vec load_whole_every(const real *src, ptrdiff_t step) {
+    if (step == 2) return vunzip_even(vload(src), vload(src + FR_WIDTH));
+    if (step == 3) return vunzip_third(vload(src), vload(src + FR_WIDTH), vload(src + 2 * FR_WIDTH));
+    return load_every(src, step, FR_WIDTH);
 }
 
 FR_INLINE real *zero_reals(real *to, ptrdiff_t n) {
@@ -31,9 +43,11 @@ FR_INLINE void copy_reals(ptrdiff_t n, const real *from, real *to) {
 // One row and what lies between it and the next. `over`: whole vectors are written, past all of that; the next rows follow.
 FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, ptrdiff_t gap, const int over) {
     ptrdiff_t j = 0;
-    for (; j < p->columns; j += FR_WIDTH) {
+    for (; j + FR_WIDTH < p->columns; j += FR_WIDTH) vstore(to + j, load_whole_every(src + j * p->step, p->step));
+    if (j < p->columns) {
         const ptrdiff_t lanes = lanes_left(p->columns - j, 0);
         vstore_lanes(to + j, load_every(src + j * p->step, p->step, lanes), over ? FR_WIDTH : lanes);
+        j += FR_WIDTH;
     }
     if (!over) zero_reals(to + p->columns, gap);
     for (; over && j < p->width; j += FR_WIDTH) vstore(to + j, vzero());
@@ -147,5 +161,15 @@ static void FR_NAME(clear_around)(const fr_frame *f) {
         for (ptrdiff_t r = 1; r < f->inside; ++r) zero_reals(plane + first + r * f->width - gap, gap);
         const ptrdiff_t end = first + (f->inside - 1) * f->width + f->columns;
         zero_reals(plane + end, f->rows * f->width - end);
+    }
+}
+
+static void FR_NAME(sum_phases)(ptrdiff_t n, ptrdiff_t phases, const void *src, void *dst) {
+    for (ptrdiff_t j = 0; j < n; j += FR_WIDTH) {
+        const ptrdiff_t lanes = lanes_left(n - j, 0);
+        const real *from = (const real *)src + j * phases;
+        vec sum = load_every(from, phases, lanes);
+        for (ptrdiff_t phase = 1; phase < phases; ++phase) sum = vadd(sum, load_every(from + phase, phases, lanes));
+        vstore_lanes((real *)dst + j, sum, lanes);
     }
 }

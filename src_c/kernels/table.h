@@ -14,6 +14,7 @@
 #include "conv.h"
 #include "depthwise.h"
 #include "depthwise_pixels.h"
+#include "depthwise_rows_spread.h"
 #include "depthwise_rows_weight.h"
 #include "depthwise_sweep_weight.h"
 #include "turn.h"
@@ -78,6 +79,7 @@ const fr_kernels FR_NAME(table) = {
     .map_conv_weight = FR_NAME(map_conv_weight),
     .bare_conv = FR_NAME(bare_conv),
     .bare_conv_weight = FR_NAME(bare_conv_weight),
+    .bare_spread = FR_NAME(bare_spread),
     .bare_conv_last = FR_NAME(bare_conv_last),
     .bare_conv_last_weight = FR_NAME(bare_conv_last_weight),
     .pixel_conv = FR_NAME(pixel_conv),
@@ -99,6 +101,7 @@ const fr_kernels FR_NAME(table) = {
     .tap_sums = FR_NAME(tap_sums),
     .spread = FR_NAME(spread),
     .clear_around = FR_NAME(clear_around),
+    .sum_phases = FR_NAME(sum_phases),
     .weave = FR_NAME(weave),
 
     .rmsprop = FR_NAME(rmsprop),

@@ -47,10 +47,10 @@ static void FR_NAME(winograd_weights)(const fr_winograd_weights *w) {
     winograd_tiles_fn *spread = winograd_function(WINOGRAD_SCALED_SPREAD, w->points[0], w->taps[0], w->points[1], w->taps[1]);
     const ptrdiff_t tap = w->packed ? FR_SLOTS * FR_WIDTH : FR_WIDTH;
     winograd_tiles tiles = {.in_column = tap, .in_step = taps * tap, .out_row = w->points[1] * w->point_stride,
-                            .out_column = w->point_stride, .out_step = FR_SLOTS * FR_WIDTH};
+                            .out_column = w->point_stride, .out_step = w->row};
     for (ptrdiff_t c = 0; c < w->channels; c += FR_WINOGRAD_CHANNELS) {
         tiles.count = w->channels - c < FR_WINOGRAD_CHANNELS ? w->channels - c : FR_WINOGRAD_CHANNELS;
-        for (int v = 0; v < FR_SLOTS; ++v) {
+        for (int v = 0; v * FR_WIDTH < w->units; ++v) {
             const real *from = (const real *)w->weight;
             if (w->packed) {
                 from += c * taps * tap + v * FR_WIDTH;
@@ -60,7 +60,7 @@ static void FR_NAME(winograd_weights)(const fr_winograd_weights *w) {
                 from = gathered;
             }
             for (ptrdiff_t j = 0; j < w->taps[0]; ++j) tiles.in[j] = from + j * w->taps[1] * tap;
-            tiles.out = (real *)w->transformed + (c * FR_SLOTS + v) * FR_WIDTH;
+            tiles.out = (real *)w->transformed + c * w->row + v * FR_WIDTH;
             spread(&tiles);
         }
     }
@@ -94,12 +94,12 @@ static void FR_NAME(winograd_weight_gradient)(const fr_winograd_weights *w) {
     const ptrdiff_t taps = (ptrdiff_t)w->taps[0] * w->taps[1];
     real *finished = (real *)w->scratch;
     winograd_tiles_fn *gather = winograd_function(WINOGRAD_SCALED_GATHER, w->points[0], w->taps[0], w->points[1], w->taps[1]);
-    winograd_tiles tiles = {.in_column = w->point_stride, .in_step = FR_SLOTS * FR_WIDTH, .out = finished,
+    winograd_tiles tiles = {.in_column = w->point_stride, .in_step = w->row, .out = finished,
                             .out_row = w->taps[1] * FR_WIDTH, .out_column = FR_WIDTH, .out_step = taps * FR_WIDTH};
     for (ptrdiff_t c = 0; c < w->channels; c += FR_WINOGRAD_CHANNELS) {
         tiles.count = w->channels - c < FR_WINOGRAD_CHANNELS ? w->channels - c : FR_WINOGRAD_CHANNELS;
         for (int v = 0; v * FR_WIDTH < w->units; ++v) {
-            const real *from = (const real *)w->transformed + (c * FR_SLOTS + v) * FR_WIDTH;
+            const real *from = (const real *)w->transformed + c * w->row + v * FR_WIDTH;
             for (ptrdiff_t j = 0; j < w->points[0]; ++j) tiles.in[j] = from + j * w->points[1] * w->point_stride;
             gather(&tiles);
             scatter_taps(w, finished, lanes_left(w->units, v), tiles.count,

@@ -22,6 +22,7 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vunzip_third          every third of all lanes, from a0 on
 //   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
 //   vstream               as vstore, past the caches, where p is aligned to a vector; vstream_end: such stores come before later ones
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
@@ -162,6 +163,10 @@ FR_INLINE vec vunzip_even(vec a, vec b) {
 FR_INLINE vec vunzip_odd(vec a, vec b) {
     const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xDD));
     return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xD8));
+}
+FR_INLINE vec vunzip_third(vec a, vec b, vec c) {
+    const vec mixed = _mm256_blend_ps(_mm256_blend_ps(a, b, 0x92), c, 0x24);  // lane 3 i modulo 8 is result i
+    return _mm256_permutevar8x32_ps(mixed, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));
 }
 
 // The biased exponent becomes the last bits of 2^23 + 127 + n.

@@ -22,6 +22,7 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vunzip_third          every third of all lanes, from a0 on
 //   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
 //   vstream               as vstore, past the caches, where p is aligned to a vector; vstream_end: such stores come before later ones
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
@@ -159,6 +160,10 @@ FR_INLINE vec vunzip_even(vec a, vec b) {
     return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8);
 }
 FR_INLINE vec vunzip_odd(vec a, vec b) { return _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8); }
+FR_INLINE vec vunzip_third(vec a, vec b, vec c) {
+    const vec mixed = _mm256_blend_pd(_mm256_blend_pd(a, b, 0x4), c, 0x2);  // lane 3 i modulo 4 is result i
+    return _mm256_permute4x64_pd(mixed, 0x6C);
+}
 
 // The biased exponent becomes the last bits of 2^52 + 1023 + n.
 FR_INLINE vec vexponent(vec a) {

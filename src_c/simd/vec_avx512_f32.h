@@ -22,6 +22,7 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vunzip_third          every third of all lanes, from a0 on
 //   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
 //   vstream               as vstore, past the caches, where p is aligned to a vector; vstream_end: such stores come before later ones
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
@@ -134,6 +135,11 @@ FR_INLINE vec vunzip_even(vec a, vec b) {
 }
 FR_INLINE vec vunzip_odd(vec a, vec b) {
     return _mm512_permutex2var_ps(a, _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), b);
+}
+FR_INLINE vec vunzip_third(vec a, vec b, vec c) {
+    const vec mixed =
+        _mm512_mask_blend_ps(0x2492, _mm512_mask_blend_ps(0x4924, a, b), c);  // lane 3 i modulo 16 is result i
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14, 1, 4, 7, 10, 13), mixed);
 }
 
 FR_INLINE vec vexponent(vec a) { return _mm512_getexp_ps(a); }

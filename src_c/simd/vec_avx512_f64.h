@@ -22,6 +22,7 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vunzip_third          every third of all lanes, from a0 on
 //   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
 //   vstream               as vstore, past the caches, where p is aligned to a vector; vstream_end: such stores come before later ones
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
@@ -129,6 +130,10 @@ FR_INLINE vec vunzip_even(vec a, vec b) {
 }
 FR_INLINE vec vunzip_odd(vec a, vec b) {
     return _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+}
+FR_INLINE vec vunzip_third(vec a, vec b, vec c) {
+    const vec mixed = _mm512_mask_blend_pd(0x24, _mm512_mask_blend_pd(0x92, a, b), c);  // lane 3 i modulo 8 is result i
+    return _mm512_permutexvar_pd(_mm512_setr_epi64(0, 3, 6, 1, 4, 7, 2, 5), mixed);
 }
 
 FR_INLINE vec vexponent(vec a) { return _mm512_getexp_pd(a); }

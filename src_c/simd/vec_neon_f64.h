@@ -22,6 +22,7 @@
 //   vunordered            a is NaN or b is NaN
 //   vor, vany             of masks: set in either; whether any lane is set
 //   vunzip_even, _odd     a0 a2 ... b0 b2 ..., a1 a3 ... b1 b3 ...
+//   vunzip_third          every third of all lanes, from a0 on
 //   vexponent             n with 2^n <= a < 2^(n+1) for normal a > 0; any value for other a
 //   vstream, vstream_end   vstore, and nothing
 //   vpin                  hides where a value came from: its load then stays in a register, not folded into each use
@@ -144,6 +145,10 @@ FR_INLINE vec vmax_nan(vec a, vec b) { return vmaxq_f64(a, b); }
 
 FR_INLINE vec vunzip_even(vec a, vec b) { return vuzp1q_f64(a, b); }
 FR_INLINE vec vunzip_odd(vec a, vec b) { return vuzp2q_f64(a, b); }
+FR_INLINE vec vunzip_third(vec a, vec b, vec c) {
+    (void)c;
+    return (vec){a[0], b[1]};
+}
 
 // The biased exponent becomes the last bits of 2^52 + 1023 + n.
 FR_INLINE vec vexponent(vec a) {

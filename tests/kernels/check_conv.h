@@ -149,6 +149,17 @@ static void check_spread(ptrdiff_t columns, ptrdiff_t step, ptrdiff_t row_step) 
     free(src), free(dst);
 }
 
+static void check_sum_phases(ptrdiff_t n, ptrdiff_t phases) {
+    void *src = filled(n * phases), *dst = filled(n);
+    K->sum_phases(n, phases, src, dst);
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        double sum = 0;
+        for (ptrdiff_t p = 0; p < phases; ++p) sum += get(src, i * phases + p);
+        expect("sum_phases", get(dst, i), sum);
+    }
+    free(src), free(dst);
+}
+
 // Two rows of sums, each of `taps` planes shifted.
 static void check_tap_sums(ptrdiff_t columns, ptrdiff_t taps, int activation) {
     const ptrdiff_t x_stride = columns + 2, y_stride = columns + 1;
@@ -262,16 +273,25 @@ static void check_map_conv(ptrdiff_t m, ptrdiff_t n, int height, int regular) {
 
 // Maps as long as their results, with `above` rows of zeros before them and as many after as the results see.
 static double bare_input(const fr_bare_conv *g, ptrdiff_t i, ptrdiff_t j, ptrdiff_t t, ptrdiff_t channel) {
-    const ptrdiff_t row = i + t / g->kernel - g->above, column = j + t % g->kernel - g->kernel / 2;
+    const ptrdiff_t row = i * g->step + t / g->kernel - g->above, column = j * g->step + t % g->kernel - g->kernel / 2;
     const int inside = row >= 0 && row < g->rows && column >= 0 && column < g->columns;
     return inside ? get(g->x, (row * g->columns + column) * g->apart + channel) : 0;
 }
 
-static void check_bare_conv(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t n, ptrdiff_t kernel, int activation) {
-    const ptrdiff_t taps = kernel * kernel, W = K->width;
-    void *x = filled(rows * n), *w = filled(taps), *one = filled(2), *y = filled(y_rows * n), *sums = filled(taps * W);
-    fr_bare_conv g = {
-        .rows = rows, .columns = n, .y_rows = y_rows, .above = n % kernel, .kernel = kernel, .x = x, .weight = w};
+static void check_bare_conv(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t columns, ptrdiff_t kernel, ptrdiff_t step,
+                            int activation) {
+    const ptrdiff_t taps = kernel * kernel, W = K->width, n = (columns + step - 1) / step;
+    void *x = filled(rows * columns), *w = filled(taps), *one = filled(2), *y = filled(y_rows * n),
+         *sums = filled(taps * W);
+    fr_bare_conv g = {.rows = rows,
+                      .columns = columns,
+                      .y_rows = y_rows,
+                      .y_columns = n,
+                      .above = n % kernel,
+                      .kernel = kernel,
+                      .step = step,
+                      .x = x,
+                      .weight = w};
     g.bias = one, g.gain = activation == FR_TANH ? (char *)one + size : NULL, g.activation = activation, g.y = y,
     g.sums = sums, g.apart = 1;
     K->bare_conv(&g);
@@ -294,13 +314,54 @@ static void check_bare_conv(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t n, ptrdi
     free(x), free(w), free(one), free(y), free(sums), free(start);
 }
 
+// The transpose of a stride of two: each value of x goes to the places that see it.
+static void check_bare_spread(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t y_columns, ptrdiff_t kernel, int activation) {
+    const ptrdiff_t taps = kernel * kernel, n = (y_columns + 1) / 2;
+    void *x = filled(rows * n), *w = filled(taps), *one = filled(2), *y = filled(y_rows * y_columns);
+    fr_bare_conv g = {.rows = rows,
+                      .columns = n,
+                      .y_rows = y_rows,
+                      .y_columns = y_columns,
+                      .above = n % kernel,
+                      .kernel = kernel,
+                      .step = 1,
+                      .x = x,
+                      .weight = w,
+                      .bias = one,
+                      .y = y,
+                      .activation = activation};
+    g.gain = activation == FR_TANH ? (char *)one + size : NULL;
+    K->bare_spread(&g);
+    for (ptrdiff_t r = 0; r < y_rows; ++r) {
+        for (ptrdiff_t c = 0; c < y_columns; ++c) {
+            double sum = get(one, 0);
+            for (ptrdiff_t t = 0; t < taps; ++t) {
+                const ptrdiff_t i = r + g.above - t / kernel, j = c + kernel / 2 - t % kernel;
+                if (i >= 0 && j >= 0 && i % 2 == 0 && j % 2 == 0 && i / 2 < rows && j / 2 < n)
+                    sum += get(w, t) * get(x, i / 2 * n + j / 2);
+            }
+            expect("bare_spread", get(y, r * y_columns + c),
+                   activation == FR_TANH ? get(one, 1) * tanh(sum)
+                   : sum > 0             ? sum
+                                         : 0);
+        }
+    }
+    free(x), free(w), free(one), free(y);
+}
+
 // The same with the channels last, in pixels of one channel more.
 static void check_bare_conv_last(ptrdiff_t rows, ptrdiff_t y_rows, ptrdiff_t n, ptrdiff_t kernel, ptrdiff_t channels) {
     const ptrdiff_t taps = kernel * kernel, C = channels + 1;
     void *x = filled(rows * n * C), *w = filled(taps * C), *one = filled(2 * C), *y = filled(y_rows * n * C);
     void *sums = filled(taps * C), *start = copied(sums, taps * C), *before = copied(y, y_rows * n * C);
-    fr_bare_conv g = {
-        .rows = rows, .columns = n, .y_rows = y_rows, .above = n % kernel, .kernel = kernel, .x = x, .weight = w};
+    fr_bare_conv g = {.rows = rows,
+                      .columns = n,
+                      .y_rows = y_rows,
+                      .above = n % kernel,
+                      .kernel = kernel,
+                      .step = 1,
+                      .x = x,
+                      .weight = w};
     g.bias = one, g.gain = (char *)one + C * size, g.activation = FR_TANH, g.y = y, g.sums = sums;
     g.channels = channels, g.apart = g.tap_channels = C;
     K->bare_conv_last(&g), K->bare_conv_last_weight(&g);
@@ -454,14 +515,18 @@ static void check_convolution(void) {
         for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step, n % 3);
         for (ptrdiff_t phases = 1; phases <= 9; ++phases)
             check_weave(n, phases), check_weave(n * phases + n % 3, phases);
-        for (ptrdiff_t step = 1; step <= 4; ++step) check_spread(n, step, 1 + n % 3);
+        for (ptrdiff_t step = 1; step <= 4; ++step) check_spread(n, step, 1 + n % 3), check_sum_phases(n, step);
         check_tap_sums(n, 1 + n % 7, (int)(n % 4)), check_tap_sums(4 * W + n, 4, FR_NONE);
         for (ptrdiff_t inside = 0; inside <= 4; ++inside)
             check_clear_around(n + 3, n % 3, n, inside), check_clear_around(n, n / 2, n % 2 ? n - n / 2 : 0, inside);
         for (int height = 3; height <= 7; height += 2) {
             check_map_conv(1 + n % 6, 2 * n, height, 1), check_map_conv(2, n, height, 0);
-            check_bare_conv(1 + n % 9, 9, n, height, FR_TANH),
-                check_bare_conv(11, 1 + n % 9, 4 * n + n % 4, height, FR_RELU);
+            for (ptrdiff_t step = 1; step <= 2; ++step) {
+                check_bare_conv(1 + n % 9, 9, n, height, step, FR_TANH);
+                check_bare_conv(11, 1 + n % 9, 4 * n + n % 4, height, step, FR_RELU);
+            }
+            check_bare_spread(1 + n % 9, 9, n, height, FR_TANH),
+                check_bare_spread(11, 1 + n % 9, 4 * n + n % 4, height, FR_RELU);
             check_bare_conv_last(1 + n % 6, 1 + n % 5, 1 + n % 7, height, n);
         }
     }

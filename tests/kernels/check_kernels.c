@@ -601,6 +601,7 @@ static void check_winograd(fr_winograd w, ptrdiff_t count) {
                              .taps = {(int)taps0, (int)taps1},
                              .transformed = u,
                              .point_stride = count * wide,
+                             .row = wide,
                              .scratch = scratch};
     K->winograd_weights(&g);
     w.channels = count,

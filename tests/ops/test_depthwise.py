@@ -22,6 +22,10 @@ SIZES = (
     ConvSizes(2, 5, 5, (9, 33), (5, 5), {"padding": 2}),
     ConvSizes(2, 3, 3, (20, 56), (3, 3), {"padding": 1, "flip": True}),
     ConvSizes(2, 4, 8, (6, 12), (7, 7), {"padding": 3}),
+    ConvSizes(2, 5, 5, (9, 33), (5, 5), {"padding": 2, "stride": 2}),
+    ConvSizes(1, 3, 6, (14, 66), (3, 3), {"padding": ((2, 0), (1, 1)), "stride": 2, "flip": True}),
+    ConvSizes(2, 2, 2, (7, 50), (7, 7), {"padding": 3, "stride": 2}),
+    ConvSizes(1, 2, 2, (30, 71), (3, 3), {"padding": 2, "stride": 2, "dilation": 2}),
     ConvSizes(2, 18, 18, (17, 16), (5, 4), {"padding": 1, "stride": 3, "flip": True}),
     ConvSizes(1, 21, 21, (9, 8), (3, 2), {"stride": (3, 4), "dilation": (2, 1)}),
     ConvSizes(1, 16, 16, (61, 58), (3, 3), {"padding": ((1, 0), (2, 3)), "stride": 2}),
@@ -58,10 +62,13 @@ def test_equals_reference(
         ops.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
-def test_bands_of_maps_where_they_lie(kernel: int, isa: str, dtype: type, rng: np.random.Generator) -> None:
+def test_bands_of_maps_where_they_lie(
+    kernel: int, stride: int, isa: str, dtype: type, rng: np.random.Generator
+) -> None:
     padding = ((kernel - 1, 0), (kernel // 2, kernel // 2))
-    sizes = ConvSizes(1, 2, 2, (70, 113), (kernel, kernel), {"padding": padding})
+    sizes = ConvSizes(1, 2, 2, (70, 113), (kernel, kernel), {"padding": padding, "stride": stride})
     problem = problem_of(rng, sizes, dtype, False, params=())
     assert_close("conv_vjp", problem.results(ops), problem.exact())
 
