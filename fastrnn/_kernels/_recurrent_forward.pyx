@@ -123,8 +123,8 @@ cdef void add_h_run(Sequence *s, Share *share, fr_gemm *product, ptrdiff_t t) no
 cdef inline void multiply(Sequence *s, Share *share, fr_gemm *product) noexcept nogil:
     """Run a product of these panels; the last one of a plain cell, whose slots are units and not gates, as wide as they are.
 
-    That is in whole vectors: where no unit is, the cell computes with what the packed zeros give, and not with what lay there before,
-    which may be too small a number to be fast.
+    That is in whole vectors: where no unit is, the cell then computes with what packed zeros give, not with what lay there before,
+    perhaps denormal and slow.
     """
     cdef ptrdiff_t units
     if s.cell.gates > 1:

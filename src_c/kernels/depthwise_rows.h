@@ -37,7 +37,7 @@ typedef struct row_tile {
     real *y;
     ptrdiff_t last, lanes;  // lanes: of all vectors, less than whole ones if a row is shorter
     ptrdiff_t lo[3], hi[3];
-    row_pair pair[4];
+    const row_pair *pair;
 } row_tile;
 
 // Vector j of `vectors` for tap s, whose input starts at `from`; in a row shorter than a vector if `narrow`.
@@ -83,7 +83,10 @@ FR_INLINE void row_store(const fr_bare_conv *g, const row_tile *t, real *y, cons
 // All rows of a tile, with `above` rows of zeros before the first. Sums over (h, w), h outside.
 FR_INLINE void row_tile_run(const fr_bare_conv *g, const row_tile *tile, const int kernel, const int step, const int vectors,
                             const int narrow) {
-    const row_tile t = *tile;
+    row_tile t = *tile;
+    row_pair pair[4];
+    for (int i = 0; step > 1 && i <= kernel / 2; ++i) pair[i] = tile->pair[i];
+    t.pair = pair;
     const fr_bare_conv c = *g;
     const int seen = (kernel + step - 1) / step;  // outputs of a column that see a row, or one of the `step` rows after it
     const vec start = c.bias ? vbroadcast(c.bias) : vzero();
@@ -128,11 +131,11 @@ FR_ROW_TILES(3, 2)
 FR_ROW_TILES(5, 2)
 FR_ROW_TILES(7, 2)
 
-// `vectors` vectors from column `first` of the outputs on; the last of the row ends with it.
-FR_INLINE row_tile row_tile_at(const fr_bare_conv *g, ptrdiff_t first, ptrdiff_t vectors) {
+// `vectors` vectors from column `first` of the outputs on; the last of the row ends with it. `pair` is filled.
+FR_INLINE row_tile row_tile_at(const fr_bare_conv *g, ptrdiff_t first, ptrdiff_t vectors, row_pair pair[4]) {
     const ptrdiff_t whole = lanes_left(g->y_columns, 0), rest = g->y_columns - whole, end = first + (vectors - 1) * FR_WIDTH;
     const ptrdiff_t last = end < rest ? end : rest, start = vectors > 1 ? first : last;
-    row_tile t;  // without zeros first: they would take as long as a row
+    row_tile t = {.pair = pair};
     t.x = (const real *)g->x + g->step * start, t.y = (real *)g->y + start, t.last = last - start, t.lanes = whole;
     for (ptrdiff_t s = 0; s < g->kernel / 2; ++s) {
         const ptrdiff_t out = g->kernel / 2 - s;
@@ -140,7 +143,7 @@ FR_INLINE row_tile row_tile_at(const fr_bare_conv *g, ptrdiff_t first, ptrdiff_t
         t.hi[s] = lanes_left(g->columns - last - out, 0);
     }
     for (ptrdiff_t s = 0; g->step == 2 && s < g->kernel; s += 2)
-        t.pair[s / 2] = row_pair_between(g->kernel / 2 - s - 2 * start, g->columns + g->kernel / 2 - s - 2 * last);
+        pair[s / 2] = row_pair_between(g->kernel / 2 - s - 2 * start, g->columns + g->kernel / 2 - s - 2 * last);
     return t;
 }
 
@@ -166,7 +169,8 @@ static void FR_NAME(bare_conv)(const fr_bare_conv *g) {
     const ptrdiff_t count = (all + most - 1) / most;
     for (ptrdiff_t n = 0, first = 0, end; n < count; ++n, first = end) {
         end = all * (n + 1) / count;
-        const row_tile t = row_tile_at(g, first * FR_WIDTH, end - first);
+        row_pair pair[4];
+        const row_tile t = row_tile_at(g, first * FR_WIDTH, end - first, pair);
         tiles[g->step - 1][g->kernel / 2 - 1][g->y_columns < FR_WIDTH ? 0 : end - first](g, &t);
     }
 }

@@ -63,7 +63,7 @@ static void FR_NAME(gru_reset)(const fr_cell *s) {
             vstore(gates, r);
             vstore(gates + FR_WIDTH, vsigmoid(vload(gates + FR_WIDTH)));
             vstore_soon(reset_h + row * s->h_stride, vmul(r, vload_lanes(h_prev + row * s->h_prev_stride, lanes)),
-                         lanes);
+                        lanes);
         }
     }
 }

@@ -14,7 +14,8 @@ typedef struct last_rows {
 
 FR_INLINE last_rows last_rows_of(const fr_pool *s) {
     const fr_pool_axis *W = &s->axis[2];
-    const ptrdiff_t met = (W->out - 1) * W->stride + (W->kernel - 1) * W->dilation + 1, span = W->stride ? met : W->size;
+    const ptrdiff_t met = (W->out - 1) * W->stride + (W->kernel - 1) * W->dilation + 1,
+                    span = W->stride ? met : W->size;
     const ptrdiff_t left = W->stride ? W->padding : 0, room = span - left;
     const ptrdiff_t all = span * s->channels <= LAST_BUFFER ? s->channels : LAST_BUFFER / span / FR_WIDTH * FR_WIDTH;
     return (last_rows){all, left, room < W->size ? room : W->size, span};
@@ -24,8 +25,10 @@ FR_INLINE last_rows last_rows_of(const fr_pool *s) {
 FR_INLINE int last_by_rows(const fr_pool *s) {
     const fr_pool_axis *W = &s->axis[2];
     const last_rows r = last_rows_of(s);
-    const ptrdiff_t rows = s->axis[0].kernel * s->axis[1].kernel, C = s->channels, vectors = (C + FR_WIDTH - 1) / FR_WIDTH;
-    const ptrdiff_t windows = W->out * W->kernel * vectors, joined = (r.columns * C + FR_WIDTH - 1) / FR_WIDTH * rows + windows;
+    const ptrdiff_t rows = s->axis[0].kernel * s->axis[1].kernel, C = s->channels,
+                    vectors = (C + FR_WIDTH - 1) / FR_WIDTH;
+    const ptrdiff_t windows = W->out * W->kernel * vectors,
+                    joined = (r.columns * C + FR_WIDTH - 1) / FR_WIDTH * rows + windows;
     return r.channels > 0 && r.columns > 0 && (C < FR_WIDTH ? joined < windows * rows : 2 * joined <= windows * rows);
 }
 
@@ -34,8 +37,8 @@ FR_INLINE void last_fill(real *to, ptrdiff_t n, vec value) {
 }
 
 // All columns of the rows of a window, for some channels of x on; whole vectors are written.
-FR_INLINE void last_join_rows(const fr_pool *s, const last_rows *r, const pool_span *depth, const pool_span *height, const real *x,
-                              ptrdiff_t channels, real *to, const int mode) {
+FR_INLINE void last_join_rows(const fr_pool *s, const last_rows *r, const pool_span *depth, const pool_span *height,
+                                 const real *x, ptrdiff_t channels, real *to, const int mode) {
     const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1];
     const ptrdiff_t C = s->channels, row = s->axis[2].size * C, slice = H->size * row, step = H->dilation * row;
     const ptrdiff_t runs = channels == C ? 1 : r->columns, n = channels == C ? r->columns * C : channels;
@@ -53,13 +56,14 @@ FR_INLINE void last_join_rows(const fr_pool *s, const last_rows *r, const pool_s
             vstore(to + i, all);
         }
     }
-    last_fill(to - runs * channels + r->columns * channels, (r->span - r->left - r->columns) * channels + FR_WIDTH, outside);
+    last_fill(to - runs * channels + r->columns * channels, (r->span - r->left - r->columns) * channels + FR_WIDTH,
+              outside);
 }
 
 // The windows of a row, for some channels; y is where the first of them goes. `whole`: how many elements from there on may be
 // written, as they are written later.
-FR_INLINE void last_join_columns(const fr_pool *s, const real *columns, ptrdiff_t channels, real scale, real *y, ptrdiff_t whole,
-                                 const int mode) {
+FR_INLINE void last_join_columns(const fr_pool *s, const real *columns, ptrdiff_t channels, real scale, real *y,
+                                    ptrdiff_t whole, const int mode) {
     const fr_pool_axis *W = &s->axis[2];
     const ptrdiff_t step = W->dilation * channels;
     for (ptrdiff_t o = 0; o < W->out; ++o, y += s->channels, whole -= s->channels) {

@@ -14,7 +14,7 @@ FR_INLINE void rnn_forward(const fr_cell *s, const int rectified) {
             for (int v = 0; v < FR_SLOTS && v < vectors; ++v) {
                 const vec a = vload(gates + v * FR_WIDTH);
                 vstore_soon(h + row * s->h_stride + v * FR_WIDTH, rectified ? relu(a) : vtanh(a),
-                             lanes_left(s->units, p * FR_SLOTS + v));
+                            lanes_left(s->units, p * FR_SLOTS + v));
             }
         }
     }

@@ -22,7 +22,7 @@ FR_INLINE void put_times(int32_t *times, vec changed, ptrdiff_t begin, ptrdiff_t
 
 // Steps begin..end-1 of `vectors` vectors of features from c on.
 FR_INLINE void pool_piece(const fr_time_pool *s, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t c, const int mode,
-                          const int keep, const int vectors) {
+                             const int keep, const int vectors) {
     real *y = (real *)s->y + c;
     const real *x = (const real *)s->x + begin * s->time_stride + c;
     const ptrdiff_t lanes = vectors > 1 ? FR_WIDTH : lanes_left(s->columns - c, 0);

@@ -6,8 +6,8 @@
 #include "pool_windows.h"
 
 enum { TIME_BLOCK = 1024 };            // times that stay in the first-level cache until the largest is looked for
-enum { TIME_TURNED = 16 * FR_WIDTH };   // of longer sequences the largest value is looked for when it is known
-enum { TIME_SUMS = 4 };                // vectors, to hide the latency of an operation
+enum { TIME_TURNED = 16 * FR_WIDTH };  // of longer sequences the largest value is looked for when it is known
+enum { TIME_SUMS = 4 };  // vectors, to hide the latency of an operation
 
 FR_INLINE vec join_lanes(const real *x, ptrdiff_t i, ptrdiff_t n, vec sum, const int mode) {
     const vec outside = pool_outside(mode);
