@@ -48,16 +48,17 @@ class ConvGradients(NamedTuple):
 
     def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
         """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
-        geometry = self.packed.geometry
+        packed, geometry = self.packed, self.packed.geometry
         da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
         dx = None
         if self.plan.maps:
-            dx = _whole_like_x(self, len(da)) if input_gradient else None
+            dx = empty(_whole_shape(self, len(da)), packed.dtype) if input_gradient else None
             _all_gradients(self, da, sums, dx)
         else:
             _add_parameter_gradients(self, da, sums)
             if input_gradient:
-                dx = self.x if self.x.shape == _whole_shape(self, len(da)) else _whole_like_x(self, len(da))
+                whole = _whole_shape(self, len(da))
+                dx = self.x if self.x.shape == whole else empty(whole, packed.dtype)
                 _input_gradient(self, da, dx)
         return None if dx is None else without_axes(_whole_of(dx, self), geometry)
 
@@ -124,10 +125,6 @@ def _whole_shape(saved: ConvGradients, N: int) -> tuple[int, ...]:
     """Return the shape of the gradient of x and of a border that is no zeros."""
     packed = saved.packed
     return maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last)
-
-
-def _whole_like_x(saved: ConvGradients, N: int) -> Array:
-    return empty(_whole_shape(saved, N), saved.packed.dtype)
 
 
 def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:

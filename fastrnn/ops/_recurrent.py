@@ -340,15 +340,21 @@ def check_grads(name: str, shapes: dict[str, tuple[int, ...]], grads: Mapping[st
 
 
 def once(name: str, pullback: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `pullback` so that it succeeds once; a call that raises does not count."""
+    """Return `pullback` so that it runs once; a call that is refused for its arguments does not count.
+
+    Any other does, even if it fails, since the work may overwrite what was saved.
+    """
     used = False
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal used
         if used:
             raise RuntimeError(f"{name}: a pullback can be called only once")
-        result = pullback(*args, **kwargs)
         used = True
-        return result
+        try:
+            return pullback(*args, **kwargs)
+        except (TypeError, ValueError, LookupError):
+            used = False
+            raise
 
     return guarded

@@ -13,6 +13,7 @@ from shapes import LSTM, VARIANTS, RecurrentSizes, Variant
 from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops, reference
+from fastrnn.errors import ShapeError
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 plans = pytest.mark.parametrize(
@@ -179,3 +180,21 @@ def test_many_shapes_keep_little_memory() -> None:
     finally:
         tracemalloc.stop()
     assert grown < 16 << 20
+
+
+def test_a_pullback_that_failed_on_the_way_is_spent(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """Convolutions overwrite what they saved; a refused call has not begun."""
+    x, weight = rng.standard_normal((1, 2, 5, 5)), rng.standard_normal((3, 2, 3, 3))
+    y, pullback = ops.conv_vjp(x, weight, np.zeros(3), activation="tanh")
+    with pytest.raises(ShapeError, match="'dy' must have shape"):
+        pullback(y[:, :2])
+
+    def exhausted(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fastrnn.ops._conv_gradients.add_map_sums", exhausted)
+    with pytest.raises(MemoryError):
+        pullback(y)
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="conv_vjp: a pullback can be called only once"):
+        pullback(y)
