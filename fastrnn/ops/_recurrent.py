@@ -339,11 +339,12 @@ def check_grads(name: str, shapes: dict[str, tuple[int, ...]], grads: Mapping[st
     return {key: given[key] if key in given else np.zeros(shape, dtype) for key, shape in shapes.items()}
 
 
-def once(name: str, pullback: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `pullback` so that it runs once; a call that is refused for its arguments does not count.
+def once(name: str, pullback: Callable[..., Any], *, overwrites: bool = False) -> Callable[..., Any]:
+    """Return `pullback` so that it succeeds once; a call that raises does not count and can be made again.
 
-    Any other does, even if it fails, since the work may overwrite what was saved.
+    If the work `overwrites` what was saved, only a call that was refused for its arguments can.
     """
+    retried = (TypeError, ValueError, LookupError) if overwrites else Exception
     used = False
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -353,7 +354,7 @@ def once(name: str, pullback: Callable[..., Any]) -> Callable[..., Any]:
         used = True
         try:
             return pullback(*args, **kwargs)
-        except (TypeError, ValueError, LookupError):
+        except retried:
             used = False
             raise
 

@@ -279,7 +279,7 @@ def conv_vjp(
         sums = check_grads(name, packed.shapes, grads, packed.dtype)
         return gradients.add(given, sums, input_gradient), sums
 
-    return y, once(name, pullback)
+    return y, once(name, pullback, overwrites=True)
 
 
 def convolve_keeping(name: str, maps: Array, packed: PackedConv, activation: int) -> tuple[Array, ConvGradients]:

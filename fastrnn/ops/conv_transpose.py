@@ -209,7 +209,7 @@ def conv_transpose_vjp(
         sums = check_grads(name, packed.shapes, grads, packed.dtype)
         return gradients.add(given, sums, True), sums
 
-    return y, once(name, pullback)
+    return y, once(name, pullback, overwrites=True)
 
 
 def convolve_transposed_keeping(

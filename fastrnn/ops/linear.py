@@ -168,4 +168,4 @@ def linear_vjp(
         weights.backward(dy_rows, dx)
         return dx.reshape(*lead, weights.inputs), sums
 
-    return y, once(name, pullback)
+    return y, once(name, pullback, overwrites=True)
