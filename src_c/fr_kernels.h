@@ -428,6 +428,7 @@ typedef struct fr_winograd_weights {
     void *weight;
     ptrdiff_t units, channels, unit_stride, channel_stride, valid;
     int points[2], taps[2], flipped, packed;
+    int add;  // of the gradient: to what the weights hold
     void *transformed;
     ptrdiff_t point_stride, row;
     void *scratch;
@@ -603,7 +604,7 @@ typedef struct fr_kernels {
     void (*winograd_spread)(const fr_winograd *);                   // tiles = A maps A^T
     void (*winograd_output)(const fr_winograd *);                   // maps = activation(A^T tiles A + bias)
     void (*winograd_weights)(const fr_winograd_weights *);          // transformed = G weight G^T
-    void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight += G^T transformed G; not flipped
+    void (*winograd_weight_gradient)(const fr_winograd_weights *);  // weight (+)= G^T transformed G; not flipped
     void (*plane_conv)(const fr_plane_conv *);
 
     // Optimisers, losses, tables.

@@ -70,6 +70,21 @@ def test_one_array_for_all(dtype: Any) -> None:
     assert (weight.grad == 7).all()
 
 
+def test_gradients_that_count_as_zero() -> None:
+    layer = fr.Conv2d(4, 4, 3)
+    (arena,) = fr.arena(layer)
+    for parameter in layer.parameters().values():
+        with parameter.edit() as values:
+            values[...] = 1
+        parameter._sum()[...] = 3
+        parameter.zero_grad()
+    assert fr.clip_grad_norm(layer, 1.0) == 0
+    optimizer = fr.SGD(layer, lr=1.0)
+    optimizer.step()
+    assert (layer.weight == 1).all()
+    assert not arena.grad.any()
+
+
 def test_all_doors_still_work(rng: np.random.Generator) -> None:
     layer = model()
     (arena,) = fr.arena(layer)

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from fastrnn import Parameter
 from fastrnn.errors import DTypeError, ShapeError
-from fastrnn.layers.parameter import adding_to
+from fastrnn.layers.parameter import adding_to, summing_into
 
 
 def parameter(dtype: Any = np.float32) -> Parameter:
@@ -129,6 +129,46 @@ def test_grad_appears_when_asked_for() -> None:
     p.zero_grad()
     assert not grad.any()
     assert p.version == 0
+
+
+def test_a_gradient_that_nobody_read_is_written_after_zero_grad() -> None:
+    p, q = parameter(), parameter()
+    shown = q.grad
+    for count in range(2):
+        with summing_into({"p": p, "q": q}) as (sums, fresh):
+            assert fresh == (["p"] if count else [])
+            assert not sums["q"].any()
+            sums["p"][...] = 5
+            shown += 1
+        p.zero_grad(), q.zero_grad()
+    assert not shown.any()
+    assert not p.grad.any()
+    with summing_into({"p": p}) as (_, fresh):
+        assert not fresh
+
+
+def test_what_a_failed_pullback_wrote_counts_for_nothing() -> None:
+    p = parameter()
+    with summing_into({"p": p}) as (sums, _):
+        sums["p"][...] = 5
+    p.zero_grad()
+    with pytest.raises(MemoryError), summing_into({"p": p}) as (sums, fresh):  # noqa: PT012
+        assert fresh == ["p"]
+        sums["p"][...] = 7
+        raise MemoryError
+    assert not p.grad.any()
+
+
+def test_rows_of_a_gradient_that_counts_as_zero() -> None:
+    p = Parameter(np.ones((3, 2)), sparse=True)
+    p._sum()[...] = 5
+    p.touch(None)
+    p.zero_grad()
+    p.touch(np.array([1]))
+    p._sum()[1] += 2
+    assert_array_equal(p._sum(), [[0, 0], [2, 2], [0, 0]])
+    p.zero_grad()
+    assert not p.grad.any()
 
 
 def test_grad_takes_values() -> None:

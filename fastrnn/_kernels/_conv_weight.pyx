@@ -7,13 +7,13 @@ so that a sum runs over all of them. Threads share channels, or maps, never pixe
 """
 
 cimport numpy as cnp
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastrnn._kernels._band cimport Band, Maps, fill_band
 from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._dispatch cimport FR_SLOTS, fr_dots, fr_gemm, fr_kernels, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div, gemm_columns
-from fastrnn._kernels._memory cimport Block, new_array, new_block
+from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
 from fastrnn._kernels._windows cimport Axis, Blocks, Range, Windows, box_of, cut, largest_band, taps_inside, taps_of
 
@@ -409,26 +409,3 @@ def activation_gradient(cnp.ndarray h not None, cnp.ndarray dh not None, cnp.nda
     cdef int size = team_size(0.5 * e.n, 1, e.n)
     with nogil:
         run_team(share_of_elements, &e, size)
-
-
-cdef struct Copy:
-    const char *src
-    char *dst
-    ptrdiff_t nbytes
-
-
-cdef void share_of_copy(void *work, Team *team, int member) noexcept nogil:
-    cdef Copy *c = <Copy *> work
-    cdef ptrdiff_t first = first_of(c.nbytes, member, team.size), end = first_of(c.nbytes, member + 1, team.size)
-    memcpy(c.dst + first, c.src + first, end - first)
-
-
-def copied(cnp.ndarray x not None):
-    """A copy of a C-contiguous array, in memory that is used again: fresh pages would cost more than the copy."""
-    cdef Copy c
-    cdef cnp.ndarray y = new_array(<cnp.dtype> cnp.PyArray_DESCR(x), cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x))
-    c.src, c.dst, c.nbytes = <const char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(y), cnp.PyArray_NBYTES(x)
-    cdef int size = team_size(0.1 * c.nbytes, 1, c.nbytes)
-    with nogil:
-        run_team(share_of_copy, &c, size)
-    return y

@@ -212,7 +212,7 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t units, channels, unit_stride, channel_stride, valid
         int points[2]
         int taps[2]
-        int flipped, packed
+        int flipped, packed, add
         void *transformed
         ptrdiff_t point_stride, row
         void *scratch

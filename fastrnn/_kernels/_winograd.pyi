@@ -20,5 +20,5 @@ class WinogradKernel:
         self, dy: _Array, dx: _Array, top: int, left: int, bias: _Array | None, activation: int, channels_last: bool
     ) -> None: ...
     def add_weight_gradient(
-        self, x: _Array, dy: _Array, grad: _Array, top: int, left: int, channels_last: bool
+        self, x: _Array, dy: _Array, grad: _Array, top: int, left: int, channels_last: bool, fresh: bool = False
     ) -> None: ...

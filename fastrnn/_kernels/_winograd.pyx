@@ -341,12 +341,12 @@ cdef class WinogradKernel:
             run_team(share_of_layer, &l, size)
 
     def add_weight_gradient(self, cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndarray grad not None, ptrdiff_t top,
-                            ptrdiff_t left, bint channels_last):
-        """grad (K, C/groups, *kernel) += the gradient of the weights."""
+                            ptrdiff_t left, bint channels_last, bint fresh=False):
+        """grad (K, C/groups, *kernel) += the gradient of the weights, or = if it is `fresh`, whatever it holds."""
         cdef Gradient d
         d.g.kernels, d.g.itemsize, d.g.algorithm, d.g.top, d.g.left = self.kernels, self.itemsize, self.algorithm, -top, -left
         d.x, d.dy, d.g.images = maps_of(x, channels_last), maps_of(dy, channels_last), x.shape[0]
-        d.grad, d.groups = <char *> cnp.PyArray_DATA(grad), self.groups
+        d.grad, d.groups, d.fresh = <char *> cnp.PyArray_DATA(grad), self.groups, fresh
         d.x_group, d.dy_group = part_maps(&d.x, self.groups, self.itemsize), part_maps(&d.dy, self.groups, self.itemsize)
         d.grad_group = cnp.PyArray_NBYTES(grad) // self.groups
         add_gradients(&d)

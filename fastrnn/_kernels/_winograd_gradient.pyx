@@ -99,8 +99,9 @@ cdef void fetch_after(const Gradient *d, ptrdiff_t block, ptrdiff_t last, Range 
         fetch.part[0] = part_of_gradient(d, channels, units)
 
 
-cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Range units, char *sums,
+cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, ptrdiff_t part, Range channels, Range units, char *sums,
                           char *scratch) noexcept nogil:
+    """Add the sums of one part to the gradient."""
     cdef const Geometry *g = &d.g
     cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, taps = g.algorithm.kernel[0] * g.algorithm.kernel[1], panel
     cdef ptrdiff_t first = piece * g.algorithm.taps[1]
@@ -110,7 +111,7 @@ cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, Range channels, Ra
     w.valid = taps if g.algorithm.pieces == 1 else min(<ptrdiff_t> g.algorithm.taps[1], taps - first)
     w.points[0], w.points[1] = g.algorithm.points[0], g.algorithm.points[1]
     w.taps[0], w.taps[1] = g.algorithm.taps[0], g.algorithm.taps[1]
-    w.point_stride, w.row, w.scratch = d.most_channels * d.row, d.row, scratch
+    w.point_stride, w.row, w.scratch, w.add = d.most_channels * d.row, d.row, scratch, part > 0 or not d.fresh
     for panel in range(ceil_div(units.count, width)):
         w.units = min(width, units.count - panel * width)
         w.weight = d.grad + (((units.first + panel * width) * d.x.channels + channels.first) * taps + first) * g.itemsize
@@ -151,7 +152,7 @@ cdef void finish_parts(const Gradient *d, ptrdiff_t piece, Team *team, int membe
         own = range_of(channels.count, 1, member, team.size)
         first = own.first
         own.first += channels.first
-        finish_gradient(d, piece, own, units, d.sums + task * d.sum_bytes + first * d.row * d.g.itemsize, scratch)
+        finish_gradient(d, piece, task % d.parts, own, units, d.sums + task * d.sum_bytes + first * d.row * d.g.itemsize, scratch)
 
 
 cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
@@ -183,7 +184,7 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             else:
                 sum_part(d, piece, task % d.parts, channels, units, v, t, sums, scratch)
             if not together:
-                finish_gradient(d, piece, channels, units, sums, scratch)
+                finish_gradient(d, piece, task % d.parts, channels, units, sums, scratch)
         if together:
             wait_for_team(team)
             finish_parts(d, piece, team, member, scratch)
@@ -260,7 +261,7 @@ cdef void share_of_groups(void *work, Team *team, int member) noexcept nogil:
 
 
 cdef void add_gradients(Gradient *d):
-    """Add to the gradients of all groups."""
+    """Add to the gradients of all groups, or write them."""
     cdef Gradient own
     cdef ptrdiff_t group
     cdef int size, members
@@ -271,6 +272,8 @@ cdef void add_gradients(Gradient *d):
     cdef bint alone = d.groups > 1 and (d.groups % members == 0 or d.groups >= MANY_GROUPS * members)
     size = plan_gradient(d, alone)
     if d.g.units == 0:
+        if d.fresh:
+            memset(d.grad, 0, d.groups * d.grad_group)
         return
     cdef Block workspace = new_block(whole_pages((members if alone else 1) * d.workspace_bytes))
     own = d[0]

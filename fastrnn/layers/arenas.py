@@ -57,7 +57,7 @@ class Arena:
         for parameter in parameters:
             self.view(self._store, parameter)[...] = parameter.data
             if parameter.has_grad:
-                self.view(self._grad, parameter)[...] = parameter.grad
+                self.view(self._grad, parameter)[...] = parameter._sum()
         for parameter in parameters:
             parameter._live_in(self.view(self._store, parameter))
             parameter._grad = self.view(self._grad, parameter) if parameter.has_grad else None
@@ -66,7 +66,17 @@ class Arena:
     @property
     def grad(self) -> FloatArray:
         """All gradients, a writable array (size,); those that no pullback has added to yet are zero."""
+        for parameter in self.parameters:
+            parameter._shown = True
+        self._sums(self.parameters)
         return self._grad
+
+    def _sums(self, run: Sequence[Parameter]) -> FloatArray:
+        """Return the gradients of a run of parameters for a use that ends before the next `zero_grad`."""
+        for parameter in run:
+            if parameter._stale:
+                parameter._sum()
+        return self._grad[self.span(run)]
 
     @property
     def data(self) -> FloatArray:

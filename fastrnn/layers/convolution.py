@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from fastrnn.init import Initializer, RandomSource
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.lengths import forward_within, predict_within
 from fastrnn.layers.packing import PackCache
+from fastrnn.layers.parameter import summing_into
 from fastrnn.layers.pullback import simple_pullback
 from fastrnn.ops import isa_generation
 from fastrnn.ops._spatial import is_channels_last, maps_spec, per_axis, with_axes
@@ -25,8 +26,9 @@ __all__ = ["AddGradients", "Convolution", "Sizes", "as_tuple"]
 #: An int for all spatial axes, or one for each.
 Sizes: TypeAlias = "int | tuple[int, ...]"
 Pullback: TypeAlias = Callable[[FloatArray], FloatArray]
-#: ``add(dy, grads, input_gradient) -> dx``: adds to the gradients of the parameters; dx is None if it is not asked for.
-AddGradients: TypeAlias = Callable[[FloatArray, dict[str, FloatArray], bool], Any]
+#: ``add(dy, grads, input_gradient, fresh) -> dx``: adds to the gradients of the parameters, writes those of `fresh` names; dx is
+#: None if it is not asked for.
+AddGradients: TypeAlias = Callable[[FloatArray, dict[str, FloatArray], bool, Sequence[str]], Any]
 
 
 def as_tuple(value: Any) -> Any:
@@ -197,8 +199,8 @@ class Convolution(Layer):
         y, add_gradients = self._train(maps, self._cache.get(own, self._pack, training=True))
 
         def run(dy: FloatArray) -> Any:
-            sums = {name: parameter.grad for name, parameter in own.items()}
-            dx = add_gradients(dy if batched else dy[None], sums, input_gradient)
+            with summing_into(own) as (sums, fresh):
+                dx = add_gradients(dy if batched else dy[None], sums, input_gradient, fresh)
             return dx if batched or dx is None else dx[0]
 
         result = y if batched else y[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastrnn._checks import FloatArray, IntArray, as_fitting, flag
 from fastrnn.errors import DTypeError, ShapeError
 
-__all__ = ["Buffer", "Parameter", "adding_to", "changes"]
+__all__ = ["Buffer", "Parameter", "adding_to", "changes", "summing_into"]
 
 
 class _Locks:
@@ -203,7 +203,7 @@ class Parameter(Buffer):
         Sparse, but without rows.
     """
 
-    __slots__ = ("_grad", "_home", "_touched")
+    __slots__ = ("_grad", "_home", "_shown", "_stale", "_touched")
 
     _dtypes = (np.float32, np.float64)
 
@@ -214,6 +214,9 @@ class Parameter(Buffer):
         self._touched = _TouchedRows(self.shape[0]) if sparse else None
         self._home: Any = None  # the Arena that it lies in
         self._grad: FloatArray | None = None
+        # Whether `grad` was read: from then on somebody may look at the array at any time. If not, `zero_grad` only says
+        # that the gradient is zero whatever the array holds: it is then cleared, or written, when it is needed.
+        self._shown = self._stale = False
 
     @property
     def has_grad(self) -> bool:
@@ -227,17 +230,25 @@ class Parameter(Buffer):
         Setting it, also by ``p.grad += 1``, touches all rows of a sparse parameter; what is written into single rows
         has to be told to `touch`.
         """
-        if self._grad is None:
-            with _locks.version:
-                if self._grad is None:
-                    self._grad = np.zeros(self.shape, self.dtype) if self._home is None else self._home._grad_of(self)
-        return self._grad
+        self._shown = True
+        return self._sum()
 
     @grad.setter
     def grad(self, value: FloatArray) -> None:
         if value is not self._grad:  # `p.grad *= 2` assigns the same array again
             self.grad[...] = as_fitting("Parameter", "grad", value, self.shape, self.dtype)
         self.touch(None)
+
+    def _sum(self) -> FloatArray:
+        """Return the array of `grad` for a use that ends before the next `zero_grad`."""
+        if self._grad is None or self._stale:
+            with _locks.version:
+                if self._grad is None:
+                    self._grad = np.zeros(self.shape, self.dtype) if self._home is None else self._home._grad_of(self)
+                if self._stale:
+                    self._grad.fill(0)
+                    self._stale = False
+        return self._grad
 
     @property
     def sparse(self) -> bool:
@@ -264,16 +275,41 @@ class Parameter(Buffer):
         """Set the gradient to zero; of a sparse parameter, the touched rows."""
         rows = self.rows
         if self._grad is not None:
-            if rows is None:
+            if rows is not None:
+                self._sum()[rows] = 0
+            elif self._shown:
                 self._grad.fill(0)
             else:
-                self._grad[rows] = 0
+                self._stale = True
         if self._touched is not None:
             self._touched.clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the values, not the gradient."""
         return type(self), (np.array(self._store), self.sparse)
+
+
+class summing_into:  # noqa: N801 - read as a phrase, "with summing_into(parameters)"
+    """Give the arrays of gradients by name, and the names of those that are to be written, since they count as zero.
+
+    If the block raises, these count as zero again. The parameters are held by `adding_to` meanwhile.
+    """
+
+    __slots__ = ("_fresh", "_parameters")
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        self._parameters = parameters
+
+    def __enter__(self) -> tuple[dict[str, FloatArray], list[str]]:
+        self._fresh = [name for name, parameter in self._parameters.items() if parameter._stale]
+        for name in self._fresh:
+            self._parameters[name]._stale = False
+        return {name: parameter._sum() for name, parameter in self._parameters.items()}, self._fresh
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        if failure is not None:
+            for name in self._fresh:
+                self._parameters[name]._stale = True
 
 
 class adding_to:  # noqa: N801 - read as a phrase, "with adding_to(parameters)"

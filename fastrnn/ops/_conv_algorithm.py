@@ -16,7 +16,7 @@ from fastrnn._checks import choice
 from fastrnn.errors import ArgumentError
 from fastrnn.ops._polyphase import kernel_of_phases
 from fastrnn.ops._spatial import Geometry, Three
-from fastrnn.ops._winograd import supported, tiles_and_products
+from fastrnn.ops._winograd import supported, tiles_and_products, values_of_weight
 
 __all__ = [
     "ALGORITHMS",
@@ -24,10 +24,10 @@ __all__ = [
     "direct_way",
     "is_dense",
     "is_depthwise",
+    "least_batch",
     "pays_by_columns",
     "pays_to_take",
     "prefers_winograd",
-    "prefers_winograd_gradient",
 ]
 
 ALGORITHMS = ("auto", "direct", "winograd")
@@ -40,6 +40,8 @@ FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 128, 3.0
 #: not for the gradient of the weight.
 PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
 MANY_MAPS, MANY_PAIRS, MANY_SAVING, MANY_PLACES = 16, 512, 2.3, 150
+#: Products that the gradient of a weight must save over a batch, for each value that it is transformed back from; of 280 sizes.
+SAVED_OF_VALUE = 16
 #: Of the gradient of a weight by columns, measured on 90 sizes: places of a batch, and weights of a row of the kernel and a channel
 #: for each. They pay for laying columns out; less will do for what would else be gathered, rows of few channels.
 MOST_PLACES, MANY_OF_PLACE, FEW_OF_PLACE, NARROW_ROW = 1024, 3.5, 0.5, 32
@@ -94,10 +96,19 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     return (fewer or (saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS)) and pairs >= LEAST_PAIRS
 
 
-def prefers_winograd_gradient(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
-    """Return whether the gradient of the weight of what `prefers_winograd` runs by Winograd's algorithm too."""
-    strided = algorithm == "auto" and math.prod(geometry.stride) > 1
-    return not strided or _is_first_layer(geometry, C, K, counts, _saving(geometry, counts)[0])
+def least_batch(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> int | None:
+    """Return from how many samples on the gradient of the weight of what `prefers_winograd` runs by Winograd's algorithm too.
+
+    It alone may depend on the batch; None: never.
+    """
+    if algorithm != "auto":
+        return 0
+    if math.prod(geometry.stride) > 1 and not _is_first_layer(geometry, C, K, counts, _saving(geometry, counts)[0]):
+        return None
+    first, phases = 3 - geometry.S, math.prod(geometry.stride)
+    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
+    saved = math.prod(counts) * math.prod(geometry.kernel) - phases * tiles_and_products(kernel, counts[first:])[1]
+    return -(-SAVED_OF_VALUE * phases * values_of_weight(kernel) // saved) if saved > 0 else None
 
 
 def _saving(geometry: Geometry, counts: Three) -> tuple[float, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from fastrnn.ops._spatial import Array, Geometry, fold_border, maps_shape, sizes
 
 Grads = dict[str, Array]
 
-__all__ = ["ConvGradients", "add_into", "add_weight", "as_rows", "per_map"]
+__all__ = ["ConvGradients", "add_into", "add_weight", "as_rows", "cleared", "per_map"]
 
 
 def as_rows(array: Array) -> Array:
@@ -46,16 +46,20 @@ class ConvGradients(NamedTuple):
     h: Array | None
     activation: int
 
-    def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
-        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
+    def add(self, dy: Array, sums: Grads, input_gradient: bool, fresh: Sequence[str] = ()) -> Any:
+        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None.
+
+        Those of `fresh` names hold nothing yet, whatever stands in them, and are written.
+        """
         packed, geometry = self.packed, self.packed.geometry
+        written = cleared(sums, fresh, _by_winograd(self, len(dy)))
         da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
         dx = None
         if self.plan.maps:
             dx = empty(_whole_shape(self, len(da)), packed.dtype) if input_gradient else None
             _all_gradients(self, da, sums, dx)
         else:
-            _add_parameter_gradients(self, da, sums)
+            _add_parameter_gradients(self, da, sums, written)
             if input_gradient:
                 whole = _whole_shape(self, len(da))
                 dx = self.x if self.x.shape == whole else empty(whole, packed.dtype)
@@ -90,27 +94,45 @@ def _all_gradients(saved: ConvGradients, da: Array, sums: Grads, dx: Array | Non
         sums["bias"] += bias
 
 
-def _add_parameter_gradients(saved: ConvGradients, da: Array, sums: Grads) -> None:
-    """Add the gradients of weight and bias into `sums`."""
+def cleared(sums: Grads, fresh: Sequence[str], by_winograd: bool) -> bool:
+    """Set sums that hold nothing to zero, but for a weight's that is about to be written: return whether that is so."""
+    written = by_winograd and "weight" in fresh and sums["weight"].flags.c_contiguous
+    for name in fresh:
+        if name != "weight" or not written:
+            sums[name].fill(0)
+    return written
+
+
+def _add_parameter_gradients(saved: ConvGradients, da: Array, sums: Grads, written: bool) -> None:
+    """Add the gradients of weight and bias into `sums`; that of the weight may be `written`."""
     if "bias" in sums:
         add_into(sums, "bias", lambda grad: add_map_sums(da, grad, saved.packed.geometry.channels_last))
-    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad))
+    add_into(sums, "weight", lambda grad: _add_weight(saved, da, grad, written))
 
 
-def _add_weight(saved: ConvGradients, da: Array, grad: Array) -> None:
-    """Add the gradient of the weight, from that of the sums, to a contiguous array."""
+def _add_weight(saved: ConvGradients, da: Array, grad: Array, written: bool) -> None:
+    """Add the gradient of the weight, from that of the sums, to a contiguous array, or write it."""
     packed, geometry = saved.packed, saved.packed.inner
-    if saved.plan.of_weight == "direct":
+    dense, by_winograd = saved.plan.algorithm == "dense", _by_winograd(saved, len(da))
+    if not dense and not by_winograd:
         add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad))
         return
     target = np.zeros_like(grad) if geometry.flip else grad
-    if saved.plan.of_weight == "dense":
+    if dense:
         add_dense_gradient(as_rows(da), as_rows(saved.x), as_rows(target), None)
     else:
         x, dy = without_axes(saved.x, geometry), without_axes(da, geometry)
-        packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last)
+        fresh = written and not geometry.flip
+        packed.winograd().add_weight_gradient(x, dy, target, geometry.channels_last, fresh=fresh)
     if geometry.flip:
-        grad += np.flip(target, tuple(range(2, grad.ndim)))
+        turned = np.flip(target, tuple(range(2, grad.ndim)))
+        grad[...] = turned if written else grad + turned
+
+
+def _by_winograd(saved: ConvGradients, N: int) -> bool:
+    """Return whether the gradient of the weight runs by Winograd's algorithm."""
+    least = saved.plan.least_batch
+    return least is not None and least <= N
 
 
 def _unflipped(saved: ConvGradients) -> Windows:

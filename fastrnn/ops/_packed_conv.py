@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastrnn._kernels._calls import Calls
 from fastrnn._kernels._conv import Kernels
 from fastrnn._kernels._conv_stretches import StretchKernels
-from fastrnn._kernels._conv_weight import copied
+from fastrnn._kernels._copies import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._gemm import DenseWeights
 from fastrnn._kernels._plane_conv import PlaneKernels, lanes
@@ -22,9 +22,9 @@ from fastrnn.ops._conv_algorithm import (
     direct_way,
     is_dense,
     is_depthwise,
+    least_batch,
     pays_to_take,
     prefers_winograd,
-    prefers_winograd_gradient,
 )
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._recurrent import shapes_of
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
     whole: Three
     windows_back: Windows
     algorithm: str  # "dense", "winograd" or "direct"
-    of_weight: str  # that of the gradient of the weight
+    least_batch: int | None  # from which the gradient of the weight runs by Winograd's too, if at all
     way: str  # of "direct": that of `direct_way`
     way_back: str
     maps: bool  # of "direct": depthwise with the channels first, map by map
@@ -183,14 +183,13 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     whole, back = backward_windows(geometry, sizes, counts)
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
-        return Plan(*windows, "dense", "dense", "", "", False, None)
+        return Plan(*windows, "dense", None, "", "", False, None)
     if prefers_winograd(algorithm, geometry, C, K, counts):
-        of_weight = "winograd" if prefers_winograd_gradient(algorithm, geometry, C, K, counts) else "direct"
-        return Plan(*windows, "winograd", of_weight, "", "", False, None)
+        return Plan(*windows, "winograd", least_batch(algorithm, geometry, C, K, counts), "", "", False, None)
     way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
     maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K)
-    return Plan(*windows, "direct", "direct", way, way_back, maps, None)
+    return Plan(*windows, "direct", None, way, way_back, maps, None)
 
 
 def direct_kernels(

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._kernels._calls import Calls
-from fastrnn._kernels._conv_weight import copied
+from fastrnn._kernels._copies import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._plane_conv import lanes
 from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ShapeError
-from fastrnn.ops._conv_algorithm import direct_way, is_depthwise, prefers_winograd, prefers_winograd_gradient
+from fastrnn.ops._conv_algorithm import direct_way, is_depthwise, least_batch, prefers_winograd
 from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
 from fastrnn.ops._spatial import Array, Geometry, Three
@@ -30,7 +30,7 @@ class TransposedPlan(NamedTuple):
     windows: Windows
     windows_back: Windows
     winograd: bool  # y and dx by Winograd's algorithm
-    winograd_weight: bool  # the gradient of the weight too
+    least_batch: int | None  # from which the gradient of the weight does too, if at all
     way: str  # else, as `direct_way` says
     way_back: str
 
@@ -122,7 +122,7 @@ def _make_plan(
         geometry.transposed(sizes, counts),
         geometry.windows(sizes, counts),
         winograd,
-        winograd and prefers_winograd_gradient(algorithm, geometry, K, C, counts),
+        least_batch(algorithm, geometry, K, C, counts) if winograd else None,
         direct_way(geometry, K, C, sizes, width, backward=True),
         direct_way(geometry, K, C, counts, width),
     )

@@ -92,14 +92,16 @@ class PhasedWeights:
         self.weights.run_backward(dy, phases, channels_last, of_phases, activation)
         join_phases(phases, dx, self.stride, self.low, channels_last)
 
-    def add_weight_gradient(self, x: Array, dy: Array, grad: Array, channels_last: bool) -> None:
-        """Add the gradient of the weights to grad (K, C, *kernel), C-contiguous."""
+    def add_weight_gradient(
+        self, x: Array, dy: Array, grad: Array, channels_last: bool, *, fresh: bool = False
+    ) -> None:
+        """Add the gradient of the weights to grad (K, C, *kernel), C-contiguous; or write it, if that is `fresh`."""
         K, C, *_ = grad.shape
-        sums = np.zeros((K, math.prod(self.stride), C, *kernel_of_phases(self.kernel, self.stride)), grad.dtype)
+        sums = empty((K, math.prod(self.stride), C, *kernel_of_phases(self.kernel, self.stride)), grad.dtype)
         whole = sums.reshape(K, -1, *sums.shape[3:])
-        self.weights.add_weight_gradient(self._split(x, dy, channels_last), dy, whole, channels_last)
+        self.weights.add_weight_gradient(self._split(x, dy, channels_last), dy, whole, channels_last, fresh=True)
         for place, taps in self._phases():
-            grad[taps] += sums[place]
+            grad[taps] = sums[place] if fresh else grad[taps] + sums[place]
 
 
 def winograd_weights(

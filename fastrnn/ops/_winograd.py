@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numpy.typing import NDArray
@@ -51,6 +52,14 @@ def tiles_and_products(kernel: tuple[int, ...], counts: tuple[int, ...]) -> tupl
     return tiles, products
 
 
+def values_of_weight(kernel: tuple[int, ...]) -> int:
+    """Return into how many values the kernel of one channel and one unit is transformed."""
+    axes = _tiles(kernel)
+    assert axes is not None
+    points = [points * -(-taps // (points + 1 - outputs)) for taps, (points, outputs) in zip(kernel, axes, strict=True)]
+    return math.prod(points)
+
+
 class WinogradWeights:
     """Weights to be transformed at their first use: a snapshot, for the instruction set in use.
 
@@ -82,6 +91,8 @@ class WinogradWeights:
         """Write dx (N, C, *sizes) = activation(gradient of x for dy (N, K, *counts), + bias)."""
         self.kernel.backward_input(dy, dx, *self.pad, bias, activation, channels_last)
 
-    def add_weight_gradient(self, x: Array, dy: Array, grad: Array, channels_last: bool) -> None:
-        """Add the gradient of the weights to grad (K, C/groups, *kernel), C-contiguous."""
-        self.kernel.add_weight_gradient(x, dy, grad, *self.pad, channels_last)
+    def add_weight_gradient(
+        self, x: Array, dy: Array, grad: Array, channels_last: bool, *, fresh: bool = False
+    ) -> None:
+        """Add the gradient of the weights to grad (K, C/groups, *kernel), C-contiguous; or write it, if that is `fresh`."""
+        self.kernel.add_weight_gradient(x, dy, grad, *self.pad, channels_last, fresh)

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn._checks import as_array, as_float_array, check_shape, flag
 from fastrnn._kernels._calls import Prepared
 from fastrnn._kernels._conv import ACTIVATIONS
-from fastrnn._kernels._conv_weight import copied
+from fastrnn._kernels._copies import copied
 from fastrnn._kernels._depthwise import DepthwiseKernels
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._places import take_places

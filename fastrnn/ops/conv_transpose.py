@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn._checks import as_array, as_float_array, check_shape
-from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums, copied
+from fastrnn._kernels._conv_weight import activation_gradient, add_map_sums
+from fastrnn._kernels._copies import copied
 from fastrnn._kernels._memory import empty
 from fastrnn.errors import ArgumentError, ShapeError
 from fastrnn.ops._conv_algorithm import check_algorithm
-from fastrnn.ops._conv_gradients import add_into, add_weight
+from fastrnn.ops._conv_gradients import add_into, add_weight, cleared
 from fastrnn.ops._packed_conv_transpose import PackedConvTranspose, TransposedPlan
 from fastrnn.ops._recurrent import check_grads, once, shapes_of
 from fastrnn.ops._spatial import (
@@ -233,19 +235,25 @@ class ConvTransposeGradients(NamedTuple):
     y: Array | None
     activation: int
 
-    def add(self, dy: Array, sums: Grads, input_gradient: bool) -> Any:
-        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None."""
+    def add(self, dy: Array, sums: Grads, input_gradient: bool, fresh: Sequence[str] = ()) -> Any:
+        """Add the gradients of the parameters into `sums`, for dy of the shape of y; return dx if it is asked for, or None.
+
+        Those of `fresh` names hold nothing yet, whatever stands in them, and are written.
+        """
         packed, geometry, x, plan = self.packed, self.packed.geometry, self.x, self.plan
-        last = geometry.channels_last
+        last, least = geometry.channels_last, plan.least_batch
+        by_winograd = least is not None and least <= len(x)
+        written = cleared(sums, fresh, by_winograd)
         da = with_axes(np.ascontiguousarray(dy), geometry.S, last)
         if self.y is not None:
             activation_gradient(self.y, da, self.y, self.activation)
             da = self.y
         if "bias" in sums:
             add_into(sums, "bias", lambda grad: add_map_sums(da, grad, last))
-        if plan.winograd_weight:
+        if by_winograd:
             maps, dy4 = without_axes(x, geometry), without_axes(da, geometry)
-            add_into(sums, "weight", lambda grad: packed.winograd().add_weight_gradient(dy4, maps, grad, last))
+            add = partial(packed.winograd().add_weight_gradient, dy4, maps, channels_last=last, fresh=written)
+            add_into(sums, "weight", lambda grad: add(grad=grad))
         else:
             add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, plan.windows_back, len(grad)))
         if not input_gradient:

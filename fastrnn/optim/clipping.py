@@ -22,13 +22,13 @@ def _each(parameters: Iterable[Parameter], change: Callable[[FloatArray], object
         parameter, rows = run[0], run[0].rows
         if len(run) > 1:
             home = parameter._home
-            change(home.grad[home.span(run)])
+            change(home._sums(run))
         elif rows is None:
-            change(parameter.grad)
+            change(parameter._sum())
         else:
-            touched = parameter.grad[rows]
+            touched = parameter._sum()[rows]
             change(touched)
-            parameter.grad[rows] = touched
+            parameter._sum()[rows] = touched
 
 
 def clip_grad_norm(params: Trained, max_norm: float) -> float:

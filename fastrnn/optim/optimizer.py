@@ -151,12 +151,12 @@ class Optimizer:
         step, slots, home = self._steps[name], self._slots[name], parameter._home
         if len(run) == 1:
             with parameter.edit() as values:
-                self._update(values, parameter.grad, slots, step, options, parameter.rows)
+                self._update(values, parameter._sum(), slots, step, options, parameter.rows)
             return
         span = home.span(run)
         flat = {slot: self._flat[home, slot][span] for slot in slots}
         with home.edit(run) as values:
-            self._update(values, home.grad[span], flat, step, options, None)
+            self._update(values, home._sums(run), flat, step, options, None)
 
     def _checked(self, given: Options) -> Options:
         """Return OPTIONS from the constructor's arguments, or raise."""

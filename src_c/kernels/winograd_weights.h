@@ -1,4 +1,4 @@
-// The weights of Winograd convolution: to their transformed form, U = G g G^T, and its gradient back, g += G^T U G.
+// The weights of Winograd convolution: to their transformed form, U = G g G^T, and its gradient back, g (+)= G^T U G.
 #pragma once
 
 #include "pack.h"
@@ -66,7 +66,7 @@ static void FR_NAME(winograd_weights)(const fr_winograd_weights *w) {
     }
 }
 
-// n neighbouring taps of W units, added to their rows.
+// n neighbouring taps of W units, to their rows.
 static void scatter_run(const fr_winograd_weights *w, const real *from, ptrdiff_t units, ptrdiff_t n, real *to) {
     for (ptrdiff_t first = 0; first < n; first += FR_WIDTH) {
         const ptrdiff_t count = n - first < FR_WIDTH ? n - first : FR_WIDTH;
@@ -75,7 +75,7 @@ static void scatter_run(const fr_winograd_weights *w, const real *from, ptrdiff_
         transpose(square);
         FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) {
             real *row = to + u * w->unit_stride + first;
-            if (u < units) vstore_lanes(row, vadd(vload_lanes(row, count), square[u]), count);
+            if (u < units) vstore_lanes(row, vadd(w->add ? vload_lanes(row, count) : vzero(), square[u]), count);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,38 @@ def test_changed_weights_are_seen(
             assert_same_bits(results[name], value, f" of {name} in step {step}")
     dy = rng.standard_normal(y.shape)
     assert_same_bits(backward(dy), kept.forward(x)[1](dy))
+
+
+WRITTEN: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
+    ("Conv2d", (20, 24, 3), {"padding": 1}, (20, 15, 17)),
+    ("Conv2d", (20, 24, 3), {"padding": 1, "flip": True, "layout": "NHWC"}, (15, 17, 20)),
+    ("Conv2d", (32, 48, 3), {"padding": 1, "groups": 2, "bias": False}, (32, 34, 33)),
+    ("Conv2d", (3, 64, 7, 2, 3), {}, (3, 112, 112)),
+    ("Conv1d", (20, 24, 9), {}, (20, 200)),
+    ("ConvTranspose2d", (20, 24, 3), {}, (20, 15, 17)),
+    ("ConvTranspose2d", (20, 24, 4, 2, 1), {}, (20, 15, 17)),
+    ("Conv2d", (20, 24, (5, 6)), {"gain": True}, (20, 5, 6)),
+    ("Conv2d", (20, 24, 1), {"activation": "tanh"}, (20, 5, 6)),
+    ("Conv2d", (20, 20, 3), {"groups": 20}, (20, 15, 17)),
+]
+
+
+@pytest.mark.parametrize(("kind", "arguments", "options", "shape"), WRITTEN, ids=str)
+def test_gradients_written_and_added(
+    kind: str, arguments: Any, options: Any, shape: Any, rng: np.random.Generator
+) -> None:
+    """What the arrays held before `zero_grad` is nowhere in the gradients after it, whether they are cleared or written."""
+    layer = getattr(fr, kind)(*arguments, **options)
+    seen = copy.deepcopy(layer)  # whose gradients are cleared at once, since they are read
+    for N in (1, 0, 3, 3):
+        layer.zero_grad(), seen.zero_grad()
+        for _ in range(2):
+            x = rng.standard_normal((N, *shape)).astype(np.float32)
+            y, backward = layer.forward(x)
+            dy = rng.standard_normal(y.shape).astype(np.float32)
+            backward(dy), seen.forward(x)[1](dy)
+            for name, parameter in seen.parameters().items():
+                assert_same_bits(layer.parameters()[name]._sum(), parameter.grad)
 
 
 @pytest.mark.parametrize(

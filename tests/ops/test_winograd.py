@@ -197,6 +197,10 @@ def test_gradient_is_added(isa: str, dtype: type, rng: np.random.Generator) -> N
     weights = WinogradWeights(arrays["weight"], sizes.pad, backward=True)
     weights.add_weight_gradient(arrays["x"], arrays["dy"], grad, False)
     assert_same_bits(grad, 1 + once)
+    weights.add_weight_gradient(arrays["x"], arrays["dy"], grad, False, fresh=True)
+    assert_same_bits(grad, once)
+    weights.add_weight_gradient(arrays["x"][:0], arrays["dy"][:0], grad, False, fresh=True)
+    assert not grad.any()
 
 
 def test_packed_weights_are_a_snapshot(isa: str, rng: np.random.Generator) -> None:

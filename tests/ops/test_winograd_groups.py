@@ -19,7 +19,7 @@ SIZES = (
     ConvSizes(1, 48, 48, (50, 41), (3, 3), {"groups": 3, "padding": ((2, 0), (0, 1)), "flip": True}),
     ConvSizes(1, 32, 36, (34, 33), (5, 4), {"groups": 2}),
     ConvSizes(3, 80, 85, (7, 6), (3, 3), {"groups": 5, "padding": 1}),
-    ConvSizes(1, 152, 140, (9, 8), (3, 3), {"groups": 2, "padding": 1}),
+    ConvSizes(2, 152, 140, (9, 8), (3, 3), {"groups": 2, "padding": 1}),
 )
 
 
@@ -32,7 +32,9 @@ def test_equals_the_reference(
     options = {name: value for name, value in problem.options.items() if name != "activation"}
     packed: PackedConv = ops.pack_conv(**problem.params, **options)
     plan = packed.plan("test", (1, *sizes.sizes), keep=True)
-    assert (plan.algorithm, plan.of_weight) == ("winograd", "winograd")
+    assert plan.algorithm == "winograd"
+    assert plan.least_batch is not None
+    assert plan.least_batch <= sizes.N
     assert_close("winograd", problem.results(ops), problem.exact())
 
 

@@ -1,0 +1,5 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def copied(x: NDArray[Any]) -> NDArray[Any]: ...
