@@ -335,6 +335,8 @@ cdef class WinogradKernel:
         l.workspace_bytes += max(scratch_bytes(&l.g), FR_WINOGRAD_WEIGHT_SCRATCH * self.kernels.width * self.itemsize)
         items = self.groups * l.g.blocks
         cdef int size = team_for(&l.g, l.x.channels * self.groups, l.y.channels, max(items, ceil_div(l.y.channels, width)))
+        if items > size and items % size:
+            l.g.blocks = min(l.g.units, round_up(l.g.blocks, size))  # smaller ones, as many for each member
         cdef Block workspace = new_block(whole_pages(size * l.workspace_bytes))
         l.workspace = workspace.data
         with nogil:
