@@ -142,7 +142,7 @@ def is_depthwise(inputs: int, groups: int, K: int) -> bool:
 TURN_COST, COPY_COST, WEAVE_COST, PLANE_COST, BAND_VALUES = 16, 15, 20, 1000, 128 << 10
 #: Products of turned maps for one vector of units; of planes for one map more than a quarter of them, for each line of five that a
 #: tap reads of a channel and that does not stay in NEAR_BYTES of the first-level cache.
-NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.08, 40 << 10, 320
+NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.07, 40 << 10, 320
 #: Units that may be made by adding products up; what adding a stretch costs, of whole vectors or not.
 MOST_ADDED, EVEN_COST, RAGGED_COST = 16, 150, 800
 #: What storing a product to a plane and adding it costs, weaving a value from so many phases (0: others), and a plane; what
