@@ -201,7 +201,7 @@ typedef struct fr_plane_conv {
     int activation;
     void *y;
     ptrdiff_t y_stride;
-    fr_boxes *ahead;  // what the next call will read, a piece of it for each tile; NULL: nothing
+    fr_boxes *ahead;  // what the next call will read, a piece of it for each tile; NULL: what the next vectors read
 } fr_plane_conv;
 
 // What lies around rows row..row+inside-1 and columns column..column+columns-1 of planes of `rows` rows, `width` places long.
@@ -232,6 +232,15 @@ typedef struct fr_pad {
     ptrdiff_t src_stride;
     void *dst;
 } fr_pad;
+
+// Places of maps a step apart: dst[(r*columns + j)*dst_stride + c] = src[c*channel_stride + r*src_stride + j*step].
+typedef struct fr_places {
+    ptrdiff_t channels, rows, columns, step;
+    const void *src;
+    ptrdiff_t channel_stride, src_stride;
+    void *dst;
+    ptrdiff_t dst_stride;
+} fr_places;
 
 // Windows over maps as rows of columns: columns[w*column_stride + (c*rows + r)*width + j] is place seen[w*rows + r].at + j of channel
 // c, or zero unless first <= j < end there. `rows` are those of the kernel, over all axes but the last, which is `width` long.
@@ -642,4 +651,5 @@ typedef struct fr_kernels {
     void (*clear_around)(const fr_frame *);  // becomes zeros
     void (*sum_phases)(ptrdiff_t n, ptrdiff_t phases, const void *src,
                        void *dst);  // dst[i] = the sum over p < phases of src[i*phases + p]
+    void (*turn_places)(const fr_places *);
 } fr_kernels;

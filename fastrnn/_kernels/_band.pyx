@@ -1,11 +1,12 @@
 """The part of the input that a box of outputs reads, with the channels last and its borders filled.
 
-A band lies in the second-level cache, and is made by transpositions in registers where the channels come first.
+A band lies in the second-level cache, and is made by transpositions in registers where the channels come first. Places of the input
+may lie apart, as those that one tap with a stride reads: then only they come into the band.
 """
 
 from libc.string cimport memcpy, memset
 
-from fastrnn._kernels._dispatch cimport FR_NONE, fr_turn
+from fastrnn._kernels._dispatch cimport FR_NONE, fr_places, fr_turn
 from fastrnn._kernels._windows cimport inputs_of, place_of
 
 
@@ -24,6 +25,7 @@ cdef void fill_band(const fr_kernels *kernels, int itemsize, const Axis *axis, c
     cdef Range places[3]
     cdef Source source
     cdef ptrdiff_t a, n, d, h, from_d, from_h, stride = channels, rows
+    cdef bint apart
     cdef const char *plane
     cdef char *to
     for a in range(2, -1, -1):
@@ -33,12 +35,15 @@ cdef void fill_band(const fr_kernels *kernels, int itemsize, const Axis *axis, c
     band.data, band.batch_stride = memory, stride
     source.kernels, source.itemsize, source.axis, source.channels = kernels, itemsize, axis, channels
     source.channel_stride, source.pixel_stride = x.channel_stride, x.place_stride[2]
-    rows = whole_rows(axis, places)
+    rows, apart = whole_rows(axis, places), lie_apart(axis, x, places)
     for n in range(box[0].end - box[0].first):
         for d in range(places[0].end - places[0].first):
             from_d = place_of(&axis[0], places[0].first + d)
             plane = x.data + ((box[0].first + n) * x.batch_stride + channel * x.channel_stride
                               + from_d * x.place_stride[0]) * itemsize
+            if apart:
+                turn_apart(&source, plane, x, places, memory + (n * band.batch_stride + d * band.place_stride[0]) * itemsize)
+                continue
             h = 0
             while h < places[1].end - places[1].first:
                 to = memory + (n * band.batch_stride + d * band.place_stride[0] + h * band.place_stride[1]) * itemsize
@@ -58,6 +63,25 @@ cdef ptrdiff_t whole_rows(const Axis *axis, const Range *places) noexcept nogil:
     if places[2].first != 0 or places[2].end != axis[2].source or places[1].first < 0 or places[1].end > axis[1].source:
         return 1
     return places[1].end - places[1].first
+
+
+cdef bint lie_apart(const Axis *axis, const Maps *x, const Range *places) noexcept nogil:
+    """Whether places of a plane, channels first, have others between them, and there is no border."""
+    cdef ptrdiff_t a
+    for a in range(3):
+        if places[a].first < 0 or places[a].end > axis[a].source:
+            return False
+    return x.channel_stride != 1 and (x.place_stride[2] != 1 or x.place_stride[1] != axis[2].source)
+
+
+cdef void turn_apart(const Source *s, const char *plane, const Maps *x, const Range *places, char *to) noexcept nogil:
+    """Bring the places of a plane together, channels last."""
+    cdef fr_places taken
+    taken.channels, taken.rows, taken.columns = s.channels, places[1].end - places[1].first, places[2].end - places[2].first
+    taken.step, taken.src_stride, taken.channel_stride = x.place_stride[2], x.place_stride[1], s.channel_stride
+    taken.src = plane + (places[1].first * x.place_stride[1] + places[2].first * x.place_stride[2]) * s.itemsize
+    taken.dst, taken.dst_stride = to, s.channels
+    s.kernels.turn_places(&taken)
 
 
 cdef void copy_row(const Source *s, const char *row, Range places, char *to) noexcept nogil:

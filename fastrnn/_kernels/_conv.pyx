@@ -37,7 +37,7 @@ cdef ptrdiff_t LEAST_TO_FETCH = 96  # products of a sum while which the places o
 
 
 cdef void describe_maps(cnp.ndarray array, bint channels_last, Maps *maps):
-    """Fill in a C-contiguous array of five axes."""
+    """Fill in an array of five axes, whose strides may be any."""
     cdef int first = 1 if channels_last else 2, channel = 4 if channels_last else 1, a
     maps.data = <char *> cnp.PyArray_DATA(array)
     maps.channels = array.shape[channel]
@@ -365,9 +365,10 @@ cdef class Kernels:
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
             bint scaled):
-        """y = gain * act(bias + the sums), both C-contiguous and of five axes; the gain only if `scaled`.
+        """y = gain * act(bias + the sums), both of five axes; the gain only if `scaled`.
 
-        The windows are those that the weights were packed with, over maps of other sizes.
+        y is C-contiguous, and so is x, or, with the channels first and nothing outside of it, every few places of what is. The
+        windows are those that the weights were packed with, over maps of other sizes.
         """
         cdef Correlation s
         cdef const Weights *w = &self.weights
@@ -383,7 +384,7 @@ cdef class Kernels:
         s.gain = <char *> cnp.PyArray_DATA(self.gain) if scaled and self.gain is not None else NULL
         s.activation = activation
         s.borrowed = channels_last and stays_inside(&axis[0]) and stays_inside(&axis[1]) and stays_inside(&axis[2])
-        s.far = not channels_last and cnp.PyArray_NBYTES(x) > FAR_BYTES
+        s.far = not channels_last and N * s.x.batch_stride * s.itemsize > FAR_BYTES
         cdef Block packed = self.packed  # which lives as long as the call
         s.packed = NULL if packed is None else packed.data
         cdef int size = cut_up(&s, N, outputs, packed is None and not self.used)

@@ -262,6 +262,13 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t src_stride
         void *dst
 
+    ctypedef struct fr_places:
+        ptrdiff_t channels, rows, columns, step
+        const void *src
+        ptrdiff_t channel_stride, src_stride
+        void *dst
+        ptrdiff_t dst_stride
+
     ctypedef struct fr_fetch:
         fr_boxes part[2]
 
@@ -418,6 +425,7 @@ cdef extern from "fr_kernels.h" nogil:
         void (*winograd_weight_gradient)(const fr_winograd_weights *) noexcept nogil
         void (*plane_conv)(const fr_plane_conv *) noexcept nogil
         void (*pad_plane)(const fr_pad *) noexcept nogil
+        void (*turn_places)(const fr_places *) noexcept nogil
         void (*weave)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t phases, const void *src, ptrdiff_t src_stride, ptrdiff_t part,
                       void *dst, ptrdiff_t dst_stride) noexcept nogil
 

@@ -147,11 +147,12 @@ cdef fr_pad pad_of_part(int itemsize, const Axis *axis, const Maps *x, const Pla
     cdef Range h = inside(down, a, rows.first, axis[1].source, count)
     cdef Range w = inside(along, b, columns.first, axis[2].source, band.width)
     cdef fr_pad pad
-    pad.width, pad.step, pad.src_stride = band.width, along.step, down.step * x.place_stride[1]
+    pad.width, pad.src_stride = band.width, down.step * x.place_stride[1]
+    pad.step = along.step * x.place_stride[2]
     pad.above, pad.rows, pad.below = h.first, h.end - h.first, count - h.end
     pad.before, pad.columns = w.first, w.end - w.first
     place = (((rows.first + h.first) * down.step + down.low + a * down.pace % down.step) * x.place_stride[1]
-             + (columns.first + w.first) * along.step + along.low + b * along.pace % along.step)
+             + ((columns.first + w.first) * along.step + along.low + b * along.pace % along.step) * x.place_stride[2])
     pad.src = plane + place * itemsize
     return pad
 

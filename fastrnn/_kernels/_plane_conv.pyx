@@ -191,6 +191,7 @@ cdef fr_boxes places_ahead(const Planes *s, ptrdiff_t block) noexcept nogil:
                               + item.depth // s.axis[0].spread * s.axis[0].step * s.x.place_stride[0]) * s.itemsize
     if not s.borrowed:
         boxes.from_ += item.rows.first * step * row
+        boxes.bytes = min(boxes.bytes, boxes.run_stride)  # places of x may lie apart
     if boxes.bytes == boxes.run_stride:
         boxes.runs, boxes.bytes = 1, channels * boxes.bytes
     tiles = s.tiles * s.phases * ceil_div(pixels, FR_SLOTS * s.kernels.width)
@@ -325,7 +326,10 @@ cdef class PlaneKernels:
 
     def run(self, cnp.ndarray x not None, cnp.ndarray y not None, Windows windows not None, bint channels_last, int activation,
             bint scaled):
-        """y = gain * act(bias + the sums), both C-contiguous and of five axes, channels first; the gain only if `scaled`."""
+        """y = gain * act(bias + the sums), both of five axes, channels first; the gain only if `scaled`.
+
+        y is C-contiguous, and so is x, or, if nothing is outside of it, every few places of what is.
+        """
         cdef Planes s
         cdef Axis *axis = windows.axis
         cdef ptrdiff_t N = x.shape[0], outputs, taps = taps_of(axis)
@@ -342,14 +346,16 @@ cdef class PlaneKernels:
         s.phases = axis[1].spread * axis[2].spread
         s.depths, s.rows = axis[0].count, ceil_div(axis[1].count, axis[1].spread)
         s.columns = ceil_div(axis[2].count, axis[2].spread)
-        s.borrowed = (serves_as_band(axis) and s.y.channel_stride >= s.kernels.width
+        s.borrowed = (serves_as_band(axis) and cnp.PyArray_IS_C_CONTIGUOUS(x) and s.y.channel_stride >= s.kernels.width
                       and (s.tiles <= FEW_TILES or stays_near(s.inputs, s.x.channel_stride * s.itemsize)))
         if s.borrowed:
             s.depths, s.rows, s.columns = 1, 1, s.y.channel_stride
         outputs = N * axis[0].count * axis[1].count * axis[2].count
         cdef double work = product_time(<double> outputs * s.groups, <double> s.inputs * taps / phases_of(axis), s.units)
         cdef int size = team_size(work, 1, outputs)
-        s.far = cnp.PyArray_NBYTES(x) > FAR_BYTES
+        s.far = N * s.x.batch_stride * s.itemsize > FAR_BYTES
+        if s.borrowed and s.tiles <= FEW_TILES and s.inputs * s.x.channel_stride * s.itemsize > FAR_BYTES:
+            s.far = False  # what the next block reads would not find room; tiles fetch what they read themselves
         s.band.width = s.columns
         s.plane = 0
         cut_rows(&s, N * s.groups * s.depths, size)

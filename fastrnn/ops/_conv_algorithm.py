@@ -26,7 +26,6 @@ __all__ = [
     "is_depthwise",
     "least_batch",
     "pays_by_columns",
-    "pays_to_take",
     "prefers_winograd",
 ]
 
@@ -42,6 +41,8 @@ PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
 MANY_MAPS, MANY_PAIRS, MANY_SAVING, MANY_PLACES = 16, 512, 2.3, 150
 #: Products that the gradient of a weight must save over a batch, for each value that it is transformed back from; of 280 sizes.
 SAVED_OF_VALUE = 16
+#: Of a single sample y and dx must save so many for each value of the weight, if these are more than FAR_VALUES: one tile does not.
+SAVED_OF_FAR_VALUE, FAR_VALUES = 5, 1 << 18
 #: Of the gradient of a weight by columns, measured on 90 sizes: places of a batch, and weights of a row of the kernel and a channel
 #: for each. They pay for laying columns out; less will do for what would else be gathered, rows of few channels.
 MOST_PLACES, MANY_OF_PLACE, FEW_OF_PLACE, NARROW_ROW = 1024, 3.5, 0.5, 32
@@ -85,12 +86,15 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     """Return whether C maps go to K of these sizes by Winograd's algorithm, each group by itself; never depends on the batch."""
     if algorithm != "auto":
         return algorithm == "winograd"
-    saving, tiles = _saving(geometry, counts)
+    saving, saved, tiles = _saving(geometry, counts)
     C, K = C // geometry.groups, K // geometry.groups
     if math.prod(geometry.stride) > 1:
         many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
+    values = _values(geometry)
+    if C * K * values > FAR_VALUES and saved < SAVED_OF_FAR_VALUE * values:
+        return False
     pairs = C * K * (tiles if geometry.S == 2 else 1)
     fewer = geometry.S == 2 and min(C, K) >= FEWER_MAPS and C * K >= PAIRS_OF_FEWER and saving >= SAVING_OF_FEWER
     return (fewer or (saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS)) and pairs >= LEAST_PAIRS
@@ -103,21 +107,27 @@ def least_batch(algorithm: str, geometry: Geometry, C: int, K: int, counts: Thre
     """
     if algorithm != "auto":
         return 0
-    if math.prod(geometry.stride) > 1 and not _is_first_layer(geometry, C, K, counts, _saving(geometry, counts)[0]):
+    saving, saved, _ = _saving(geometry, counts)
+    if math.prod(geometry.stride) > 1 and not _is_first_layer(geometry, C, K, counts, saving):
         return None
-    first, phases = 3 - geometry.S, math.prod(geometry.stride)
-    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
-    saved = math.prod(counts) * math.prod(geometry.kernel) - phases * tiles_and_products(kernel, counts[first:])[1]
-    return -(-SAVED_OF_VALUE * phases * values_of_weight(kernel) // saved) if saved > 0 else None
+    return -(-SAVED_OF_VALUE * _values(geometry) // saved) if saved > 0 else None
 
 
-def _saving(geometry: Geometry, counts: Three) -> tuple[float, int]:
-    """Return how many times fewer products Winograd's algorithm has, and its tiles."""
+def _saving(geometry: Geometry, counts: Three) -> tuple[float, int, int]:
+    """Return how many times fewer products Winograd's algorithm has, how many fewer, and its tiles."""
     first = 3 - geometry.S
     kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
     tiles, products = tiles_and_products(kernel, counts[first:])
+    products *= math.prod(geometry.stride)
     direct = math.prod(counts) * math.prod(geometry.kernel)
-    return direct / max(products * math.prod(geometry.stride), 1), tiles
+    return direct / max(products, 1), direct - products, tiles
+
+
+def _values(geometry: Geometry) -> int:
+    """Return into how many values the kernel of a pair of maps is transformed."""
+    first = 3 - geometry.S
+    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
+    return values_of_weight(kernel) * math.prod(geometry.stride)
 
 
 def _is_first_layer(geometry: Geometry, C: int, K: int, counts: Three, saving: float) -> bool:
@@ -140,14 +150,6 @@ def is_dense(algorithm: str, geometry: Geometry, sizes: Three) -> bool:
     return algorithm != "winograd" and plain and sizes == geometry.kernel and geometry.dilation == (1, 1, 1)
 
 
-def pays_to_take(geometry: Geometry, counts: Three, lanes: int) -> bool:
-    """Return whether places a stride apart are taken out of maps before one tap reads them.
-
-    Turning maps turns what lies between the places too, in rows of whole vectors.
-    """
-    return geometry.stride[2] > 2 or 2 * counts[2] < lanes
-
-
 #: So many maps of one channel fill the vectors of the general kernels.
 MAPS_OF_CHANNEL = 16
 
@@ -157,12 +159,12 @@ def is_depthwise(inputs: int, groups: int, K: int) -> bool:
     return inputs == 1 and groups > 1 and K // groups < MAPS_OF_CHANNEL
 
 
-#: What a value turned, copied to a band of planes (without and with a stride), or woven from phases costs, in products; and what
-#: a plane costs whatever its size.
-TURN_COST, COPY_COST, SPLIT_COST, WEAVE_COST, PLANE_COST = 16, 15, 25, 20, 1500
+#: What a value turned, copied to a band of planes, or woven from phases costs, in products; and what a plane costs whatever its
+#: size. Bands of planes larger than BAND_VALUES are made piece by piece, and rows that two pieces read are copied twice.
+TURN_COST, COPY_COST, WEAVE_COST, PLANE_COST, BAND_VALUES = 16, 15, 20, 1000, 128 << 10
 #: Products of turned maps for one vector of units; of planes for one map more than a quarter of them, for each line of five that a
 #: tap reads of a channel and that does not stay in NEAR_BYTES of the first-level cache.
-NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.12, 40 << 10, 320
+NARROW_COST, LOAD_COST, FAR_COST, NEAR_BYTES, TAP_BYTES = 1.25, 2, 0.07, 40 << 10, 320
 #: Units that may be made by adding products up; what adding a stretch costs, of whole vectors or not.
 MOST_ADDED, EVEN_COST, RAGGED_COST = 16, 150, 800
 #: What storing a product to a plane and adding it costs, weaving a value from so many phases (0: others), and a plane; what
@@ -196,6 +198,8 @@ def _phases_and_read(geometry: Geometry, backward: bool) -> tuple[int, float]:
     steps = math.prod(geometry.stride)
     if backward:
         return steps, 1 / steps
+    if geometry.kernel == (1, 1, 1) and not any(map(any, geometry.pads)):
+        return 1, min(2, geometry.stride[2])  # two loads make a vector of what is read
     return 1, steps if geometry.kernel[1] > 1 else steps / geometry.stride[1]
 
 
@@ -230,19 +234,20 @@ def _planes_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lan
     if math.prod(geometry.kernel) == 1 and math.prod(stride) == 1 and not any(map(any, geometry.pads)):
         long_rows = _up(outputs, lanes)
         mixed_up = outputs % (4 * lanes) == 0  # by the sets of the caches: such maps are copied
-        moved, planes = 0.7 * COPY_COST * inputs if mixed_up else 0.0, 0
+        moved = 0.7 * COPY_COST * inputs * outputs if mixed_up else 0.0
     else:
         depth, rows, columns = (-(-n // (s if backward else 1)) for n, s in zip(counts, stride, strict=True))
-        width = columns + (geometry.span(2) - 1) // stride[2]
-        long_rows = depth * phases * _up((rows - 1) * width + columns, lanes)
+        above, before = ((geometry.span(a) - 1) // stride[a] for a in (1, 2))
+        long_rows = depth * phases * _up((rows - 1) * (columns + before) + columns, lanes)
+        planes = geometry.kernel[0] * inputs
         if backward:
-            moved = COPY_COST * inputs * read * geometry.kernel[0] + (WEAVE_COST * units if phases > 1 else 0)
-            parts = 1
+            moved = outputs * (COPY_COST * planes * read + (WEAVE_COST * units if phases > 1 else 0))
         else:
-            parts = math.prod(min(k, s) for k, s in zip(geometry.kernel[1:], stride[1:], strict=True))
-            moved = (COPY_COST if stride[2] == 1 else SPLIT_COST) * inputs * parts * geometry.kernel[0]
-        planes = depth * geometry.kernel[0] * inputs * parts
-    moved = outputs * moved + PLANE_COST * planes
+            planes *= math.prod(min(k, s) for k, s in zip(geometry.kernel[1:], stride[1:], strict=True))
+            row = planes * (columns + before)
+            pieces = -(-rows // min(rows, max(1, BAND_VALUES // row - above)))
+            moved = COPY_COST * depth * planes * (rows + pieces * above) * _up(columns + before, lanes)
+        moved += PLANE_COST * depth * planes
     slower = 1 + FAR_COST * _far_lines(geometry, inputs, backward=backward)
     return long_rows * taps * max(units, units / 4 + LOAD_COST) * slower + moved
 

@@ -23,7 +23,6 @@ from fastrnn.ops._conv_algorithm import (
     is_dense,
     is_depthwise,
     least_batch,
-    pays_to_take,
     prefers_winograd,
 )
 from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
@@ -45,8 +44,9 @@ MOST_PLANS = 16
 class Plan(NamedTuple):
     """How to run over maps of one size: the number of windows, the windows, and which kernels for y and for dx.
 
-    Where one tap reads places a stride apart, these may be taken out of x first, and all is said of what they make; `spread` are
-    then the sizes of x itself. `whole` are the sizes of what the gradient of x is computed for: x with a border that is no zeros.
+    Where one tap reads places a stride apart, all is said of the maps that these make. They are taken out of x first if x is kept,
+    whose sizes are then `spread`; else the kernels read them where they lie, `apart`. `whole` are the sizes of what the gradient of
+    x is computed for: x with a border that is no zeros.
     """
 
     counts: Three
@@ -59,6 +59,7 @@ class Plan(NamedTuple):
     way_back: str
     maps: bool  # of "direct": depthwise with the channels first, map by map
     spread: Three | None
+    apart: bool
 
 
 class PackedConv:
@@ -125,9 +126,11 @@ class PackedConv:
         if plan is None:
             width = lanes(self.dtype.itemsize)
             plan = _make_plan(name, self.geometry, self.algorithm, *self.channels, sizes, width)
-            if self.inner is not self.geometry and (keep or pays_to_take(self.geometry, plan.counts, width)):
+            if self.inner is not self.geometry:
+                way = plan.way
                 plan = _make_plan(name, self.inner, self.algorithm, *self.channels, plan.counts, width)
-                plan = plan._replace(spread=sizes)
+                reads_apart = not keep and plan.algorithm == "direct" and not plan.maps
+                plan = plan._replace(way=way, apart=True) if reads_apart else plan._replace(spread=sizes)
             if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
             self._plans[sizes, keep] = plan
@@ -183,13 +186,13 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     whole, back = backward_windows(geometry, sizes, counts)
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
-        return Plan(*windows, "dense", None, "", "", False, None)
+        return Plan(*windows, "dense", None, "", "", False, None, False)
     if prefers_winograd(algorithm, geometry, C, K, counts):
-        return Plan(*windows, "winograd", least_batch(algorithm, geometry, C, K, counts), "", "", False, None)
+        return Plan(*windows, "winograd", least_batch(algorithm, geometry, C, K, counts), "", "", False, None, False)
     way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
     maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K)
-    return Plan(*windows, "direct", None, way, way_back, maps, None)
+    return Plan(*windows, "direct", None, way, way_back, maps, None, False)
 
 
 def direct_kernels(

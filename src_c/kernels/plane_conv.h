@@ -35,10 +35,12 @@ FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, c
     FR_UNROLL(4) for (int j = 0; j < nv; ++j) from[j] = x + g->from[v + j];
     const real *next = mr > 2 && g->ahead ? next_piece(g->ahead) : NULL;
     const ptrdiff_t next_k = next ? (g->ahead->most / (ptrdiff_t)sizeof(real) + g->taps - 1) / g->taps : 0;
-    if (!next) next = from[0];
+    // Else what the next vectors read, of each tap: a line and, by the next tile, another, whose neighbours come with them.
+    const ptrdiff_t along = next ? 0 : -1;
+    if (!next) next = from[0] + nv * FR_WIDTH + unit / mr % 2 * 2 * FR_LINE / (ptrdiff_t)sizeof(real);
     for (ptrdiff_t k = 0; k < g->taps; ++k, a += mr, next += next_k) {
         const ptrdiff_t at = g->offset[k];
-        if (mr > 2) __builtin_prefetch(next, 0, 2);
+        if (mr > 2) __builtin_prefetch(next + (at & along), 0, 2);
         vec b[FR_SLOTS];
         FR_UNROLL(4) for (int j = 0; j < nv; ++j) {
             b[j] = vload(from[j] + at);

@@ -40,29 +40,46 @@ FR_INLINE void copy_reals(ptrdiff_t n, const real *from, real *to) {
     }
 }
 
-// One row and what lies between it and the next. `over`: whole vectors are written, past all of that; the next rows follow.
-FR_INLINE void pad_row(const fr_pad *p, const real *src, real *to, ptrdiff_t gap, const int over) {
+// One row and what lies between it and the next.
+FR_INLINE void pad_row(const real *src, ptrdiff_t columns, const ptrdiff_t step, real *to, ptrdiff_t gap) {
     ptrdiff_t j = 0;
-    for (; j + FR_WIDTH < p->columns; j += FR_WIDTH) vstore(to + j, load_whole_every(src + j * p->step, p->step));
-    if (j < p->columns) {
-        const ptrdiff_t lanes = lanes_left(p->columns - j, 0);
-        vstore_lanes(to + j, load_every(src + j * p->step, p->step, lanes), over ? FR_WIDTH : lanes);
-        j += FR_WIDTH;
+    for (; j + FR_WIDTH < columns; j += FR_WIDTH) vstore(to + j, load_whole_every(src + j * step, step));
+    if (j < columns) {
+        const ptrdiff_t lanes = lanes_left(columns - j, 0);
+        vstore_lanes(to + j, load_every(src + j * step, step, lanes), lanes);
     }
-    if (!over) zero_reals(to + p->columns, gap);
-    for (; over && j < p->width; j += FR_WIDTH) vstore(to + j, vzero());
+    zero_reals(to + columns, gap);
+}
+
+// The same in whole vectors, read and written past all of that: the next rows follow.
+FR_INLINE void pad_row_over(const real *src, ptrdiff_t columns, const ptrdiff_t step, real *to, ptrdiff_t gap) {
+    for (ptrdiff_t j = 0; j < columns; j += FR_WIDTH) vstore(to + j, load_whole_every(src + j * step, step));
+    for (ptrdiff_t j = 0; j < gap; j += FR_WIDTH) vstore(to + columns + j, vzero());
+}
+
+FR_INLINE void pad_rows(const fr_pad *p, real *to, const real *end, const ptrdiff_t step) {
+    const ptrdiff_t columns = p->columns, gap = p->width - columns, width = p->width, src_stride = p->src_stride;
+    const real *src = p->src;
+    ptrdiff_t follow = p->rows - 1;
+    for (; follow * src_stride >= step * FR_WIDTH && end - to >= width + FR_WIDTH;
+         --follow, src += src_stride, to += width)
+        pad_row_over(src, columns, step, to, gap);
+    for (; follow > 0; --follow, src += src_stride, to += width) pad_row(src, columns, step, to, gap);
+    pad_row(src, columns, step, to, gap - p->before);
 }
 
 static void FR_NAME(pad_plane)(const fr_pad *p) {
-    const real *src = p->src, *end = (const real *)p->dst + (p->above + p->rows + p->below) * p->width;
+    const real *end = (const real *)p->dst + (p->above + p->rows + p->below) * p->width;
     real *to = zero_reals(p->dst, p->above * p->width);
-    if (p->rows) to = zero_reals(to, p->before);
-    for (ptrdiff_t r = 0; r < p->rows; ++r, src += p->src_stride, to += p->width) {
-        const ptrdiff_t last = r + 1 == p->rows, gap = p->width - p->columns - (last ? p->before : 0);
-        if (!last && end - to >= p->width + FR_WIDTH) pad_row(p, src, to, gap, 1);
-        else pad_row(p, src, to, gap, 0);
+    if (p->rows) {
+        to = zero_reals(to, p->before);
+        if (p->step == 1) pad_rows(p, to, end, 1);
+        else if (p->step == 2) pad_rows(p, to, end, 2);
+        else if (p->step == 3) pad_rows(p, to, end, 3);
+        else pad_rows(p, to, end, p->step);
+        to += p->rows * p->width - p->before;
     }
-    zero_reals(to - (p->rows ? p->before : 0), p->below * p->width);
+    zero_reals(to, p->below * p->width);
 }
 
 // Past the caches, as FR_PAST_BYTES says. Waiting for such stores after each piece costs a fifth of the time: a call without any does.

@@ -24,6 +24,7 @@
 #include "winograd_weights.h"
 #include "plane_conv.h"
 #include "plane_rows.h"
+#include "places.h"
 #include "clip.h"
 #include "columns.h"
 #include "dots.h"
@@ -103,6 +104,7 @@ const fr_kernels FR_NAME(table) = {
     .clear_around = FR_NAME(clear_around),
     .sum_phases = FR_NAME(sum_phases),
     .weave = FR_NAME(weave),
+    .turn_places = FR_NAME(turn_places),
 
     .rmsprop = FR_NAME(rmsprop),
     .adagrad = FR_NAME(adagrad),

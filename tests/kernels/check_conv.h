@@ -103,12 +103,12 @@ static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
     free(x), free(weight), free(bias), free(gain), free(y), free(before);
 }
 
-// Two rows of `columns` values a step apart, with a row above and perhaps some below.
+// Nine rows of `columns` values a step apart, with a row above and perhaps some below.
 static void check_pad_plane(ptrdiff_t columns, ptrdiff_t step, ptrdiff_t below) {
-    const ptrdiff_t width = columns + 3, reads = columns ? (columns - 1) * step + 1 : 0, rows = 3 + below;
-    void *src = filled(2 * reads + 1), *dst = filled(rows * width);
+    const ptrdiff_t width = columns + 3, reads = columns ? (columns - 1) * step + 1 : 0, rows = 10 + below;
+    void *src = filled(9 * reads + 1), *dst = filled(rows * width);
     K->pad_plane(&(fr_pad){.above = 1,
-                           .rows = 2,
+                           .rows = 9,
                            .below = below,
                            .width = width,
                            .before = 2,
@@ -119,10 +119,31 @@ static void check_pad_plane(ptrdiff_t columns, ptrdiff_t step, ptrdiff_t below) 
                            .dst = dst});
     for (ptrdiff_t i = 0; i < rows * width; ++i) {
         const ptrdiff_t r = i / width - 1, j = i % width - 2;
-        const int inside = r >= 0 && r < 2 && j >= 0 && j < columns;
+        const int inside = r >= 0 && r < 9 && j >= 0 && j < columns;
         expect("pad_plane", get(dst, i), inside ? get(src, 1 + r * reads + j * step) : 0);
     }
     free(src), free(dst);
+}
+
+// Two rows of places a step apart, the last of which ends the memory.
+static void check_turn_places(ptrdiff_t channels, ptrdiff_t columns, ptrdiff_t step) {
+    const ptrdiff_t reads = (columns - 1) * step + 1, map = 2 * reads + 3, apart = channels + 2, all = 2 * columns;
+    void *src = filled((channels - 1) * map + 2 * reads), *dst = filled(all * apart),
+         *before = copied(dst, all * apart);
+    K->turn_places(&(fr_places){.channels = channels,
+                                .rows = 2,
+                                .columns = columns,
+                                .step = step,
+                                .src = src,
+                                .channel_stride = map,
+                                .src_stride = reads,
+                                .dst = dst,
+                                .dst_stride = apart});
+    for (ptrdiff_t i = 0; i < all * apart; ++i) {
+        const ptrdiff_t c = i % apart, r = i / apart / columns, j = i / apart % columns;
+        expect("turn_places", get(dst, i), c < channels ? get(src, c * map + r * reads + j * step) : get(before, i));
+    }
+    free(src), free(dst), free(before);
 }
 
 static void check_weave(ptrdiff_t columns, ptrdiff_t phases) {
@@ -512,7 +533,9 @@ static void check_convolution(void) {
     for (ptrdiff_t n = 1; n <= 2 * W + 1; ++n) {
         check_pack_taps(1 + n % W, n), check_moves(n);
         check_pixel_conv(1 + n % 19, n, 1 + n % 2, n % 3 == 0), check_pixel_conv(19 - n % 19, n, 2 - n % 2, 0);
-        for (ptrdiff_t step = 1; step <= 3; ++step) check_pad_plane(n - 1, step, n % 3);
+        for (ptrdiff_t step = 1; step <= 4; ++step)
+            check_pad_plane(n - 1, step, n % 3), check_turn_places(1 + n % (W + 3), n, step),
+                check_turn_places(2 * W + 1, n, step);
         for (ptrdiff_t phases = 1; phases <= 9; ++phases)
             check_weave(n, phases), check_weave(n * phases + n % 3, phases);
         for (ptrdiff_t step = 1; step <= 4; ++step) check_spread(n, step, 1 + n % 3), check_sum_phases(n, step);
