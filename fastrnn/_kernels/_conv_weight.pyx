@@ -29,7 +29,7 @@ cdef ptrdiff_t MOST_OF_VOLUMES = 1024  # larger boxes read fewer planes twice
 
 
 cdef struct Gradient:
-    # grad (groups * outputs, inputs, taps) += the sums over pixels of dy times x.
+    # grad (groups * outputs, inputs, taps) += the sums over pixels of dy times x, or = if it is `fresh`.
     const fr_kernels *kernels
     int itemsize
     const Axis *axis
@@ -41,7 +41,7 @@ cdef struct Gradient:
     char *grad
     char *scratch
     ptrdiff_t scratch_bytes, band_bytes, sum_bytes, rows_bytes, pixels
-    bint gathered, by_panels
+    bint gathered, by_panels, fresh
 
 
 cdef struct Part:
@@ -50,6 +50,7 @@ cdef struct Part:
     Range outputs, inputs
     char *sums  # [map][tap][channel]; of one tap, the gradient itself
     ptrdiff_t sums_stride
+    bint written  # by the first product over several planes, not added to
 
 
 cdef void add_box(const Gradient *g, const Range *box, const Band *band, const Part *part) noexcept nogil:
@@ -171,7 +172,7 @@ cdef void add_panels(const Gradient *g, const Range *box, const Band *band, cons
                                   + h * g.axis[1].step * band.place_stride[1] + w * g.axis[2].step * channels)
                     pixel += 1
     memset(&product, 0, sizeof(product))
-    product.rows, product.runs, product.add = part.outputs.end - part.outputs.first, 1, 1
+    product.rows, product.runs, product.add = part.outputs.end - part.outputs.first, 1, not part.written
     product.c_row_stride, product.c_panel_stride = part.sums_stride, panel
     product.run[0].row_stride, product.run[0].k_stride = g.dy.channel_stride, g.dy.place_stride[2]
     product.run[0].b, product.run[0].b_stride, product.run[0].segments = rows, panel, box[0].end - box[0].first
@@ -207,6 +208,8 @@ cdef void share_of_dots(void *work, Team *team, int member) noexcept nogil:
     cdef fr_dots dots
     dots.columns, dots.k, dots.c_stride = g.inputs, g.places, g.inputs
     dots.a_stride, dots.b_stride = g.dy.channel_stride, g.x.channel_stride
+    if g.fresh:
+        memset(g.grad + first * g.inputs * g.itemsize, 0, (end - first) * g.inputs * g.itemsize)
     for n in range(g.N):
         map = first
         while map < end:
@@ -238,8 +241,11 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             part.sums, part.sums_stride = grad_of(g, &part, part.outputs.first), g.inputs
         else:
             part.sums, part.sums_stride = memory + g.band_bytes, g.taps * channels
-            memset(part.sums, 0, (part.outputs.end - part.outputs.first) * part.sums_stride * g.itemsize)
+        if g.taps > 1 or (g.fresh and not g.by_panels):
+            for map in range(part.outputs.end - part.outputs.first):
+                memset(part.sums + map * part.sums_stride * g.itemsize, 0, g.taps * channels * g.itemsize)
         for number in range(g.blocks.total):
+            part.written = g.fresh and g.taps == 1 and number == 0
             box_of(&g.blocks, number, box)
             fill_band(g.kernels, g.itemsize, g.axis, &g.x, part.group * g.inputs + part.inputs.first, channels, box, memory, &band)
             rows = memory + g.band_bytes + g.sum_bytes
@@ -250,6 +256,8 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             else:
                 add_box(g, box, &band, &part)
         for map in range(part.outputs.end - part.outputs.first if g.taps > 1 else 0):
+            if g.fresh:
+                memset(grad_of(g, &part, part.outputs.first + map), 0, g.taps * channels * g.itemsize)
             g.kernels.add_turned(g.taps, channels, part.sums + map * part.sums_stride * g.itemsize, channels,
                                  grad_of(g, &part, part.outputs.first + map), g.taps)
 
@@ -278,8 +286,8 @@ cdef bint lies_alike(const Axis *axis) noexcept nogil:
 
 
 def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
-                        ptrdiff_t groups, bint channels_last):
-    """grad += the gradient of the weights of a correlation with these windows, from dy, the gradient of its sums.
+                        ptrdiff_t groups, bint channels_last, bint fresh=False):
+    """grad += the gradient of the weights of a correlation with these windows, from dy, the gradient of its sums; = if `fresh`.
 
     All C-contiguous and of five axes; grad (groups * outputs, inputs, *kernel).
     """
@@ -293,8 +301,10 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     g.outputs, g.inputs = grad.shape[0] // groups, grad.shape[1]
     describe_maps(dy, channels_last, &g.dy)
     describe_maps(x, channels_last, &g.x)
-    g.grad = <char *> cnp.PyArray_DATA(grad)
+    g.grad, g.fresh = <char *> cnp.PyArray_DATA(grad), fresh
     if cnp.PyArray_SIZE(dy) == 0:
+        if fresh:
+            memset(g.grad, 0, cnp.PyArray_NBYTES(grad))
         return
     g.N, g.places = x.shape[0], axis[0].count * axis[1].count * axis[2].count
     work = product_time(cnp.PyArray_SIZE(dy), g.inputs, g.taps)

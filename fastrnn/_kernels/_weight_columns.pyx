@@ -36,6 +36,7 @@ cdef struct Gradient:
     ptrdiff_t samples           # at a time
     fr_columns columns          # of one sample, but for the channels and where they lie
     char *grad                  # [K][C][taps]
+    bint fresh                  # grad holds nothing yet
     char *scratch
     ptrdiff_t scratch_bytes
 
@@ -84,7 +85,7 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
     cdef char *memory = g.scratch + member * g.scratch_bytes
     cdef fr_gemm product
     memset(&product, 0, sizeof(product))
-    product.runs, product.add, product.c_row_stride = 1, 1, g.C * g.taps
+    product.runs, product.c_row_stride = 1, g.C * g.taps
     product.c_panel_stride = product.run[0].panel_stride = FR_SLOTS * g.kernels.width
     product.run[0].row_stride, product.run[0].k_stride, product.run[0].segment_stride = g.dy.channel_stride, 1, g.dy.batch_stride
     product.run[0].length, product.run[0].b, product.run[0].b_stride = g.columns.windows, memory, g.columns.column_stride
@@ -93,7 +94,7 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
         channels = min(g.part, g.C - channel)
         product.columns = channels * g.taps
         while n < g.N:
-            product.run[0].segments = min(g.samples, g.N - n)
+            product.run[0].segments, product.add = min(g.samples, g.N - n), n > 0 or not g.fresh
             take_columns(g, n, product.run[0].segments, channel, channels, memory)
             k = 0
             while k < g.K:
@@ -105,8 +106,9 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             n += g.samples
 
 
-def add_weight_by_columns(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None):
-    """grad += the gradient of the weights of a correlation with these windows, from dy, the gradient of its sums.
+def add_weight_by_columns(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.ndarray grad not None, Windows windows not None,
+                          bint fresh=False):
+    """grad += the gradient of the weights of a correlation with these windows, from dy, the gradient of its sums; = if `fresh`.
 
     All C-contiguous, of five axes and channels first; grad (K, C, *kernel). The border is of zeros, and taps of the last axis are
     neighbours.
@@ -116,7 +118,10 @@ def add_weight_by_columns(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.n
     cdef ptrdiff_t places
     cdef int size
     if cnp.PyArray_SIZE(dy) == 0:
+        if fresh:
+            memset(cnp.PyArray_DATA(grad), 0, cnp.PyArray_NBYTES(grad))
         return
+    g.fresh = fresh
     g.itemsize = dy.itemsize
     g.kernels = kernels_for(g.itemsize)
     describe_maps(dy, False, &g.dy)

@@ -52,7 +52,7 @@ class ConvGradients(NamedTuple):
         Those of `fresh` names hold nothing yet, whatever stands in them, and are written.
         """
         packed, geometry = self.packed, self.packed.geometry
-        written = cleared(sums, fresh, _by_winograd(self, len(dy)))
+        written = cleared(sums, fresh, _can_write(self, len(dy)))
         da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
         dx = None
         if self.plan.maps:
@@ -94,9 +94,9 @@ def _all_gradients(saved: ConvGradients, da: Array, sums: Grads, dx: Array | Non
         sums["bias"] += bias
 
 
-def cleared(sums: Grads, fresh: Sequence[str], by_winograd: bool) -> bool:
-    """Set sums that hold nothing to zero, but for a weight's that is about to be written: return whether that is so."""
-    written = by_winograd and "weight" in fresh and sums["weight"].flags.c_contiguous
+def cleared(sums: Grads, fresh: Sequence[str], can_write: bool) -> bool:
+    """Set sums that hold nothing to zero, but for a weight's if that can be written: return whether it is to be."""
+    written = can_write and "weight" in fresh and sums["weight"].flags.c_contiguous
     for name in fresh:
         if name != "weight" or not written:
             sums[name].fill(0)
@@ -115,7 +115,7 @@ def _add_weight(saved: ConvGradients, da: Array, grad: Array, written: bool) -> 
     packed, geometry = saved.packed, saved.packed.inner
     dense, by_winograd = saved.plan.algorithm == "dense", _by_winograd(saved, len(da))
     if not dense and not by_winograd:
-        add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad))
+        add_weight(da, saved.x, grad, geometry, _unflipped(saved), len(grad), fresh=written)
         return
     target = np.zeros_like(grad) if geometry.flip else grad
     if dense:
@@ -127,6 +127,14 @@ def _add_weight(saved: ConvGradients, da: Array, grad: Array, written: bool) -> 
     if geometry.flip:
         turned = np.flip(target, tuple(range(2, grad.ndim)))
         grad[...] = turned if written else grad + turned
+
+
+def _can_write(saved: ConvGradients, N: int) -> bool:
+    """Return whether the gradient of the weight can be written; others are added to zeros."""
+    packed, plan = saved.packed, saved.plan
+    per_group, geometry = packed.shapes["weight"][1], packed.inner
+    simple = not geometry.flip and not is_depthwise(per_group, geometry.groups, packed.channels[1])
+    return _by_winograd(saved, N) or (plan.algorithm != "dense" and simple)
 
 
 def _by_winograd(saved: ConvGradients, N: int) -> bool:
@@ -185,20 +193,28 @@ def add_into(sums: Grads, key: str, add: Callable[[Array], None]) -> None:
 
 
 def add_weight(
-    da: Array, x: Array, grad: Array, geometry: Geometry, windows: Windows, outputs: int, **beside: Any
+    da: Array,
+    x: Array,
+    grad: Array,
+    geometry: Geometry,
+    windows: Windows,
+    outputs: int,
+    *,
+    fresh: bool = False,
+    **beside: Any,
 ) -> None:
-    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array.
+    """Add the gradient of a convolution's weight, from that of its sums, to a contiguous array; or write it, if that is `fresh`.
 
-    The windows are those of the kernel as it lies, not flipped. Depthwise convolution with the channels first computes what
-    is `beside` too, see `add_depthwise_gradient`.
+    The windows are those of the kernel as it lies, not flipped; such kernels and depthwise ones are never `fresh`. Depthwise
+    convolution with the channels first computes what is `beside` too, see `add_depthwise_gradient`.
     """
     five = grad.reshape(*grad.shape[:2], *geometry.kernel)
     target = np.zeros_like(five) if geometry.flip else five
     if is_depthwise(five.shape[1], geometry.groups, outputs):
         add_depthwise_gradient(da, x, target, windows, geometry.channels_last, **beside)
     elif pays_by_columns(geometry, da.shape, five.shape):
-        add_weight_by_columns(da, x, target, windows)
+        add_weight_by_columns(da, x, target, windows, fresh)
     else:
-        add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last)
+        add_weight_gradient(da, x, target, windows, geometry.groups, geometry.channels_last, fresh)
     if geometry.flip:
         five += target[:, :, ::-1, ::-1, ::-1]
