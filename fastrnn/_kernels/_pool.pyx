@@ -71,7 +71,7 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, x, y, taps)
         cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
-        if mode == FR_POOL_SUM and self.exact:
+        if mode == FR_POOL_SUM and self.exact and not self.is_whole():
             self.multiply(&rows)
         cdef ptrdiff_t limit = FR_POOL_TURNED
         if taps is None:
@@ -87,7 +87,8 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, dy, dx, taps)
         cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
-        self.multiply(&rows)
+        if not self.is_whole():
+            self.multiply(&rows)
         self.choose(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED,
                     SPREAD_TILE if taps is None else SELECT_TILE, kernels.width)
         if rows.whole.axis[2].stride == 0 and taps is not None and not rows.whole.channels:
@@ -99,8 +100,8 @@ cdef class Windows:
     cdef void choose(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, ptrdiff_t tile, int width):
         """How maps with the channels first are pooled. The way must not depend on the batch, nor on the team.
 
-        Turned if they have at most `limit` places, and a sample has enough of them; else windows that lie side by side, if they
-        have at least `tile` columns, like windows of unequal sizes.
+        Whole if one window is; turned if they have at most `limit` places, and a sample has enough of them; else windows that lie
+        side by side, if they have at least `tile` columns, like windows of unequal sizes.
         """
         cdef const fr_pool_axis *a = self.pool.axis
         cdef ptrdiff_t places = a[0].size * a[1].size * a[2].size, windows = a[0].out * a[1].out * a[2].out
@@ -108,6 +109,9 @@ cdef class Windows:
         cdef int axis
         rows.together = 1
         if self.pool.channels:
+            return
+        if self.is_whole():
+            rows.together = rows_of_map
             return
         if uneven:
             limit = FR_POOL_TURNED
@@ -120,6 +124,15 @@ cdef class Windows:
         elif a[2].kernel >= tile and self.has_tiles():
             for axis in range(3):
                 rows.whole.axis[axis].stride = 0
+
+    cdef bint is_whole(self):
+        """Whether channels lie first and one window is all of a map."""
+        cdef const fr_pool_axis *a = self.pool.axis
+        cdef int i
+        for i in range(3):
+            if a[i].out != 1 or a[i].kernel != a[i].size or a[i].padding or (a[i].dilation > 1 and a[i].size > 1):
+                return False
+        return self.pool.channels == 0
 
     cdef bint has_tiles(self):
         """Whether windows lie side by side and fill the maps."""
