@@ -16,11 +16,12 @@ from fastrnn._kernels._depthwise_rows cimport (
 from fastrnn._kernels._depthwise_turned cimport (
     fill_turned, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
 )
-from fastrnn._kernels._dispatch cimport FR_NONE, FR_PAST_BYTES, FR_SLOTS, fr_map_conv, kernels_for
+from fastrnn._kernels._dispatch cimport FR_NONE, FR_SLOTS, fr_map_conv, kernels_for
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._map_copy cimport Copy, copy_bytes, copy_map
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._neighbours cimport repeat_channels, sum_of_maps
+from fastrnn._kernels._norm cimport stored_past
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 from fastrnn._kernels._windows cimport Range, Taps, Windows, box_of, cut, outputs_in_phase, phases_of, taps_of
 
@@ -233,21 +234,11 @@ cdef bint serves_rows(const Call *s) noexcept nogil:
     return s.channels_last or 2 * min(s.axis[2].source, s.axis[2].count) > s.kernels.width or not serves_turned(s)
 
 
-cdef ptrdiff_t bytes_of_training(cnp.ndarray x, cnp.ndarray y):
-    """What a step of training reads and writes: x, its copy and its gradient, y and its gradient."""
-    return 3 * cnp.PyArray_NBYTES(x) + 2 * cnp.PyArray_NBYTES(y)
-
-
-cdef inline bint goes_past(ptrdiff_t moved, ptrdiff_t length) noexcept nogil:
-    """Whether stretches of that length should go past the caches: where the five arrays are larger than FR_PAST_BYTES each."""
-    return moved > 5 * FR_PAST_BYTES and length >= 256
-
-
-cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, ptrdiff_t moved):
+cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, bint training):
     """Fill in what every call has; return its team's size.
 
-    In training, which moves so many bytes (0: inference), y and the copy of x go past the caches if the third level would have lost
-    them when they are needed again. In inference the next layer may find y there.
+    In training, which reads much else before a large y is needed again, y goes past the caches. In inference the next layer may
+    find it in the third level.
     """
     s.itemsize, s.axis, s.N = x.itemsize, windows.axis, x.shape[0]
     s.bias = s.gain = s.kept = s.bias_grad = NULL
@@ -259,8 +250,8 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     cdef double work = 0.05 * cnp.PyArray_SIZE(y) * s.taps * s.x_maps  # nanoseconds
     cdef ptrdiff_t longest = MAP_BYTES // s.itemsize
     cut(s.axis, 1, 1, longest, longest, 1, &s.blocks)
-    s.past = s.x_maps == 1 and goes_past(moved, s.y.channel_stride)
-    s.keep_past = goes_past(moved, s.x.channel_stride)
+    s.past = training and s.x_maps == 1 and stored_past(cnp.PyArray_NBYTES(y), s.y.channel_stride)
+    s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.channel_stride)
     s.map_bytes = s.apart_bytes = s.joined_bytes = 0
     if not channels_last:
         s.map_bytes = ceil_div(copy_bytes(s.kernels, s.itemsize, s.axis, &s.blocks), 64) * 64
@@ -273,8 +264,8 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     if s.turned:
         prepare_turned(s)
     if channels_last and s.rows:
-        s.past = goes_past(moved, s.y.place_stride[1])
-        s.keep_past = goes_past(moved, s.x.place_stride[1])
+        s.past = training and stored_past(cnp.PyArray_NBYTES(y), s.y.place_stride[1])
+        s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.place_stride[1])
     return team_size(work, 1, s.N * s.x.channels)
 
 
@@ -371,8 +362,8 @@ cdef class DepthwiseKernels:
             bint scaled, cnp.ndarray kept=None, bint training=False):
         """y = gain * act(bias + the sums), both C-contiguous and of five axes; the gain only if `scaled`.
 
-        If x has more channels than y, each map of y adds up those of x that belong to it. kept becomes a copy of x, for training.
-        With `training`, x and y are gradients, of the result and of what it was made of.
+        If x has more channels than y, each map of y adds up those of x that belong to it. kept becomes a copy of x. In training
+        it takes long before y is read again; with `kept` it is always meant.
         """
         cdef Call s
         if cnp.PyArray_SIZE(y) == 0:
@@ -383,8 +374,7 @@ cdef class DepthwiseKernels:
                 kept[...] = x
             return
         s.kernels = self.kernels
-        cdef ptrdiff_t moved = bytes_of_training(y, x) if training else bytes_of_training(x, y) if kept is not None else 0
-        cdef int size = prepare(&s, x, y, windows, channels_last, moved)
+        cdef int size = prepare(&s, x, y, windows, channels_last, training or kept is not None)
         self.take(&s, activation, scaled)
         s.kept = NULL if kept is None or channels_last and not s.rows else <char *> cnp.PyArray_DATA(kept)
         cdef Block _scratch = scratch_of_rows(&s, size, False) if s.rows else scratch_for(&s, size, 0)
@@ -424,15 +414,14 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     s.kernels = kernels_for(dy.itemsize)
     if channels_last:
         x = repeated_for(x, dy.shape[4])
-    cdef ptrdiff_t moved = bytes_of_training(x, dy)
-    cdef int size = prepare(s, x, dy, windows, channels_last, moved)
+    cdef int size = prepare(s, x, dy, windows, channels_last, True)
     size = min(size, <int> s.x.channels)
     s.grad = <char *> cnp.PyArray_DATA(grad)
     s.bias_grad = NULL if bias_grad is None else <char *> cnp.PyArray_DATA(bias_grad)
     both.with_maps, both.maps.band, both.maps.axis = dx is not None and cnp.PyArray_SIZE(dx) > 0, 0, windows.axis
     if both.with_maps:
         both.maps.kernels = s.kernels
-        prepare(&both.maps, dy, dx, windows_back, False, moved)
+        prepare(&both.maps, dy, dx, windows_back, False, True)
         share_ways(s, &both.maps)
         back.take(&both.maps, FR_NONE, False)
         _more = scratch_of_rows(&both.maps, size, False) if s.rows else scratch_for(&both.maps, size, 0)
