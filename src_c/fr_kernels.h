@@ -346,7 +346,8 @@ typedef struct fr_pixel_conv {
 // Pooling over windows of maps [planes][D][H][W], or [planes][D][H][W][channels] for channels last. Fewer axes have size 1.
 //   tap      the number of a place in its window, (i_d * kernel_h + i_h) * kernel_w + i_w; the number of places of a window
 //            stands for no place. Bytes, or int32 if `wide`; laid out as y
-//   scale    SUM only divides by scale_d[o_d] * scale_h[o_h] * scale_w[o_w]; with `factors` and backward it multiplies by them
+//   scale    SUM only divides by scale_d[o_d] * scale_h[o_h] * scale_w[o_w]; with `factors` it multiplies by them, as backward always
+//            does, unless the channels lie first and one window without padding is all of a map: that one divides
 // Backward gathers: x is dy, y is dx, and every element of dx is written once. Rows are those of what is written, numbered over
 // all planes, depths and heights. The number of places is at most 2^24.
 enum { FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM };

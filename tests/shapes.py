@@ -245,6 +245,12 @@ POOLS = (
     PoolProblem((2, 18, 30), 4, {"stride": 4}),
     PoolProblem((1, 17, 5, 4, 6), (2, 3, 3), {"stride": (2, 1, 3), "padding": (1, 1, 0), "ceil_mode": True}),
     PoolProblem((1, 70, 5, 80), 5, {"stride": 1, "padding": 2}),  # joined rows of some of the channels that lie last
+    PoolProblem(
+        (2, 70, 7, 7), 7, {"stride": 2}
+    ),  # one window that is all of a map, then one of many places, and of a line
+    PoolProblem((1, 3, 19, 21), (19, 21), {}),
+    PoolProblem((3, 5, 11), 11, {}),
+    PoolProblem((1, 25, 12, 15), 3, {"stride": 1, "padding": 1}),  # neighbours by fours, and lanes without a map
 )
 DILATED_POOLS = (
     PoolProblem((2, 3, 40), 3, {"stride": 1, "dilation": 2, "padding": 1}),

@@ -23,6 +23,7 @@ cdef class Windows:
     cpdef object backward(self, int mode, cnp.ndarray dy, cnp.ndarray taps, cnp.ndarray dx)
     cdef ptrdiff_t places(self)
     cdef void choose(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, ptrdiff_t tile, int width)
+    cdef bint is_whole(self)
     cdef bint has_tiles(self)
     cdef bint has_quads(self)
     cdef bint falls_into_bands(self, int width)

@@ -25,6 +25,8 @@ cdef ptrdiff_t SPREAD_TILE = 3
 
 cdef double NANOSECONDS_PER_ELEMENT = 0.08  # moved, or met by a window: those of many rows are joined row by row
 cdef ptrdiff_t MOST_MET = 9
+cdef double NANOSECONDS_PER_POSITION = 0.5
+cdef ptrdiff_t NO_PLACE = -(<ptrdiff_t> 1 << 62)
 
 
 @cython.final
@@ -69,7 +71,7 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, x, y, taps)
         cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
-        if mode == FR_POOL_SUM and self.exact:
+        if mode == FR_POOL_SUM and self.exact and not self.is_whole():
             self.multiply(&rows)
         cdef ptrdiff_t limit = FR_POOL_TURNED
         if taps is None:
@@ -85,7 +87,8 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, dy, dx, taps)
         cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
-        self.multiply(&rows)
+        if not self.is_whole():
+            self.multiply(&rows)
         self.choose(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED,
                     SPREAD_TILE if taps is None else SELECT_TILE, kernels.width)
         if rows.whole.axis[2].stride == 0 and taps is not None and not rows.whole.channels:
@@ -97,8 +100,8 @@ cdef class Windows:
     cdef void choose(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, ptrdiff_t tile, int width):
         """How maps with the channels first are pooled. The way must not depend on the batch, nor on the team.
 
-        Turned if they have at most `limit` places, and a sample has enough of them; else windows that lie side by side, if they
-        have at least `tile` columns, like windows of unequal sizes.
+        Whole if one window is; turned if they have at most `limit` places, and a sample has enough of them; else windows that lie
+        side by side, if they have at least `tile` columns, like windows of unequal sizes.
         """
         cdef const fr_pool_axis *a = self.pool.axis
         cdef ptrdiff_t places = a[0].size * a[1].size * a[2].size, windows = a[0].out * a[1].out * a[2].out
@@ -106,6 +109,9 @@ cdef class Windows:
         cdef int axis
         rows.together = 1
         if self.pool.channels:
+            return
+        if self.is_whole():
+            rows.together = rows_of_map
             return
         if uneven:
             limit = FR_POOL_TURNED
@@ -118,6 +124,15 @@ cdef class Windows:
         elif a[2].kernel >= tile and self.has_tiles():
             for axis in range(3):
                 rows.whole.axis[axis].stride = 0
+
+    cdef bint is_whole(self):
+        """Whether channels lie first and one window is all of a map."""
+        cdef const fr_pool_axis *a = self.pool.axis
+        cdef int i
+        for i in range(3):
+            if a[i].out != 1 or a[i].kernel != a[i].size or a[i].padding or (a[i].dilation > 1 and a[i].size > 1):
+                return False
+        return self.pool.channels == 0
 
     cdef bint has_tiles(self):
         """Whether windows lie side by side and fill the maps."""
@@ -157,36 +172,82 @@ cdef class Windows:
         rows.whole.taps = NULL if taps is None else cnp.PyArray_DATA(taps)
         return rows
 
-    def positions(self, cnp.ndarray taps not None, cnp.ndarray offsets not None, cnp.ndarray indices not None):
-        """Fill indices (int64) with flat positions in the map: start of the window + offsets[tap], -1 for no place."""
-        cdef const cnp.int64_t *offset = <const cnp.int64_t *> cnp.PyArray_DATA(offsets)
-        cdef cnp.int64_t *out = <cnp.int64_t *> cnp.PyArray_DATA(indices)
-        cdef const void *tap = cnp.PyArray_DATA(taps)
-        cdef ptrdiff_t channels = max(self.pool.channels, 1)
-        cdef const fr_pool_axis *a = self.pool.axis
-        cdef ptrdiff_t windows = a[0].out * a[1].out * a[2].out, places = self.places()
-        cdef ptrdiff_t planes = indices.size // (windows * channels) if windows else 0
-        cdef ptrdiff_t _plane, d, h, w, start, at = 0
+    def positions(self, cnp.ndarray taps not None, cnp.ndarray indices not None):
+        """Fill indices (int64) with the flat position in its map of each tap, -1 for no place."""
+        cdef Positions work
+        cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
+        cdef ptrdiff_t rows = indices.size // row if row else 0
+        work.pool = self.pool
+        work.pool.taps, work.rows = cnp.PyArray_DATA(taps), rows
+        work.indices = <cnp.int64_t *> cnp.PyArray_DATA(indices)
+        cdef int size = team_size(NANOSECONDS_PER_POSITION * indices.size, 1, rows)
         with nogil:
-            for _plane in range(planes):
-                for d in range(a[0].out):
-                    for h in range(a[1].out):
-                        for w in range(a[2].out):
-                            start = (start_of(&a[0], d) * a[1].size + start_of(&a[1], h)) * a[2].size + start_of(&a[2], w)
-                            put_positions(out, tap, offset, start, at, channels, places, self.pool.wide)
-                            at += channels
+            run_team(share_of_positions, &work, size)
+
+
+cdef struct Positions:
+    fr_pool pool
+    cnp.int64_t *indices
+    ptrdiff_t rows  # of windows
 
 
 cdef inline ptrdiff_t start_of(const fr_pool_axis *axis, ptrdiff_t window) noexcept nogil:
     return window * axis.stride - axis.padding if axis.stride else window * axis.size // axis.out
 
 
-cdef inline void put_positions(cnp.int64_t *out, const void *taps, const cnp.int64_t *offset, ptrdiff_t start, ptrdiff_t at,
-                               ptrdiff_t count, ptrdiff_t places, bint wide) noexcept nogil:
-    cdef ptrdiff_t i, tap
+cdef ptrdiff_t offset_of(const fr_pool_axis *a, ptrdiff_t tap) noexcept nogil:
+    """How far a tap is from the start of its window, for what is past the last one far below all positions."""
+    cdef ptrdiff_t row = tap // a[2].kernel
+    if row >= a[0].kernel * a[1].kernel:
+        return NO_PLACE
+    return ((row // a[1].kernel * a[0].dilation * a[1].size + row % a[1].kernel * a[1].dilation) * a[2].size
+            + tap % a[2].kernel * a[2].dilation)
+
+
+cdef void share_of_positions(void *whole, Team *team, int member) noexcept nogil:
+    cdef Positions *work = <Positions *> whole
+    cdef const fr_pool_axis *a = &work.pool.axis[0]
+    cdef ptrdiff_t offsets[FR_POOL_PLACES + 1]
+    cdef ptrdiff_t row = first_of(work.rows, member, team.size), end = first_of(work.rows, member + 1, team.size)
+    cdef ptrdiff_t d = row // a[1].out % a[0].out, h = row % a[1].out, i
+    if not work.pool.wide:
+        for i in range(a[0].kernel * a[1].kernel * a[2].kernel + 1):
+            offsets[i] = offset_of(a, i)
+    for row in range(row, end):
+        row_of_positions(work, row, (start_of(&a[0], d) * a[1].size + start_of(&a[1], h)) * a[2].size, offsets)
+        h += 1
+        if h == a[1].out:
+            h = 0
+            d = d + 1 if d + 1 < a[0].out else 0
+
+
+cdef inline void row_of_positions(Positions *work, ptrdiff_t row, ptrdiff_t start, const ptrdiff_t *offsets) noexcept nogil:
+    """Positions of a row of windows, the first of which would start at `start` without padding of its columns."""
+    cdef const fr_pool_axis *W = &work.pool.axis[2]
+    cdef ptrdiff_t channels = max(work.pool.channels, 1), at = row * W.out * channels, w
+    if channels == 1 and W.stride and not work.pool.wide:
+        put_near(work.indices + at, <const cnp.uint8_t *> work.pool.taps + at, W.out, offsets, start - W.padding, W.stride)
+        return
+    for w in range(W.out):
+        if work.pool.wide:
+            put_far(work, at + w * channels, channels, start + start_of(W, w))
+        else:
+            put_near(work.indices + at + w * channels, <const cnp.uint8_t *> work.pool.taps + at + w * channels, channels, offsets,
+                     start + start_of(W, w), 0)
+
+
+# Positions of taps whose windows start `pace` apart.
+cdef inline void put_near(cnp.int64_t *out, const cnp.uint8_t *taps, ptrdiff_t count, const ptrdiff_t *offsets, ptrdiff_t start,
+                          ptrdiff_t pace) noexcept nogil:
+    cdef ptrdiff_t i
+    for i in range(count):
+        out[i] = max(start + i * pace + offsets[taps[i]], <ptrdiff_t> -1)
+
+
+cdef void put_far(const Positions *work, ptrdiff_t at, ptrdiff_t count, ptrdiff_t start) noexcept nogil:
+    cdef ptrdiff_t i
     for i in range(at, at + count):
-        tap = (<const cnp.int32_t *> taps)[i] if wide else (<const cnp.uint8_t *> taps)[i]
-        out[i] = start + offset[tap] if tap < places else -1
+        work.indices[i] = max(start + offset_of(&work.pool.axis[0], (<const cnp.int32_t *> work.pool.taps)[i]), <ptrdiff_t> -1)
 
 
 cdef void run(Rows *rows, ptrdiff_t elements):

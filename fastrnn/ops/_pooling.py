@@ -61,15 +61,6 @@ class Axis(NamedTuple):
         return np.minimum(ends, self.size + border) - np.maximum(starts, -border)
 
 
-@lru_cache(KEPT_PLANS)
-def _offsets(kernel: Sizes, steps: Sizes) -> Array:
-    """Return how far each tap is from the start of its window, for steps between neighbouring taps of each axis."""
-    taps = np.zeros((1,) * len(kernel), np.int64)
-    for axis, (k, step) in enumerate(zip(kernel, steps, strict=True)):
-        taps = taps + step * np.arange(k).reshape([-1 if i == axis else 1 for i in range(len(kernel))])
-    return taps.ravel()
-
-
 class Plan:
     """The windows of one pooling on maps of one size, and the form of its results."""
 
@@ -94,11 +85,8 @@ class Plan:
 
     def indices(self, taps: Array) -> Array:
         """Return the flat positions of taps."""
-        _, H, W = self.axes
-        whole = (H.size * W.size, W.size, 1)
-        steps = tuple(step * axis.dilation for step, axis in zip(whole, self.axes, strict=True))
-        positions = np.empty(taps.shape, np.int64)
-        self.windows.positions(taps, _offsets(tuple(axis.kernel for axis in self.axes), steps), positions)
+        positions = empty(taps.shape, np.int64)
+        self.windows.positions(taps, positions)
         return positions
 
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from fastrnn._checks import as_fitting, as_tokens
+from fastrnn._checks import as_fitting, as_integers, as_tokens
 from fastrnn._kernels._memory import empty
 from fastrnn._kernels._unpool import gather, scatter
-from fastrnn.errors import ArgumentError, ShapeError
+from fastrnn.errors import ArgumentError, ShapeError, TokenError
 from fastrnn.ops._pooling import Array, Pullback, Sizes, as_maps, per_axis
 from fastrnn.ops._recurrent import once
 
@@ -26,7 +26,7 @@ def _unpooling(
         raise ArgumentError(f"{name}: 'output_size' must be 1 to 3 sizes, got {output_size!r}")
     out = per_axis(name, "output_size", out, S, 1)
     maps = as_maps(name, x, layout, S)
-    places = as_tokens(name, "indices", indices, math.prod(out))
+    places = as_integers(name, "indices", indices).astype(np.int64, order="C", copy=False)
     if places.shape != maps.x.shape:
         raise ShapeError(f"{name}: 'indices' must have shape {maps.x.shape}, got {places.shape}")
     return maps.x, places, maps.shape(out), maps.channels if maps.last else 1
@@ -61,7 +61,7 @@ def max_unpool_forward(x: Array, indices: Array, output_size: Sizes, *, layout: 
     ------
     ShapeError, DTypeError, ArgumentError, TokenError
     """
-    return _unpool("max_unpool_forward", x, indices, output_size, layout)[0]
+    return _unpool("max_unpool_forward", x, indices, output_size, layout, keep=False)[0]
 
 
 def max_unpool_vjp(
@@ -79,16 +79,22 @@ def max_unpool_vjp(
     pullback : ``pullback(dy) -> dx``. May succeed once; a second call raises RuntimeError.
     """
     name = "max_unpool_vjp"
-    y, pullback = _unpool(name, x, indices, output_size, layout)
+    y, pullback = _unpool(name, x, indices, output_size, layout, keep=True)
     return y, once(name, pullback)
 
 
-def _unpool(name: str, x: Array, indices: Array, output_size: Sizes, layout: str | None) -> tuple[Array, Pullback]:
+def _unpool(
+    name: str, x: Array, indices: Array, output_size: Sizes, layout: str | None, *, keep: bool
+) -> tuple[Array, Pullback]:
     values, places, shape, channels = _unpooling(name, x, indices, output_size, layout)
     last = layout is not None and layout.endswith("C")
     y = empty(shape, values.dtype)
-    scatter(values, places, _as_samples(y, last), channels)
-    saved, x_shape, form = places.copy(), values.shape, (shape, values.dtype)
+    saved = empty(places.shape, np.int64) if keep else places
+    if not scatter(values, places, _as_samples(y, last), channels, saved if keep else None):
+        limit = math.prod(shape[1:-1] if last else shape[2:])
+        as_tokens(name, "indices", indices, limit)  # tells which one
+        raise TokenError(f"{name}: 'indices' must be in 0..{limit - 1} and not change meanwhile")
+    x_shape, form = values.shape, (shape, values.dtype)
 
     def pullback(dy: Array) -> Array:
         gradient = np.asarray(as_fitting(name, "dy", dy, *form), order="C")

@@ -100,10 +100,10 @@ FR_INLINE void row_tile_run(const fr_bare_conv *g, const row_tile *tile, const i
     }
     const ptrdiff_t x_step = step * c.columns, y_step = step == 1 ? x_step : c.y_columns;
     for (ptrdiff_t row = -c.above, left = c.y_rows + seen - 1; left > 0; row += step, --left, x += x_step, y += y_step) {
-        FR_UNROLL(2) for (int part = 0; part < step; ++part) {
-            if (row + part >= 0 && row + part < c.rows)
-                row_taps(&t, x + part * c.columns, w, acc, kernel, step, part, vectors, narrow);
-        }
+        // Not a loop: one of a single round would stay one.
+        if (row >= 0 && row < c.rows) row_taps(&t, x, w, acc, kernel, step, 0, vectors, narrow);
+        if (step > 1 && row + 1 >= 0 && row + 1 < c.rows)
+            row_taps(&t, x + c.columns, w, acc, kernel, step, 1, vectors, narrow);
         if (left <= c.y_rows) row_store(&c, &t, y, acc[seen - 1], vectors, narrow);
         FR_UNROLL(7) for (int r = seen - 1; r > 0; --r) {
             FR_UNROLL(4) for (int j = 0; j < vectors; ++j) acc[r][j] = acc[r - 1][j];

@@ -65,10 +65,10 @@ FR_INLINE void weight_pass(const fr_bare_conv *g, const weight_tile *t, const in
             FR_UNROLL(4) for (int j = 0; j < vectors; ++j) met[r][j] = met[r - 1][j];
         }
         weight_row(g, t, y_row, met[0], vectors);
-        FR_UNROLL(2) for (int part = 0; part < step; ++part) {
-            if (row + part < 0 || row + part >= g->rows) continue;
-            weight_products(t, t->x + (row + part) * g->columns, met, acc, first, across, kernel, step, part, vectors);
-        }
+        if (row >= 0 && row < g->rows)
+            weight_products(t, t->x + row * g->columns, met, acc, first, across, kernel, step, 0, vectors);
+        if (step > 1 && row + 1 >= 0 && row + 1 < g->rows)
+            weight_products(t, t->x + (row + 1) * g->columns, met, acc, first, across, kernel, step, 1, vectors);
     }
     FR_UNROLL(4) for (int s = 0; s < across; ++s) {
         FR_UNROLL(7) for (int r = 0; r < kernel; ++r) vstore(sums + (r * kernel + s) * FR_WIDTH, acc[s][r]);

@@ -7,6 +7,7 @@
 #include "pool_rows.h"
 #include "pool_turned.h"
 #include "pool_uneven.h"
+#include "pool_whole.h"
 
 enum { GATHER_SUM, GATHER_BYTES, GATHER_WIDE };  // with no taps, or with taps of that size
 enum { GATHER_ROWS = 8 };                        // of y that are gathered from at a time
@@ -360,6 +361,10 @@ FR_INLINE ptrdiff_t most_meeting(const fr_pool_axis *a) {
 }
 
 static void FR_NAME(pool_backward)(const fr_pool *s) {
+    if (pool_is_whole(s)) {
+        pool_whole_backward(s);
+        return;
+    }
     if (s->turned) {
         pool_turned_backward(s);
         return;

@@ -5,6 +5,8 @@
 #include "pool_windows.h"
 #include "turn.h"
 
+enum { TURNED_TOGETHER = 4 };  // windows
+
 typedef struct turned_maps {
     _Alignas(64) real x[FR_POOL_TURNED * FR_WIDTH], y[FR_POOL_TURNED * FR_WIDTH];
     uint8_t taps[FR_POOL_TURNED * FR_WIDTH];
@@ -13,10 +15,38 @@ typedef struct turned_maps {
 FR_INLINE ptrdiff_t places_of(const fr_pool *s) { return s->axis[0].size * s->axis[1].size * s->axis[2].size; }
 FR_INLINE ptrdiff_t windows_of(const fr_pool *s) { return s->axis[0].out * s->axis[1].out * s->axis[2].out; }
 
+FR_INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+// Squares of 8 x 8 bytes, one word a row: halves of words change places, then quarters, then bytes.
+FR_INLINE void turn_bytes(const uint8_t *from, ptrdiff_t stride, uint8_t *to, ptrdiff_t to_stride) {
+    static const uint64_t low[3] = {0x00000000FFFFFFFF, 0x0000FFFF0000FFFF, 0x00FF00FF00FF00FF};
+    uint64_t row[8];
+    FR_UNROLL(8) for (int i = 0; i < 8; ++i) __builtin_memcpy(&row[i], from + i * stride, 8);
+    FR_UNROLL(3) for (int step = 0, apart = 4; step < 3; ++step, apart /= 2) {
+        FR_UNROLL(8) for (int i = 0; i < 8; ++i) {
+            if (i & apart) continue;
+            const uint64_t change = (row[i] >> 8 * apart ^ row[i + apart]) & low[step];
+            row[i + apart] ^= change, row[i] ^= change << 8 * apart;
+        }
+    }
+    FR_UNROLL(8) for (int i = 0; i < 8; ++i) __builtin_memcpy(to + i * to_stride, &row[i], 8);
+}
+
+// The last squares may overlap those before them.
 FR_INLINE void turn_taps(ptrdiff_t rows, ptrdiff_t columns, const uint8_t *from, ptrdiff_t stride, uint8_t *to,
-                            ptrdiff_t to_stride) {
-    for (ptrdiff_t i = 0; i < rows; ++i)
-        for (ptrdiff_t j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * stride + j];
+                         ptrdiff_t to_stride) {
+    if (rows < 8 || columns < 8) {
+        for (ptrdiff_t i = 0; i < rows; ++i)
+            for (ptrdiff_t j = 0; j < columns; ++j) to[j * to_stride + i] = from[i * stride + j];
+        return;
+    }
+    for (ptrdiff_t n = 0; n < rows; n += 8) {
+        const ptrdiff_t i = least_of(n, rows - 8);
+        for (ptrdiff_t m = 0; m < columns; m += 8) {
+            const ptrdiff_t j = least_of(m, columns - 8);
+            turn_bytes(from + i * stride + j, stride, to + j * to_stride + i, to_stride);
+        }
+    }
 }
 
 // Rows of windows, and the rows of x that they meet (forward), or rows of dx and the windows that meet them (backward): as many as
@@ -29,8 +59,6 @@ typedef struct turned_band {
 FR_INLINE int turned_whole(const fr_pool *s) {
     return places_of(s) <= FR_POOL_TURNED && windows_of(s) <= FR_POOL_TURNED;
 }
-
-FR_INLINE ptrdiff_t least_of(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 // From a row of windows on.
 FR_INLINE turned_band band_of_windows(const fr_pool *s, ptrdiff_t window) {
@@ -106,13 +134,20 @@ static FR_NOINLINE void join_turned_max(const fr_pool *s) { join_turned(s, FR_PO
 static FR_NOINLINE void join_turned_min(const fr_pool *s) { join_turned(s, FR_POOL_MIN); }
 static FR_NOINLINE void join_turned_sum(const fr_pool *s) { join_turned(s, FR_POOL_SUM); }
 
-// The window at `span`: the value taken, and by which tap.
-FR_INLINE void select_turned_window(const fr_pool *s, const pool_span span[3], ptrdiff_t window, const int mode) {
+// `count` neighbours of the same taps, the first of which is at `span`: the values taken, and by which taps. Several together, since
+// each comparison waits for the one before.
+FR_INLINE void select_turned_windows(const fr_pool *s, const pool_span span[3], ptrdiff_t window, const int mode,
+                                     const int count) {
     const fr_pool_axis *a = s->axis;
     const int empty = span[0].lo == span[0].hi || span[1].lo == span[1].hi || span[2].lo == span[2].hi;
     const ptrdiff_t first = (span[0].lo * a[1].kernel + span[1].lo) * a[2].kernel + span[2].lo;
+    const ptrdiff_t next = a[2].stride * FR_WIDTH;
     const vec one = vset1(1);
-    vec best = vset1(-(real)INFINITY), taken = vset1((real)(empty ? pool_places(s) : first));
+    vec best[TURNED_TOGETHER], taken[TURNED_TOGETHER];
+    FR_UNROLL(4) for (int i = 0; i < count; ++i) {
+        best[i] = vset1(-(real)INFINITY);
+        taken[i] = vset1((real)(empty ? pool_places(s) : first));
+    }
     for (ptrdiff_t d = span[0].lo; d < span[0].hi; ++d) {
         for (ptrdiff_t h = span[1].lo; h < span[1].hi; ++h) {
             const ptrdiff_t depth = span[0].start + d * a[0].dilation, height = span[1].start + h * a[1].dilation;
@@ -121,24 +156,36 @@ FR_INLINE void select_turned_window(const fr_pool *s, const pool_span span[3], p
                 ((depth * a[1].size + height) * a[2].size + span[2].start + span[2].lo * a[2].dilation) * FR_WIDTH;
             vec tap = vset1((real)((d * a[1].kernel + h) * a[2].kernel + span[2].lo));
             for (ptrdiff_t w = span[2].lo; w < span[2].hi; ++w, x += a[2].dilation * FR_WIDTH) {
-                pool_select(&best, &taken, pool_signed(mode, vload(x)), tap, 1);
+                FR_UNROLL(4) for (int i = 0; i < count; ++i)
+                    pool_select(&best[i], &taken[i], pool_signed(mode, vload(x + i * next)), tap, 1);
                 tap = vadd(tap, one);
             }
         }
     }
-    vstore((real *)s->y + window * FR_WIDTH, pool_signed(mode, best));
-    vstore_u8((uint8_t *)s->taps + window * FR_WIDTH, taken, FR_WIDTH);
+    FR_UNROLL(4) for (int i = 0; i < count; ++i) {
+        vstore((real *)s->y + (window + i) * FR_WIDTH, pool_signed(mode, best[i]));
+        vstore_u8((uint8_t *)s->taps + (window + i) * FR_WIDTH, taken[i], FR_WIDTH);
+    }
+}
+
+// Whether windows w..w+count-1 of a row have all their taps in the map.
+FR_INLINE int turned_inside(const fr_pool_axis *W, ptrdiff_t w, int count) {
+    if (W->stride == 0 || w + count > W->out || w * W->stride < W->padding) return 0;
+    return (w + count - 1) * W->stride - W->padding + (W->kernel - 1) * W->dilation < W->size;
 }
 
 FR_INLINE void select_turned(const fr_pool *s, const int mode) {
     const fr_pool_axis *a = s->axis;
     ptrdiff_t window = 0;
     for (ptrdiff_t d = 0; d < a[0].out; ++d) {
-        for (ptrdiff_t h = 0; h < a[1].out; ++h) {
+        for (ptrdiff_t h = 0; h < a[1].out; ++h, window += a[2].out) {
             pool_span span[3] = {pool_window(&a[0], d), pool_window(&a[1], h), {0, 0, 0}};
-            for (ptrdiff_t w = 0; w < a[2].out; ++w, ++window) {
+            for (ptrdiff_t w = 0, next; w < a[2].out; w = next) {
                 span[2] = pool_window(&a[2], w);
-                select_turned_window(s, span, window, mode);
+                next = w + (turned_inside(&a[2], w, 4) ? 4 : turned_inside(&a[2], w, 2) ? 2 : 1);
+                if (next - w == 4) select_turned_windows(s, span, window + w, mode, 4);
+                else if (next - w == 2) select_turned_windows(s, span, window + w, mode, 2);
+                else select_turned_windows(s, span, window + w, mode, 1);
             }
         }
     }
@@ -180,6 +227,66 @@ static FR_NOINLINE void pool_turned(const fr_pool *s) {
             if (s->taps) turn_taps(count, maps, lanes.taps, FR_WIDTH, (uint8_t *)s->taps + at, windows);
             window += band.windows;
         }
+    }
+}
+
+// A row of windows that meets a row of dx, and the first of their taps there.
+typedef struct turned_source {
+    const real *dy;
+    const uint8_t *taps;
+    int tap;
+} turned_source;
+
+// Those that meet the row at depth d and height h; there is room for all rows of windows.
+FR_INLINE ptrdiff_t turned_sources(const fr_pool *s, ptrdiff_t d, ptrdiff_t h, turned_source *from) {
+    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
+    const pool_range depths = pool_meeting(D, d), heights = pool_meeting(H, h);
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = depths.lo; i < depths.hi; ++i) {
+        for (ptrdiff_t j = heights.lo; j < heights.hi; ++j) {
+            const ptrdiff_t at = (i * H->out + j) * W->out * FR_WIDTH;
+            const ptrdiff_t tap = (pool_tap(D, i, d) * H->kernel + pool_tap(H, j, h)) * W->kernel;
+            from[count++] = (turned_source){(const real *)s->x + at, (const uint8_t *)s->taps + at, (int)tap};
+        }
+    }
+    return count;
+}
+
+// A row of dx from the windows that took its places.
+FR_INLINE void take_turned_row(const fr_pool_axis *W, const turned_source *from, ptrdiff_t count, real *dx) {
+    pool_walk walk = pool_walk_from(W, 0);
+    for (ptrdiff_t w = 0; w < W->size; ++w, pool_step(&walk)) {
+        const pool_range met = pool_met(&walk);
+        vec sum = vzero();
+        for (ptrdiff_t r = 0; r < count; ++r) {
+            int tap = from[r].tap + (int)(w + W->padding - met.lo * W->stride);
+            for (ptrdiff_t o = met.lo * FR_WIDTH; o < met.hi * FR_WIDTH; o += FR_WIDTH, tap -= (int)W->stride) {
+                const vmask taken = veq_u8(from[r].taps + o, 0, FR_WIDTH, tap);
+                sum = vadd(sum, vselect(taken, vload(from[r].dy + o), vzero()));
+            }
+        }
+        vstore(dx + w * FR_WIDTH, sum);
+    }
+}
+
+// Whether windows overlap: then it is faster to ask for each place who took it, which is written once, than to add to places.
+FR_INLINE int turned_overlap(const fr_pool *s) {
+    int overlap = 0;
+    for (int i = 0; i < 3; ++i) {
+        const fr_pool_axis *a = &s->axis[i];
+        if (a->stride == 0 || a->dilation > 1) return 0;
+        overlap |= a->kernel > a->stride && a->out > 1;
+    }
+    return overlap;
+}
+
+static FR_NOINLINE void take_turned(const fr_pool *s) {
+    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
+    turned_source from[FR_POOL_TURNED];
+    real *dx = s->y;
+    for (ptrdiff_t d = 0; d < D->size; ++d) {
+        for (ptrdiff_t h = 0; h < H->size; ++h, dx += W->size * FR_WIDTH)
+            take_turned_row(W, from, turned_sources(s, d, h, from), dx);
     }
 }
 
@@ -237,7 +344,8 @@ static FR_NOINLINE void pool_turned_backward(const fr_pool *s) {
             turn_in(maps, count, (const real *)s->x + at, windows, lanes.x);
             if (s->taps) {
                 turn_taps(maps, count, (const uint8_t *)s->taps + at, windows, lanes.taps, FR_WIDTH);
-                give_taken(&one);
+                if (turned_overlap(s)) take_turned(&one);
+                else give_taken(&one);
             } else {
                 give_all(&one);
             }

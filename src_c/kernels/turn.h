@@ -104,9 +104,17 @@ static void FR_NAME(pack_taps)(ptrdiff_t units, ptrdiff_t k, const void *src, pt
                                const ptrdiff_t *place) {
     for (ptrdiff_t j = 0; j < k; j += FR_WIDTH) {
         const ptrdiff_t lanes = lanes_left(k, j / FR_WIDTH);
+        const real *from = (const real *)src + j;
         vec row[FR_WIDTH];
-        FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u)
-            row[u] = u < units ? vload_lanes((const real *)src + u * src_stride + j, lanes) : vzero();
+        if (units >= FR_WIDTH && lanes == FR_WIDTH) {
+            FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u) {
+                row[u] = vload(from + u * src_stride);
+                __builtin_prefetch(from + (FR_WIDTH + u) * src_stride, 0, 2);  // of the next units
+            }
+        } else {
+            FR_UNROLL(16) for (int u = 0; u < FR_WIDTH; ++u)
+                row[u] = u < units ? vload_lanes(from + u * src_stride, lanes) : vzero();
+        }
         transpose(row);
         FR_UNROLL(16) for (int i = 0; i < FR_WIDTH; ++i)
             if (i < lanes && place[j + i] >= 0) vstore((real *)dst + place[j + i], row[i]);

@@ -48,3 +48,15 @@ def test_maps(rng: np.random.Generator) -> None:
     assert_same_bits(ops.batch_norm_forward(x, mean, var), np.concatenate(parts))
     pairs = [both(ops.group_norm_vjp(one[None], 2), d[None]) for one, d in zip(x, dy, strict=True)]
     assert_same_bits(both(ops.group_norm_vjp(x, 2), dy), tuple(map(np.concatenate, zip(*pairs, strict=True))))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_maps(stride: int, layout: str, rng: np.random.Generator) -> None:
+    x, weight = numbers((4, 60, 130, 113), rng), rng.standard_normal((60, 1, 3, 3), np.float32)
+    options: Any = {"stride": stride, "padding": 1, "groups": 60, "layout": layout}
+    if layout == "NHWC":
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    dy = rng.standard_normal(ops.conv_forward(x, weight, **options).shape, np.float32)
+    parts = [both(ops.conv_vjp(one[None], weight, **options), d[None]) for one, d in zip(x, dy, strict=True)]
+    assert_same_bits(both(ops.conv_vjp(x, weight, **options), dy), tuple(map(np.concatenate, zip(*parts, strict=True))))

@@ -223,6 +223,20 @@ def test_empty(N: int, last: bool) -> None:
     assert ops.max_unpool_forward(np.zeros(shape), indices, (6, 6), layout=layout).shape == x.shape
 
 
+def test_unpooling_keeps_the_indices_that_it_used() -> None:
+    indices = np.arange(4).reshape(1, 1, 2, 2) * 5
+    y, pullback = ops.max_unpool_vjp(np.ones((1, 1, 2, 2)), indices, (4, 4))
+    indices[...] = 1 << 40
+    assert np.array_equal(pullback(np.arange(16.0).reshape(y.shape)).ravel(), [0, 5, 10, 15])
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64])
+def test_unpooling_of_indices_beyond_any_map(dtype: type) -> None:
+    indices = np.full((2, 3, 1), np.iinfo(dtype).max)
+    with pytest.raises(TokenError, match=rf"'indices' must be in 0..3, got {np.iinfo(dtype).max}"):
+        ops.max_unpool_vjp(np.ones((2, 3, 1)), indices, (4,))
+
+
 def test_pullback_owns_what_it_saved_and_runs_once(isa: str, rng: np.random.Generator) -> None:
     x = random_arrays(rng, {"x": (2, 3, 6, 19)})["x"]
     dy = rng.standard_normal((2, 3, 3, 9))
