@@ -159,6 +159,22 @@ def test_what_a_failed_pullback_wrote_counts_for_nothing() -> None:
     assert not p.grad.any()
 
 
+def test_gradients_that_find_no_memory_leave_the_others_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    p, q = parameter(), parameter()
+    with summing_into({"p": p}) as (sums, _):
+        sums["p"][...] = 5
+    p.zero_grad()
+
+    def exhausted(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fastrnn.layers.parameter.np.zeros", exhausted)
+    with pytest.raises(MemoryError), summing_into({"p": p, "q": q}):
+        pass
+    monkeypatch.undo()
+    assert not p.grad.any()
+
+
 def test_rows_of_a_gradient_that_counts_as_zero() -> None:
     p = Parameter(np.ones((3, 2)), sparse=True)
     p._sum()[...] = 5

@@ -42,6 +42,7 @@ cdef struct Gradient:
     char *scratch
     ptrdiff_t scratch_bytes, band_bytes, sum_bytes, rows_bytes, pixels
     bint gathered, by_panels, fresh
+    bint written  # of one plane and tap, by panels: by the first product, since there is one for every channel
 
 
 cdef struct Part:
@@ -50,7 +51,7 @@ cdef struct Part:
     Range outputs, inputs
     char *sums  # [map][tap][channel]; of one tap, the gradient itself
     ptrdiff_t sums_stride
-    bint written  # by the first product over several planes, not added to
+    bint written  # by these products, not added to
 
 
 cdef void add_box(const Gradient *g, const Range *box, const Band *band, const Part *part) noexcept nogil:
@@ -241,11 +242,11 @@ cdef void share_of_gradient(void *work, Team *team, int member) noexcept nogil:
             part.sums, part.sums_stride = grad_of(g, &part, part.outputs.first), g.inputs
         else:
             part.sums, part.sums_stride = memory + g.band_bytes, g.taps * channels
-        if g.taps > 1 or (g.fresh and not g.by_panels):
+        if g.taps > 1 or (g.fresh and not g.written):
             for map in range(part.outputs.end - part.outputs.first):
                 memset(part.sums + map * part.sums_stride * g.itemsize, 0, g.taps * channels * g.itemsize)
         for number in range(g.blocks.total):
-            part.written = g.fresh and g.taps == 1 and number == 0
+            part.written = g.written and number == 0
             box_of(&g.blocks, number, box)
             fill_band(g.kernels, g.itemsize, g.axis, &g.x, part.group * g.inputs + part.inputs.first, channels, box, memory, &band)
             rows = memory + g.band_bytes + g.sum_bytes
@@ -337,6 +338,7 @@ def add_weight_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.nda
     # Boxes of several whole planes: rows of the output gradient lie together in each map of the batch.
     g.by_panels = (not g.gathered and g.blocks.count[1] == 1 and g.blocks.count[2] == 1
                    and g.blocks.count[3] == 1)
+    g.written = fresh and g.taps == 1 and g.by_panels and lies_alike(axis) and axis[0].count == 1
     if g.by_panels:
         g.pixels *= g.blocks.most[0] * g.blocks.most[1]
     g.rows_bytes = (g.pixels * row_of_gathered(&g, g.inputs * g.taps) + FR_SLOTS * width) * g.itemsize if g.gathered else 0

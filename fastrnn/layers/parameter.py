@@ -301,10 +301,17 @@ class summing_into:  # noqa: N801 - read as a phrase, "with summing_into(paramet
         self._parameters = parameters
 
     def __enter__(self) -> tuple[dict[str, FloatArray], list[str]]:
-        self._fresh = [name for name, parameter in self._parameters.items() if parameter._stale]
-        for name in self._fresh:
+        self._fresh: list[str] = []
+        sums: dict[str, FloatArray] = {}
+        for name, parameter in self._parameters.items():
+            if parameter._stale and parameter._grad is not None:
+                sums[name] = parameter._grad
+                self._fresh.append(name)
+            else:
+                sums[name] = parameter._sum()
+        for name in self._fresh:  # after all arrays are there: what fails before has changed nothing
             self._parameters[name]._stale = False
-        return {name: parameter._sum() for name, parameter in self._parameters.items()}, self._fresh
+        return sums, self._fresh
 
     def __exit__(self, failure: object, *_: object) -> None:
         if failure is not None:

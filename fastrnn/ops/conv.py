@@ -173,13 +173,13 @@ def _run(
         x, maps = maps, empty((*maps.shape[:2], *plan.counts), packed.dtype)
         take_places(x, maps, geometry.stride, last)
     if plan.algorithm == "direct":
-        kernels = packed.direct(False, "turned" if plan.maps else plan.way)
+        kernels: Any = packed.direct(False, "turned" if plan.maps else plan.way)
         if isinstance(kernels, DepthwiseKernels):
             kept = empty(maps.shape, packed.dtype) if keep and plan.spread is None else None
             kernels.run(maps, y, plan.windows, last, activation, scaled, kept)
             return y, maps if kept is None else kept, plan
-        run, rest = _kernel(packed, plan, activation, scaled)
-        run(maps, y, *rest)
+        seen = _apart(maps, geometry.stride) if plan.apart else maps
+        kernels.run(seen, y, plan.windows, last, activation, scaled)
     elif plan.algorithm == "dense":
         packed.dense().forward(as_rows(maps), as_rows(y))
         if activation:
@@ -197,14 +197,15 @@ def _kernel(packed: PackedConv, plan: Plan, activation: int, scaled: bool) -> tu
     last = packed.geometry.channels_last
     if plan.algorithm == "winograd":
         return packed.winograd().run, (packed.bias, activation, last)
-    run = packed.direct(False, plan.way).run
-    return _apart(run, packed.geometry.stride) if plan.apart else run, (plan.windows, last, activation, scaled)
+    run, stride = packed.direct(False, plan.way).run, packed.geometry.stride
+    rest = plan.windows, last, activation, scaled
+    return (lambda x, *rest: run(_apart(x, stride), *rest)) if plan.apart else run, rest
 
 
-def _apart(run: Callable[..., None], stride: Three) -> Callable[..., None]:
-    """Return what runs over the places of x a stride apart, channels first."""
+def _apart(maps: Array, stride: Three) -> Array:
+    """Return the places of maps a stride apart, channels first: a view."""
     d, h, w = stride
-    return lambda x, *rest: run(x[:, :, ::d, ::h, ::w], *rest)
+    return maps[:, :, ::d, ::h, ::w]
 
 
 def as_kernel_sees(maps: Array, geometry: Geometry, by_winograd: bool) -> Array:

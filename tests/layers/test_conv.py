@@ -100,6 +100,7 @@ WRITTEN: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("Conv2d", (6, 9, (3, 5), 2), {"groups": 3}, (6, 45, 46)),
     ("Conv2d", (20, 24, 3), {"padding": 1, "algorithm": "direct", "flip": True}, (20, 15, 17)),
     ("Conv3d", (20, 24, 3), {"padding": 1, "stride": (1, 2, 1)}, (20, 5, 6, 7)),
+    ("Conv3d", (70, 90, 1), {}, (70, 2, 5, 6)),
     ("Conv2d", (20, 20, 3), {"groups": 20}, (20, 15, 17)),
 ]
 
@@ -120,6 +121,17 @@ def test_gradients_written_and_added(
             backward(dy), seen.forward(x)[1](dy)
             for name, parameter in seen.parameters().items():
                 assert_same_bits(layer.parameters()[name]._sum(), parameter.grad)
+
+
+@pytest.mark.parametrize("N", [1, 3])
+def test_a_gradient_of_the_border_alone_is_zero(N: int, rng: np.random.Generator) -> None:
+    """Whatever its array held: no product reaches it."""
+    layer = fr.Conv3d(70, 90, 1, stride=(2, 1, 1), padding=(1, 0, 0))
+    for depth in (3, 1):
+        layer.zero_grad()
+        y, backward = layer.forward(rng.standard_normal((N, 70, depth, 5, 6)).astype(np.float32))
+        backward(np.ones_like(y))
+        assert layer.parameters()["weight"]._sum().any() == (depth == 3)
 
 
 @pytest.mark.parametrize(
