@@ -5,16 +5,10 @@
 #define _GNU_SOURCE  // sched_getcpu, cpu_set_t
 #endif
 
-#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-
-#ifdef __linux__
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+#include <time.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -42,17 +36,10 @@ static inline int fr_limit_at(int wish, int limit) {
 }
 
 #ifdef __linux__
-// Sleeps unless *word is no longer `value`; may wake early.
-static inline void fr_sleep(atomic_int *word, int value) {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-static inline void fr_wake_all(atomic_int *word) {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
 static inline int fr_cpu(void) { return sched_getcpu(); }
 
-// Moves this thread to another core if it was woken on `cpu`, where the one that woke it is at work. Left alone, the two would share
-// that core until the system's next tick, some milliseconds.
+// Moves this thread to another core if it runs on `cpu`, where another member is at work. Left alone, the two would share that core
+// until the system's next tick, some milliseconds.
 static inline void fr_leave_cpu(int cpu) {
     cpu_set_t allowed, others;
     if (cpu < 0 || sched_getcpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
@@ -62,8 +49,6 @@ static inline void fr_leave_cpu(int cpu) {
         sched_setaffinity(0, sizeof allowed, &allowed);
 }
 #else
-static inline void fr_sleep(atomic_int *word, int value) { (void)word, (void)value, sched_yield(); }
-static inline void fr_wake_all(atomic_int *word) { (void)word; }
 static inline int fr_cpu(void) { return -1; }
 static inline void fr_leave_cpu(int cpu) { (void)cpu; }
 #endif
@@ -71,33 +56,34 @@ static inline void fr_leave_cpu(int cpu) { (void)cpu; }
 // A number that one thread sets and others wait for.
 typedef struct fr_signal {
     _Alignas(64) atomic_int value;
-    atomic_int sleeping;  // how many
-    atomic_int cpu;       // where they were woken from
+    atomic_int napping;  // how many
+    atomic_int cpu;      // where it was set while some napped
 } fr_signal;
 
-// Spins about a millisecond, then sleeps, so that more threads than cores make progress. Sleeping sooner costs more than it saves: a
-// core that has gone idle takes long to wake, and two members that mostly sleep are left on one core.
-enum { FR_SPINS = 20000 };
+// Spins some tenths of a millisecond, then naps, so that more threads than cores make progress. A core that has gone idle takes long to
+// wake, so sooner costs more than it saves. Naps end by the clock: a thread that another wakes may be put on that one's core, and
+// does not come to run there while the other spins in OpenMP's wait. Each nap is a fraction of all before it.
+enum { FR_SPINS = 20000, FR_FIRST_NAP = 10000, FR_LAST_NAP = 1000000, FR_NAP_GROWTH = 8 };  // naps in nanoseconds
 
 static inline void fr_signal_init(fr_signal *s) {
     atomic_init(&s->value, 0);
-    atomic_init(&s->sleeping, 0);
+    atomic_init(&s->napping, 0);
     atomic_init(&s->cpu, -1);
 }
 
 static inline void fr_signal_set(fr_signal *s, int value) {
-    // Before the look at `sleeping`: who waits counts itself before its last look at the value.
+    if (atomic_load(&s->napping) > 0) atomic_store(&s->cpu, fr_cpu());
     atomic_store(&s->value, value);
-    if (atomic_load(&s->sleeping) == 0) return;
-    atomic_store(&s->cpu, fr_cpu());
-    fr_wake_all(&s->value);
 }
 
-static inline void fr_signal_sleep(fr_signal *s, int value) {
-    int now;
-    atomic_fetch_add(&s->sleeping, 1);
-    while ((now = atomic_load(&s->value)) != value) fr_sleep(&s->value, now);
-    atomic_fetch_sub(&s->sleeping, 1);
+static inline void fr_signal_nap(fr_signal *s, int value) {
+    struct timespec nap = {0, FR_FIRST_NAP};
+    atomic_fetch_add(&s->napping, 1);
+    while (atomic_load(&s->value) != value) {
+        nanosleep(&nap, NULL);
+        if (nap.tv_nsec < FR_LAST_NAP) nap.tv_nsec += nap.tv_nsec / FR_NAP_GROWTH;
+    }
+    atomic_fetch_sub(&s->napping, 1);
     fr_leave_cpu(atomic_load(&s->cpu));
 }
 
@@ -106,7 +92,7 @@ static inline void fr_signal_wait(fr_signal *s, int value) {
         if (atomic_load_explicit(&s->value, memory_order_acquire) == value) return;
         fr_pause();
     }
-    fr_signal_sleep(s, value);
+    fr_signal_nap(s, value);
 }
 
 // Arrivals and the generation stand on lines of their own: the waiting read one while the late write the other.
