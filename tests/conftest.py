@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,26 @@ import pytest
 # Test files import the shared helpers (shapes, tolerances, numeric) by their plain names.
 sys.path.insert(0, str(Path(__file__).parent))
 
+ROOT = Path(__file__).parents[1]
 ISAS = (os.environ["FASTRNN_ISA"],) if os.environ.get("FASTRNN_ISA") else ("scalar", "avx2", "avx512", "neon")
+
+
+def pytest_configure() -> None:
+    """Refuse modules in the checkout that were compiled before their sources changed."""
+    suffix = EXTENSION_SUFFIXES[0]  # of this interpreter
+    pairs = [
+        (compiled, compiled.with_name(compiled.name.removesuffix(suffix) + kind))
+        for compiled in ROOT.glob(f"fastrnn/**/*{suffix}")
+        for kind in (".py", ".pyx")
+    ]
+    old = [source for compiled, source in pairs if source.exists() and _changed(source) > _changed(compiled)]
+    if old:
+        names = ", ".join(sorted(str(source.relative_to(ROOT)) for source in old))
+        raise pytest.UsageError(f"changed since they were compiled: {names}; pip install -e . compiles them")
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ class Layer:
     def _children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the layers directly inside this one with their names."""
         for name, value in vars(self).items():
-            if isinstance(value, _HOLDERS) and name not in {"_parameters", "_buffers"}:
+            if type(value) not in _PLAIN and name not in {"_parameters", "_buffers"}:
                 yield from _layers_in(name, value)
 
     def _all_layers(self, prefix: str = "", above: tuple[Layer, ...] = ()) -> Iterator[tuple[str, Layer]]:
@@ -258,8 +258,8 @@ class Layer:
         return ""
 
 
-#: What may be or hold layers.
-_HOLDERS = (Layer, list, tuple, dict)
+#: Types of most attributes that are no layers and hold none.
+_PLAIN = frozenset((type(None), bool, int, float, str, np.ndarray))
 
 
 def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:
@@ -268,7 +268,8 @@ def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:
         yield name, value
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _layers_in(f"{name}.{index}", item)
+            if type(item) not in _PLAIN:
+                yield from _layers_in(f"{name}.{index}", item)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _layers_in(f"{name}.{key}", item)

@@ -281,7 +281,7 @@ class GroupNorm(Norm):
     def _operands(self, x: object) -> tuple[Any, ...]:
         array = as_array(self._name, "x", x, self.dtype)
         last = self.layout is not None and self.layout.endswith("C")
-        axes = (2, 3, 4, 5) if self.layout is None else (len(self.layout),)
+        axes = range(2, 6) if self.layout is None else [len(self.layout)]
         if array.ndim not in axes or array.shape[-1 if last else 1] != self.num_channels:
             letters = [
                 f"C={self.num_channels}" if letter == "C" else letter for letter in self.layout or ("N", "C", "...")

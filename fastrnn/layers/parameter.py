@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,8 +27,10 @@ class _Locks:
 
     def reset(self) -> None:
         self.version = threading.Lock()
-        self.turn = threading.Condition()
+        self.book = threading.Lock()  # guards what follows
         self.adding: set[int] = set()  # ids of the parameters whose gradient some pullback is adding to
+        self.waiting = 0
+        self.turn = threading.Condition(self.book)  # for those that wait
 
 
 _locks = _Locks()
@@ -156,19 +158,13 @@ class Buffer:
         np.copyto(self._store, as_fitting(name, arg, value, self.shape, self.dtype))
         self._bump()
 
-    @contextmanager
-    def edit(self) -> Iterator[NDArray[Any]]:
+    def edit(self) -> AbstractContextManager[NDArray[Any]]:
         """Give the values as a writable array for the length of a ``with`` block.
 
         The change counts from the end of the block, also when the block raises; the array is read-only from then on.
         Keep no slice of it: writes through one would not be counted.
         """
-        values = self._store.view()
-        try:
-            yield values
-        finally:
-            values.flags.writeable = False
-            self._bump()
+        return _Edit(self)
 
     def _bump(self) -> None:
         changes.add(self)
@@ -179,6 +175,23 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype}, version={self.version})"
+
+
+class _Edit:
+    """What `Buffer.edit` returns, for one ``with`` block."""
+
+    __slots__ = ("_buffer", "_values")
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+
+    def __enter__(self) -> NDArray[Any]:
+        self._values: NDArray[Any] = self._buffer._store.view()
+        return self._values
+
+    def __exit__(self, *_: object) -> None:
+        self._values.flags.writeable = False
+        self._buffer._bump()
 
 
 class Parameter(Buffer):
@@ -333,13 +346,17 @@ class adding_to:  # noqa: N801 - read as a phrase, "with adding_to(parameters)"
         self._wanted = frozenset(map(id, parameters))
 
     def __enter__(self) -> None:
-        turn = _locks.turn
-        with turn:
+        with _locks.book:
             while not _locks.adding.isdisjoint(self._wanted):
-                turn.wait()
+                _locks.waiting += 1
+                try:
+                    _locks.turn.wait()
+                finally:
+                    _locks.waiting -= 1
             _locks.adding.update(self._wanted)
 
     def __exit__(self, *_: object) -> None:
-        with _locks.turn:
+        with _locks.book:
             _locks.adding.difference_update(self._wanted)
-            _locks.turn.notify_all()
+            if _locks.waiting:
+                _locks.turn.notify_all()
