@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from fastrnn._checks import choice
 from fastrnn.errors import ArgumentError
+from fastrnn.ops._dilated import counts_of_phases
 from fastrnn.ops._polyphase import kernel_of_phases
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import supported, tiles_and_products, values_of_weight
@@ -39,6 +40,8 @@ FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 128, 3.0
 #: not for the gradient of the weight.
 PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
 MANY_MAPS, MANY_PAIRS, MANY_SAVING, MANY_PLACES = 16, 512, 2.3, 150
+#: With dilation, over the phases of two axes: products saved, pairs of maps times tiles, and tiles of a phase.
+DILATED_SAVING, DILATED_PAIRS, DILATED_TILES = 2.5, 1 << 18, 4
 #: Products that the gradient of a weight must save over a batch, for each value that it is transformed back from; of 280 sizes.
 SAVED_OF_VALUE = 16
 #: Of a single sample y and dx must save so many for each value of the weight, if these are more than FAR_VALUES: one tile does not.
@@ -69,9 +72,12 @@ def _refusal(geometry: Geometry) -> str:
         return f"padding_mode is {geometry.border!r}, not 'zeros'"
     first = 3 - geometry.S
     kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
-    if geometry.S == 3 or not supported(kernel, (1,) * geometry.S, geometry.dilation[first:], geometry.groups):
+    dilated = math.prod(geometry.dilation) > 1
+    mixed = dilated and (geometry.channels_last or math.prod(geometry.stride) > 1)
+    if geometry.S == 3 or geometry.groups > 1 or mixed or not supported(kernel):
         return (
-            "it takes dilation 1, groups 1 and kernels 2 to 5 strides long, rounded up, on two axes, or 3 to 16 on one"
+            "it takes groups 1, kernels 2 to 5 strides long, rounded up, on two axes, or 3 to 16 on one, "
+            "and dilation with stride 1 and the channels first"
         )
     return ""
 
@@ -79,7 +85,8 @@ def _refusal(geometry: Geometry) -> str:
 def _runs_by_groups(geometry: Geometry) -> bool:
     """Return whether Winograd's algorithm can run group by group, as they lie."""
     plain = geometry.border == "zeros" and geometry.S == 2 and not geometry.channels_last
-    return plain and geometry.groups > 1 and supported(geometry.kernel[1:], geometry.stride, geometry.dilation, 1)
+    steps = math.prod(geometry.stride) * math.prod(geometry.dilation)
+    return plain and geometry.groups > 1 and steps == 1 and supported(geometry.kernel[1:])
 
 
 def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
@@ -95,6 +102,9 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
     values = _values(geometry)
     if C * K * values > FAR_VALUES and saved < SAVED_OF_FAR_VALUE * values:
         return False
+    if math.prod(geometry.dilation) > 1:
+        enough = saving >= DILATED_SAVING and tiles >= DILATED_TILES * math.prod(geometry.dilation)
+        return geometry.S == 2 and min(C, K) >= LEAST_MAPS and enough and C * K * tiles >= DILATED_PAIRS
     pairs = C * K * (tiles if geometry.S == 2 else 1)
     fewer = geometry.S == 2 and min(C, K) >= FEWER_MAPS and C * K >= PAIRS_OF_FEWER and saving >= SAVING_OF_FEWER
     return (fewer or (saving >= LEAST_SAVING and min(C, K) >= LEAST_MAPS)) and pairs >= LEAST_PAIRS
@@ -117,8 +127,9 @@ def _saving(geometry: Geometry, counts: Three) -> tuple[float, int, int]:
     """Return how many times fewer products Winograd's algorithm has, how many fewer, and its tiles."""
     first = 3 - geometry.S
     kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
-    tiles, products = tiles_and_products(kernel, counts[first:])
-    products *= math.prod(geometry.stride)
+    phases, of_phase = math.prod(geometry.dilation), counts_of_phases(counts[first:], geometry.dilation[first:])
+    tiles, products = tiles_and_products(kernel, of_phase)
+    tiles, products = tiles * phases, products * phases * math.prod(geometry.stride)
     direct = math.prod(counts) * math.prod(geometry.kernel)
     return direct / max(products, 1), direct - products, tiles
 

@@ -25,16 +25,26 @@ from fastrnn.ops._conv_algorithm import (
     least_batch,
     prefers_winograd,
 )
-from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
+from fastrnn.ops._dilated import DilatedWeights
+from fastrnn.ops._polyphase import PhasedWeights
 from fastrnn.ops._recurrent import shapes_of
 from fastrnn.ops._spatial import Geometry, Three
 from fastrnn.ops._winograd import WinogradWeights
 
 Array = NDArray[Any]
-AnyWinograd: TypeAlias = WinogradWeights | PhasedWeights
+AnyWinograd: TypeAlias = WinogradWeights | PhasedWeights | DilatedWeights
 AnyKernels: TypeAlias = Kernels | DepthwiseKernels | PlaneKernels | StretchKernels | TapKernels
 
-__all__ = ["MOST_PLANS", "ONE", "AnyKernels", "PackedConv", "backward_windows", "direct_kernels"]
+__all__ = [
+    "MOST_PLANS",
+    "ONE",
+    "AnyKernels",
+    "AnyWinograd",
+    "PackedConv",
+    "backward_windows",
+    "direct_kernels",
+    "winograd_weights",
+]
 
 ONE: Three = (1, 1, 1)
 #: Sizes of maps that a packed convolution remembers.
@@ -165,13 +175,19 @@ class PackedConv:
     def winograd(self) -> AnyWinograd:
         """Return the weights for Winograd's algorithm, for y and for dx."""
         if self._winograd is None:
-            first, weight = 3 - self.geometry.S, self._in_order()
-            stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
-            if self.geometry.groups > 1:
-                self._winograd = WinogradWeights(weight, pads, backward=self.backward, groups=self.geometry.groups)
-            else:
-                self._winograd = winograd_weights(weight, stride, pads, backward=self.backward)
+            self._winograd = winograd_weights(self._in_order(), self.geometry, backward=self.backward)
         return self._winograd
+
+
+def winograd_weights(weight: Array, geometry: Geometry, *, backward: bool) -> AnyWinograd:
+    """Return the weights of a convolution, as they meet the maps, for Winograd's algorithm."""
+    first = 3 - geometry.S
+    stride, dilation, pads = geometry.stride[first:], geometry.dilation[first:], geometry.pads[first:]
+    if any(step != 1 for step in stride):
+        return PhasedWeights(weight, stride, pads, backward=backward)
+    if any(step != 1 for step in dilation):
+        return DilatedWeights(weight, dilation, pads, backward=backward)
+    return WinogradWeights(weight, pads, backward=backward, groups=geometry.groups)
 
 
 def _without_stride(geometry: Geometry) -> Geometry:

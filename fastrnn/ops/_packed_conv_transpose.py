@@ -15,10 +15,8 @@ from fastrnn._kernels._plane_conv import lanes
 from fastrnn._kernels._windows import Windows
 from fastrnn.errors import ShapeError
 from fastrnn.ops._conv_algorithm import direct_way, is_depthwise, least_batch, prefers_winograd
-from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, direct_kernels
-from fastrnn.ops._polyphase import PhasedWeights, winograd_weights
+from fastrnn.ops._packed_conv import MOST_PLANS, AnyKernels, AnyWinograd, direct_kernels, winograd_weights
 from fastrnn.ops._spatial import Array, Geometry, Three
-from fastrnn.ops._winograd import WinogradWeights
 
 __all__ = ["PackedConvTranspose", "TransposedPlan"]
 
@@ -52,7 +50,7 @@ class PackedConvTranspose:
     dtype: np.dtype[Any]
     calls: Calls = field(default_factory=Calls)
     _kernels: dict[tuple[bool, str], AnyKernels] = field(default_factory=dict)
-    _winograd: list[WinogradWeights | PhasedWeights] = field(default_factory=list)
+    _winograd: list[AnyWinograd] = field(default_factory=list)
     _plans: dict[Three, TransposedPlan] = field(default_factory=dict)
 
     def renewed(self, arrays: dict[str, Array], backward: bool) -> PackedConvTranspose:
@@ -94,12 +92,10 @@ class PackedConvTranspose:
             self._kernels[backward, way] = kernels
         return kernels
 
-    def winograd(self) -> WinogradWeights | PhasedWeights:
+    def winograd(self) -> AnyWinograd:
         """Return the weights for Winograd's algorithm, those of the convolution."""
         if not self._winograd:
-            first = 3 - self.geometry.S
-            stride, pads = self.geometry.stride[first:], self.geometry.pads[first:]
-            self._winograd.append(winograd_weights(self.arrays["weight"], stride, pads, backward=True))
+            self._winograd.append(winograd_weights(self.arrays["weight"], self.geometry, backward=True))
         return self._winograd[0]
 
 

@@ -20,7 +20,7 @@ Index = tuple[int | slice, ...]
 
 ALL = slice(None)
 
-__all__ = ["PhasedWeights", "kernel_of_phases", "winograd_weights"]
+__all__ = ["PhasedWeights", "kernel_of_phases"]
 
 
 def kernel_of_phases(kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...]:
@@ -102,12 +102,3 @@ class PhasedWeights:
         self.weights.add_weight_gradient(self._split(x, dy, channels_last), dy, whole, channels_last, fresh=True)
         for place, taps in self._phases():
             grad[taps] = sums[place] if fresh else grad[taps] + sums[place]
-
-
-def winograd_weights(
-    weight: Array, stride: tuple[int, ...], pad: Pairs, *, backward: bool
-) -> WinogradWeights | PhasedWeights:
-    """Return the weights of a convolution for Winograd's algorithm, whatever the stride."""
-    if any(step != 1 for step in stride):
-        return PhasedWeights(weight, stride, pad, backward=backward)
-    return WinogradWeights(weight, pad, backward=backward)

@@ -30,10 +30,9 @@ def _tiles(kernel: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
     return None
 
 
-def supported(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], groups: int) -> bool:
-    """Return whether a convolution can be computed by Winograd's algorithm here."""
-    plain = groups == 1 and all(step == 1 for step in (*stride, *dilation))
-    return plain and _tiles(kernel) is not None
+def supported(kernel: tuple[int, ...]) -> bool:
+    """Return whether a convolution of one group without stride and dilation can be computed by Winograd's algorithm here."""
+    return _tiles(kernel) is not None
 
 
 def tiles_and_products(kernel: tuple[int, ...], counts: tuple[int, ...]) -> tuple[int, int]:
