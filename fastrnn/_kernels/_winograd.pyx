@@ -21,7 +21,7 @@ from fastrnn._kernels._threads cimport Team, first_of, run_team, wait_for_team
 from fastrnn._kernels._winograd_gradient cimport Gradient, add_gradients
 from fastrnn._kernels._winograd_tiles cimport (
     LINE, Algorithm, Census, Geometry, Maps, PointSet, Range, census_of, maps_of, places_of, point_sets, range_of, round_up,
-    scratch_bytes, set_geometry, share_fetch, team_for, transform_block, whole_pages,
+    scratch_bytes, set_geometry, share_fetch, team_for, transform_block, transform_piece, whole_pages,
 )
 from fastrnn._kernels._winograd_weights cimport (
     Transform, group_distance, packed_bytes, packed_weights, part_of_weights, point_distance, row_of_units, transform_part,
@@ -88,7 +88,7 @@ cdef void transform_input(const Layer *l, ptrdiff_t block, Range own, fr_winogra
         for i in range(l.together):
             piece = step // l.chunks * l.together + i
             strip.tiles = v + (step * g.points * l.v_point + i * l.v_piece + first - channels.first) * g.itemsize
-            transform_block(g, block, g.kernels.winograd_input, strip, &l.x, g.top, g.left + piece * g.algorithm.taps[1])
+            transform_piece(g, block, piece, strip, &l.x)
 
 
 cdef void fetch_weights(const Layer *l, ptrdiff_t panel, ptrdiff_t chunk, const fr_boxes *last, fr_fetch *fetch) noexcept nogil:
@@ -247,7 +247,10 @@ cdef class WinogradKernel:
     cdef Block packed_block  # of large weights without gradients: what `forward_block` is made of, if at all
 
     def __init__(self, cnp.ndarray weight not None, points, outputs, bint backward, ptrdiff_t groups=1):
-        """`points` and `outputs` of a tile for each spatial axis of `weight`, which must not change any more."""
+        """`points` and `outputs` of a tile for each spatial axis of `weight`, which must not change any more.
+
+        A kernel of two axes that is cut into pieces along both lies piece by piece, all of them whole.
+        """
         cdef int axis, axes = weight.ndim - 2
         self.itemsize = weight.itemsize
         self.kernels = kernels_for(self.itemsize)
@@ -257,7 +260,8 @@ cdef class WinogradKernel:
             self.algorithm.points[2 - axes + axis], self.algorithm.outputs[2 - axes + axis] = points[axis], outputs[axis]
             self.algorithm.taps[2 - axes + axis] = points[axis] - outputs[axis] + 1
             self.algorithm.kernel[2 - axes + axis] = <int> weight.shape[2 + axis]
-        self.algorithm.pieces = <int> ceil_div(self.algorithm.kernel[1], self.algorithm.taps[1])
+        self.algorithm.across = <int> ceil_div(self.algorithm.kernel[1], self.algorithm.taps[1])
+        self.algorithm.pieces = self.algorithm.across * <int> ceil_div(self.algorithm.kernel[0], self.algorithm.taps[0])
         cdef ptrdiff_t taps = self.algorithm.kernel[0] * self.algorithm.kernel[1], reals = self.inputs * self.outputs
         reals *= self.algorithm.points[0] * self.algorithm.points[1] * (groups if backward else 1)
         self.set_weight(&self.forward_weights, self.outputs, self.inputs, self.inputs * taps, taps)

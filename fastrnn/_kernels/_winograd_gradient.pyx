@@ -16,7 +16,7 @@ from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._threads cimport Team, first_of, run_team, wait_for_team
 from fastrnn._kernels._winograd_tiles cimport (
     LINE, Census, Geometry, PointSet, Range, census_of, choose_edges, places_of, point_sets, range_of, round_up,
-    scratch_bytes, set_geometry, share_fetch, team_for, transform_block, whole_pages,
+    scratch_bytes, set_geometry, share_fetch, team_for, transform_block, transform_piece, whole_pages,
 )
 from fastrnn._kernels._winograd_weights cimport row_of_units
 
@@ -41,7 +41,7 @@ cdef void transform_both(const Gradient *d, ptrdiff_t block, ptrdiff_t piece, Ra
     while c < channels.count:
         strip.maps, strip.tiles = d.x.data + (channels.first + c) * d.x.channel_stride * g.itemsize, v
         strip.channels = min(d.v_channels, channels.count - c)
-        transform_block(g, block, g.kernels.winograd_input, &strip, &d.x, g.top, g.left + piece * g.algorithm.taps[1])
+        transform_piece(g, block, piece, &strip, &d.x)
         v += g.points * d.v_point * g.itemsize
         c += d.v_channels
     strip.maps, strip.channels = d.dy.data + units.first * d.dy.channel_stride * g.itemsize, units.count
@@ -104,11 +104,11 @@ cdef void finish_gradient(const Gradient *d, ptrdiff_t piece, ptrdiff_t part, Ra
     """Add the sums of one part to the gradient."""
     cdef const Geometry *g = &d.g
     cdef ptrdiff_t width = FR_SLOTS * g.kernels.width, taps = g.algorithm.kernel[0] * g.algorithm.kernel[1], panel
-    cdef ptrdiff_t first = piece * g.algorithm.taps[1]
+    cdef ptrdiff_t in_piece = g.algorithm.taps[0] * g.algorithm.taps[1], first = piece * in_piece
     cdef fr_winograd_weights w
     memset(&w, 0, sizeof(w))
     w.channels, w.unit_stride, w.channel_stride = channels.count, d.x.channels * taps, taps
-    w.valid = taps if g.algorithm.pieces == 1 else min(<ptrdiff_t> g.algorithm.taps[1], taps - first)
+    w.valid = min(in_piece, taps - first)
     w.points[0], w.points[1] = g.algorithm.points[0], g.algorithm.points[1]
     w.taps[0], w.taps[1] = g.algorithm.taps[0], g.algorithm.taps[1]
     w.point_stride, w.row, w.scratch, w.add = d.most_channels * d.row, d.row, scratch, part > 0 or not d.fresh

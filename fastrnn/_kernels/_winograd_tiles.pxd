@@ -8,12 +8,12 @@ cdef enum:
     LINE = 16  # elements by which points lie further apart, so that they do not share cache sets
 
 cdef struct Algorithm:
-    # Points, outputs and taps of both axes; kernels with more taps along the columns are cut into `pieces`.
+    # Points, outputs and taps of both axes; kernels with more taps are cut into `pieces`, `across` of them along the columns.
     int points[2]
     int outputs[2]
     int taps[2]
     int kernel[2]
-    int pieces
+    int pieces, across
 
 cdef struct Maps:
     # Maps of N images as they lie.
@@ -54,6 +54,7 @@ cdef ptrdiff_t scratch_bytes(const Geometry *g) noexcept nogil
 cdef Census census_of(const Geometry *g, ptrdiff_t block) noexcept nogil
 cdef void transform_block(const Geometry *g, ptrdiff_t block, strip_fn transform, fr_winograd *strip, const Maps *maps,
                           ptrdiff_t top, ptrdiff_t left) noexcept nogil
+cdef void transform_piece(const Geometry *g, ptrdiff_t block, ptrdiff_t piece, fr_winograd *strip, const Maps *x) noexcept nogil
 cdef int point_sets(const Geometry *g, const Census *c, PointSet *sets) noexcept nogil
 cdef fr_boxes places_of(const Geometry *g, const Maps *m, ptrdiff_t block, ptrdiff_t top, ptrdiff_t left, ptrdiff_t over,
                         ptrdiff_t channel, ptrdiff_t channels) noexcept nogil

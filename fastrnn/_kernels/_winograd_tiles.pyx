@@ -147,6 +147,13 @@ cdef void transform_block(const Geometry *g, ptrdiff_t block, strip_fn transform
     strip.maps, strip.tiles = data, tiles
 
 
+cdef void transform_piece(const Geometry *g, ptrdiff_t block, ptrdiff_t piece, fr_winograd *strip, const Maps *x) noexcept nogil:
+    """Transform the input of a block as one piece of the kernel sees it."""
+    cdef const Algorithm *a = &g.algorithm
+    transform_block(g, block, g.kernels.winograd_input, strip, x, g.top + piece // a.across * a.taps[0],
+                    g.left + piece % a.across * a.taps[1])
+
+
 cdef int point_sets(const Geometry *g, const Census *c, PointSet *sets) noexcept nogil:
     """Sets of all points, at most 8. The last point of an axis is none of edge tiles."""
     cdef int i

@@ -67,13 +67,13 @@ cdef void transform_part(const Transform *t, ptrdiff_t panel, ptrdiff_t piece, p
                          ptrdiff_t point_stride, char *scratch) noexcept nogil:
     """U of some channels of one panel and one piece of the kernel."""
     cdef ptrdiff_t width = FR_SLOTS * t.kernels.width, taps = t.algorithm.kernel[0] * t.algorithm.kernel[1]
-    cdef ptrdiff_t first = piece * t.algorithm.taps[1]
+    cdef ptrdiff_t in_piece = t.algorithm.taps[0] * t.algorithm.taps[1], first = piece * in_piece
     cdef fr_winograd_weights w
     w.units, w.channels = min(width, t.units - panel * width), channels
     w.unit_stride, w.channel_stride = t.unit_stride, t.channel_stride
     w.points[0], w.points[1] = t.algorithm.points[0], t.algorithm.points[1]
     w.taps[0], w.taps[1] = t.algorithm.taps[0], t.algorithm.taps[1]
-    w.valid = taps if t.algorithm.pieces == 1 else min(<ptrdiff_t> t.algorithm.taps[1], taps - first)
+    w.valid = min(in_piece, taps - first)
     if t.flipped:
         first = taps - first - w.valid
     w.weight = <char *> t.weight + first_of_part(t, panel, channel) + first * t.itemsize

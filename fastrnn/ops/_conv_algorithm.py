@@ -17,7 +17,7 @@ from fastrnn.errors import ArgumentError
 from fastrnn.ops._dilated import counts_of_phases
 from fastrnn.ops._polyphase import kernel_of_phases
 from fastrnn.ops._spatial import Geometry, Three
-from fastrnn.ops._winograd import supported, tiles_and_products, values_of_weight
+from fastrnn.ops._winograd import is_cut, supported, tiles_and_products, values_of_weight
 
 __all__ = [
     "ALGORITHMS",
@@ -46,6 +46,8 @@ DILATED_SAVING, DILATED_PAIRS, DILATED_TILES = 2.5, 1 << 18, 4
 SAVED_OF_VALUE = 16
 #: Of a single sample y and dx must save so many for each value of the weight, if these are more than FAR_VALUES: one tile does not.
 SAVED_OF_FAR_VALUE, FAR_VALUES = 5, 1 << 18
+#: And so many where kernels of two axes are cut into pieces, each with a transform of its own.
+SAVED_OF_CUT_VALUE = 100
 #: Of the gradient of a weight by columns, measured on 90 sizes: places of a batch, and weights of a row of the kernel and a channel
 #: for each. They pay for laying columns out; less will do for what would else be gathered, rows of few channels.
 MOST_PLACES, MANY_OF_PLACE, FEW_OF_PLACE, NARROW_ROW = 1024, 3.5, 0.5, 32
@@ -70,13 +72,11 @@ def _refusal(geometry: Geometry) -> str:
     """Return why Winograd's algorithm cannot run convolutions of this geometry, or ""."""
     if geometry.border != "zeros":
         return f"padding_mode is {geometry.border!r}, not 'zeros'"
-    first = 3 - geometry.S
-    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
     dilated = math.prod(geometry.dilation) > 1
     mixed = dilated and (geometry.channels_last or math.prod(geometry.stride) > 1)
-    if geometry.S == 3 or geometry.groups > 1 or mixed or not supported(kernel):
+    if geometry.S == 3 or geometry.groups > 1 or mixed or not supported(_kernel(geometry)):
         return (
-            "it takes groups 1, kernels 2 to 5 strides long, rounded up, on two axes, or 3 to 16 on one, "
+            "it takes groups 1, kernels 2 to 11 strides long, rounded up, on two axes, or 3 to 16 on one, "
             "and dilation with stride 1 and the channels first"
         )
     return ""
@@ -95,12 +95,15 @@ def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts:
         return algorithm == "winograd"
     saving, saved, tiles = _saving(geometry, counts)
     C, K = C // geometry.groups, K // geometry.groups
+    cut = is_cut(_kernel(geometry))
     if math.prod(geometry.stride) > 1:
+        if cut:
+            return False
         many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
         many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     values = _values(geometry)
-    if C * K * values > FAR_VALUES and saved < SAVED_OF_FAR_VALUE * values:
+    if saved < (SAVED_OF_CUT_VALUE if cut else SAVED_OF_FAR_VALUE if C * K * values > FAR_VALUES else 0) * values:
         return False
     if math.prod(geometry.dilation) > 1:
         enough = saving >= DILATED_SAVING and tiles >= DILATED_TILES * math.prod(geometry.dilation)
@@ -123,10 +126,15 @@ def least_batch(algorithm: str, geometry: Geometry, C: int, K: int, counts: Thre
     return -(-SAVED_OF_VALUE * _values(geometry) // saved) if saved > 0 else None
 
 
+def _kernel(geometry: Geometry) -> tuple[int, ...]:
+    """Return the kernel that Winograd's algorithm slides."""
+    first = 3 - geometry.S
+    return kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
+
+
 def _saving(geometry: Geometry, counts: Three) -> tuple[float, int, int]:
     """Return how many times fewer products Winograd's algorithm has, how many fewer, and its tiles."""
-    first = 3 - geometry.S
-    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
+    first, kernel = 3 - geometry.S, _kernel(geometry)
     phases, of_phase = math.prod(geometry.dilation), counts_of_phases(counts[first:], geometry.dilation[first:])
     tiles, products = tiles_and_products(kernel, of_phase)
     tiles, products = tiles * phases, products * phases * math.prod(geometry.stride)
@@ -136,9 +144,7 @@ def _saving(geometry: Geometry, counts: Three) -> tuple[float, int, int]:
 
 def _values(geometry: Geometry) -> int:
     """Return into how many values the kernel of a pair of maps is transformed."""
-    first = 3 - geometry.S
-    kernel = kernel_of_phases(geometry.kernel[first:], geometry.stride[first:])
-    return values_of_weight(kernel) * math.prod(geometry.stride)
+    return values_of_weight(_kernel(geometry)) * math.prod(geometry.stride)
 
 
 def _is_first_layer(geometry: Geometry, C: int, K: int, counts: Three, saving: float) -> bool:

@@ -11,6 +11,7 @@ from tolerances import assert_close, assert_same_bits
 
 from fastrnn import ops, reference
 from fastrnn._kernels._conv import ACTIVATIONS
+from fastrnn.ops._conv_algorithm import prefers_winograd
 from fastrnn.ops._winograd import WinogradWeights, supported
 
 # Relative rms error for up to 512 channels, random normal, against float64: what docs/performance.md states.
@@ -47,6 +48,12 @@ CASES = (
     Sizes(2, 7, 6, (30,), (7,), ((0, 6),)),  # two pieces of the kernel, the second with taps of no weight
     Sizes(1, 7, 66, (300,), (9,), ((4, 4),)),  # three pieces
     Sizes(3, 3, 5, (87, 86), (3, 3), ((1, 1), (1, 1))),  # a weight gradient of parts
+    # Pieces along both axes: with taps of no weight, whole ones with edge tiles, of other sizes on each axis, one row of them.
+    Sizes(2, 3, 5, (21, 37), (7, 7), ((3, 3), (3, 3))),
+    Sizes(1, 17, 18, (23, 18), (6, 6), ((0, 0), (2, 1))),
+    Sizes(1, 5, 4, (13, 18), (9, 8), ((4, 4), (4, 4))),
+    Sizes(2, 5, 33, (23, 16), (10, 3), ((0, 9), (1, 1))),
+    Sizes(1, 4, 3, (13, 40), (2, 11), ((1, 0), (5, 5))),
 )
 # Weights that training transforms block by block, and a weight gradient of one sum over all tiles; then several chunks of
 # channels, and weights too large for one block; then large weights for more blocks than it pays to transform them again, and
@@ -57,6 +64,7 @@ LARGE = (
     Sizes(2, 130, 257, (70,), (9,), ((4, 4),)),
     Sizes(5, 150, 150, (30, 50), (3, 3), ((1, 1), (1, 1))),
     Sizes(1, 64, 800, (40,), (9,), ((4, 4),)),
+    Sizes(1, 130, 70, (9, 20), (7, 6), ((3, 3), (3, 3))),
 )
 
 
@@ -143,7 +151,7 @@ def test_threads_give_the_same_bits(sizes: Sizes, threads: int, isa: str, rng: n
     assert_same_bits(got, results(arrays, sizes))
 
 
-@pytest.mark.parametrize("sizes", [CASES[2], CASES[5], CASES[7], CASES[14], LARGE[0], LARGE[2]], ids=str)
+@pytest.mark.parametrize("sizes", [CASES[2], CASES[5], CASES[7], CASES[14], CASES[18], LARGE[0], LARGE[2]], ids=str)
 def test_a_sample_has_the_same_bits_in_any_batch(sizes: Sizes, isa: str, rng: np.random.Generator) -> None:
     sizes = sizes._replace(N=7)
     arrays = data(rng, sizes, np.float32)
@@ -154,7 +162,7 @@ def test_a_sample_has_the_same_bits_in_any_batch(sizes: Sizes, isa: str, rng: np
         assert_same_bits([got["y"], got["dx"]], [whole["y"][part], whole["dx"][part]])
 
 
-@pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (4, 4), (5, 5), (3,), (4,), (5,), (9,)], ids=str)
+@pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (3,), (4,), (5,), (9,)], ids=str)
 @pytest.mark.parametrize("C", [64, 512])
 def test_error_bound(C: int, kernel: tuple[int, ...], isa: str, rng: np.random.Generator) -> None:
     """Relative rms error of y and dx for up to 512 channels, and of the weight gradient."""
@@ -254,8 +262,15 @@ def test_small_maps_run_directly_by_themselves(isa: str, rng: np.random.Generato
             assert_same_bits(ops.conv_forward(x, packed), wanted)
 
 
+def test_large_kernels_take_it_where_much_is_saved(rng: np.random.Generator) -> None:
+    for C, kernel, size, taken in ((64, 7, 28, True), (64, 7, 14, False), (64, 6, 28, True), (8, 7, 56, False)):
+        packed = ops.pack_conv(rng.standard_normal((C, C, kernel, kernel)).astype(np.float32), padding=kernel // 2)
+        counts = packed.geometry.counts("test", (1, size, size))
+        assert prefers_winograd("auto", packed.geometry, C, C, counts) == taken
+
+
 def test_supported() -> None:
-    for kernel in ((3, 3), (4, 5), (9,)):
+    for kernel in ((3, 3), (4, 5), (7, 11), (9,)):
         assert supported(kernel)
-    for kernel in ((1, 1), (7, 7), (2,), (3, 3, 3)):
+    for kernel in ((1, 1), (12, 3), (2,), (3, 3, 3)):
         assert not supported(kernel)

@@ -1,0 +1,6 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def cut_kernels(kernels: NDArray[Any], pieces: NDArray[Any], taps: tuple[int, ...]) -> None: ...
+def join_kernels(pieces: NDArray[Any], kernels: NDArray[Any], taps: tuple[int, ...], add: bool) -> None: ...
