@@ -293,9 +293,13 @@ cdef class WinogradKernel:
         self.run(dy, dx, top, left, True, bias, activation, channels_last)
 
     cdef Block ahead(self, bint backward, ptrdiff_t blocks):
-        """U of one direction, unless it is large and blocks are too few to transform it for all at once."""
+        """U of one direction, unless it is large and blocks are too few to transform it for all at once.
+
+        That of the other direction is let go: it is as large, and a step of training needs each once.
+        """
         cdef Block block = self.backward_block if backward else self.forward_block
         if block is None and (not self.large or blocks > AHEAD_BLOCKS):
+            self.forward_block = self.backward_block = None
             block = transformed_weights(&self.backward_weights if backward else &self.forward_weights)
             if backward:
                 self.backward_block = block
