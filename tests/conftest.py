@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import zlib
@@ -18,7 +19,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 ROOT = Path(__file__).parents[1]
-ISAS = (os.environ["FASTRNN_ISA"],) if os.environ.get("FASTRNN_ISA") else ("scalar", "avx2", "avx512", "neon")
+OF_ARCHITECTURE = (
+    ("scalar", "neon") if platform.machine().lower() in ("aarch64", "arm64") else ("scalar", "avx2", "avx512")
+)
+ISAS = (os.environ["FASTRNN_ISA"],) if os.environ.get("FASTRNN_ISA") else OF_ARCHITECTURE
 
 
 def pytest_configure() -> None:
@@ -53,7 +57,7 @@ def dtype(request: pytest.FixtureRequest) -> type[Any]:
 
 @pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on every ISA that was built and that this CPU has; all of them unless FASTRNN_ISA names one."""
+    """Run the test on every ISA that was built and that this CPU has; all of its kind unless FASTRNN_ISA names one."""
     from fastrnn import ops
 
     before = ops.get_isa()
