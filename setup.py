@@ -33,8 +33,10 @@ ISA_FLAGS: dict[str, dict[str, list[str]]] = {
     },
     "aarch64": {"scalar": [], "neon": []},
 }
-C_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-ffp-contract=off", "-fno-math-errno"]
-CYTHON_FLAGS = ["-O2", "-Wall", "-Wextra"]
+# The flags of Python itself ask for debug information: kernels then take twice as long to compile, their objects 17 times the room.
+NO_DEBUG = "-g0"
+C_FLAGS = ["-std=c11", "-O3", NO_DEBUG, "-Wall", "-Wextra", "-ffp-contract=off", "-fno-math-errno"]
+CYTHON_FLAGS = ["-O2", NO_DEBUG, "-Wall", "-Wextra"]
 CYTHON_DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -164,7 +166,7 @@ def kernel_modules() -> list[Extension]:
 def python_modules() -> list[Extension]:
     """One extension per Python module that is compiled; the module itself is installed beside it."""
     return [
-        Extension(f"{package}/{name}".replace("/", "."), [f"{package}/{name}.py"], extra_compile_args=["-O1"])
+        Extension(f"{package}/{name}".replace("/", "."), [f"{package}/{name}.py"], extra_compile_args=["-O1", NO_DEBUG])
         for package, names in COMPILED.items()
         for name in names
     ]

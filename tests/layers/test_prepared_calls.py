@@ -63,7 +63,7 @@ def test_gives_the_same(
     assert_same_bits(layer(x), first)
 
 
-@pytest.mark.parametrize("kind", ["pixels", "winograd", "depthwise"])
+@pytest.mark.parametrize("kind", ["pixels", "winograd", "depthwise", "dense"])
 def test_with_a_gain(kind: str, isa: str, rng: np.random.Generator) -> None:
     layer, x = _made(kind, rng, gain=True)
     layer.gain = rng.standard_normal(layer.gain.shape).astype(np.float32)
