@@ -35,10 +35,10 @@ ALGORITHMS = ("auto", "direct", "winograd")
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
 FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 128, 3.0
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
-#: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
-#: not for the gradient of the weight.
+#: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, and
+#: pairs of them not too many; but not for gradients, for whose single call weights would be transformed.
 PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
-MANY_MAPS, MANY_PAIRS, MANY_SAVING, MANY_PLACES = 16, 512, 2.3, 150
+MANY_MAPS, MANY_OF_TRANSPOSE, WIDE_MAPS, MOST_PAIRS, MANY_SAVING, MANY_PLACES = 16, 32, 32, 4096, 2.3, 150
 #: Products that the gradient of a weight must save over a batch, for each value that it is transformed back from; of 280 sizes.
 SAVED_OF_VALUE = 16
 #: Of a single sample y and dx must save so many for each value of the weight, if these are more than FAR_VALUES: one tile does not.
@@ -82,15 +82,21 @@ def _runs_by_groups(geometry: Geometry) -> bool:
     return plain and geometry.groups > 1 and supported(geometry.kernel[1:], geometry.stride, geometry.dilation, 1)
 
 
-def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
-    """Return whether C maps go to K of these sizes by Winograd's algorithm, each group by itself; never depends on the batch."""
+def prefers_winograd(
+    algorithm: str, geometry: Geometry, C: int, K: int, counts: Three, *, backward: bool = False, gradient: bool = False
+) -> bool:
+    """Return whether C maps go to K of these sizes, or back, by Winograd's algorithm, each group by itself.
+
+    Never depends on the batch. Of a `gradient` the weights serve one call.
+    """
     if algorithm != "auto":
         return algorithm == "winograd"
     saving, saved, tiles = _saving(geometry, counts)
     C, K = C // geometry.groups, K // geometry.groups
     if math.prod(geometry.stride) > 1:
-        many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
-        many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
+        least = MANY_OF_TRANSPOSE if backward else MANY_MAPS
+        many = not gradient and min(C, K) >= least and K >= WIDE_MAPS
+        many &= C * K <= MOST_PAIRS and saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     values = _values(geometry)
     if C * K * values > FAR_VALUES and saved < SAVED_OF_FAR_VALUE * values:
