@@ -176,6 +176,8 @@ MOST_ADDED, EVEN_COST, RAGGED_COST = 16, 150, 800
 #: What storing a product to a plane and adding it costs, weaving a value from so many phases (0: others), and a plane; what
 #: copying a pixel's value costs, which is done for more rows of products than FEW_ROWS.
 TAP_COST, WOVEN_COST, TAP_PLANE_COST, SIDE_COST, FEW_ROWS = 10, {1: 2, 2: 4, 3: 5, 4: 4, 8: 5, 0: 12}, 600, 8, 18
+#: Of a volume, what is kept of the planes at a time.
+TAP_VALUES = 192 << 10
 
 
 @lru_cache(maxsize=256)
@@ -189,8 +191,8 @@ def direct_way(geometry: Geometry, C: int, K: int, counts: Three, lanes: int, *,
     if backward:
         inputs, units = units, inputs
     costs = {"turned": _turned_cost(geometry, inputs, units, counts, lanes, backward=backward)}
-    if backward and units <= MOST_ADDED and geometry.groups == 1 and geometry.S < 3:
-        if geometry.dilation[2] == 1 and inputs >= units:
+    if backward and units <= MOST_ADDED and geometry.groups == 1:
+        if geometry.dilation[2] == 1 and inputs >= units and geometry.S < 3:
             costs["stretches"] = _stretches_cost(geometry, inputs, units, counts, lanes)
         if not geometry.channels_last:
             costs["taps"] = _taps_cost(geometry, inputs, units, counts, lanes)
@@ -226,11 +228,20 @@ def _stretches_cost(geometry: Geometry, inputs: int, units: int, counts: Three, 
 
 def _taps_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int) -> float:
     products = units * math.prod(geometry.kernel)
-    sizes = tuple(-(-n // s) for n, s in zip(counts[1:], geometry.stride[1:], strict=True))
-    height, width = (size + (geometry.span(a) - 1) // geometry.stride[a] for a, size in enumerate(sizes, start=1))
+    sizes = tuple(-(-n // s) for n, s in zip(counts, geometry.stride, strict=True))
+    extra = tuple((geometry.span(a) - 1) // geometry.stride[a] for a in range(3))
+    depth, height, width = (size + more for size, more in zip(sizes, extra, strict=True))
     of_pixel = inputs * (max(products, products / 4 + LOAD_COST) + (SIDE_COST if products > FEW_ROWS else 0))
     woven = math.prod(counts) * units * WOVEN_COST.get(geometry.stride[2], WOVEN_COST[0])
-    return _up(math.prod(sizes), lanes) * of_pixel + products * (height * width * TAP_COST + TAP_PLANE_COST) + woven
+    of_volume = _up(math.prod(sizes), lanes) * of_pixel + products * depth * (
+        height * width * TAP_COST + TAP_PLANE_COST
+    )
+    if geometry.S == 3:  # blocks multiply what lies between them twice
+        side = max(math.sqrt(TAP_VALUES / (products * width)), 1 + max(extra[:2]))
+        of_volume *= math.prod(
+            max(1, side / (side - more)) for more, size in zip(extra[:2], (depth, height), strict=True) if size > side
+        )
+    return of_volume + woven
 
 
 def _planes_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int, *, backward: bool) -> float:

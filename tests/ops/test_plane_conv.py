@@ -32,6 +32,10 @@ SIZES = (
     ConvSizes(2, 40, 5, (70, 71), (3, 3), {"padding": 1}),
     ConvSizes(2, 96, 12, (40, 40), (3, 3), {"padding": 1, "groups": 6}),
     ConvSizes(3, 64, 70, (43, 44), (1, 1), {}),
+    # The same for few maps, read in streams; long rows of which a team takes parts.
+    ConvSizes(1, 70, 5, (80, 81), (1, 1), {}),
+    ConvSizes(3, 40, 10, (6700,), (1,), {}),
+    ConvSizes(1, 5, 4, (70, 71), (1, 1), {}),
     ConvSizes(1, 20, 4, (9, 40, 41), (3, 3, 3), {"padding": 1}),
     # Phases: kernels larger and smaller than the stride, outputs that do not fill the last of them, cut into blocks.
     ConvSizes(2, 5, 8, (33, 38), (7, 7), {"stride": 2, "padding": 3}),
