@@ -208,7 +208,8 @@ def _phases_and_read(geometry: Geometry, backward: bool) -> tuple[int, float]:
         return steps, 1 / steps
     if geometry.kernel == (1, 1, 1) and not any(map(any, geometry.pads)):
         return 1, min(2, geometry.stride[2])  # two loads make a vector of what is read
-    return 1, steps if geometry.kernel[1] > 1 else steps / geometry.stride[1]
+    depth, rows = (min(k, s) for k, s in zip(geometry.kernel[:2], geometry.stride[:2], strict=True))
+    return 1, depth * rows * geometry.stride[2]
 
 
 def _turned_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int, *, backward: bool) -> float:
