@@ -314,7 +314,7 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
                 packed = s.packed + group * taps_of(s.axis) * s.inputs * s.columns * s.itemsize
             else:
                 packed = sums - s.panel_bytes
-                pack_panel(s.weights, group, panel, True, &places, sums - s.panel_bytes)
+                pack_panel(s.weights, group, panel, &places, sums - s.panel_bytes)
             multiply(s, box, &t, &band, group, panel, packed, sums)
             finish(s, box, group * s.outputs + panel * wide, min(wide, s.outputs - panel * wide),
                    vectors_of(s.weights, panel) * s.kernels.width, sums)
