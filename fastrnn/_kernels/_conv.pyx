@@ -26,7 +26,7 @@ cnp.import_array()
 
 ACTIVATIONS = (None, "relu", "tanh", "sigmoid")  # in the order of FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID
 
-# Twice as much where weights are large, which every box reads; half of it for small ones of one tap, whose boxes read no place twice.
+# Twice as much where weights are large, which every box reads; half for small ones of one tap, whose boxes read no place twice.
 cdef ptrdiff_t BAND_BYTES = 512 << 10
 cdef ptrdiff_t LARGE_WEIGHTS = 1 << 20
 cdef ptrdiff_t MOST_PIXELS = 512
