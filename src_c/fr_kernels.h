@@ -186,10 +186,11 @@ typedef struct fr_stretch {
 //   sum(u, v)  = gain[u] * act(bias[u] + sum over k, in order, of weight(u, k) * x[offset[k] + from[v] + lane])
 //   y[u*y_stride + ...] takes the stretches stretches[v]..stretches[v+1]-1 of it
 // Maps are spread evenly over tiles of at most `tile_rows`, larger ones first; weights lie [tile][k][map of the tile]. x is read in
-// all lanes, nothing but stretches of y is touched. Vectors may overlap.
+// all lanes, nothing but stretches of y is touched. Vectors may overlap, stretches only where whole sums are computed: these k may
+// be some of `before` + `taps` + `after`, which is how many the weights have, and sums then go on from y; the last ones finish them.
 typedef struct fr_plane_conv {
     ptrdiff_t units, first_tile, end_tile;
-    ptrdiff_t taps, vectors;
+    ptrdiff_t taps, before, after, vectors;
     const void *x;
     const ptrdiff_t *offset;     // [taps]
     const ptrdiff_t *from;       // [vectors]

@@ -166,6 +166,8 @@ CONV = (
     ConvSizes(2, 33, 5, (4, 4, 5), (3, 3, 3), {"padding": 1}),  # planes of taps that meet nothing but the border
     ConvSizes(2, 24, 4, (5, 4, 4), (3, 1, 3), {"padding": (4, 0, 1), "stride": (2, 1, 1)}),
     ConvSizes(1, 24, 3, (3, 33, 34), (3, 2, 3), {"padding": 1, "dilation": (2, 1, 1)}),
+    ConvSizes(2, 20, 40, (8, 34), (2, 2), {"stride": 3, "padding": (1, 0)}),  # rows and planes that no tap meets
+    ConvSizes(1, 18, 40, (7, 8, 20), (2, 2, 1), {"stride": 3, "padding": (1, 1, 0)}),
 )
 EMPTY_CONV = (ConvSizes(0, 3, 5, (7,), (3,), {}), ConvSizes(0, 4, 4, (5, 6), (3, 3), {"groups": 4}))
 

@@ -7,7 +7,7 @@ may lie apart, as those that one tap with a stride reads: then only they come in
 from libc.string cimport memcpy, memset
 
 from fastrnn._kernels._dispatch cimport FR_NONE, fr_places, fr_turn
-from fastrnn._kernels._windows cimport inputs_of, place_of
+from fastrnn._kernels._windows cimport Taps, inputs_of, place_of
 
 
 cdef struct Source:
@@ -35,9 +35,11 @@ cdef void fill_band(const fr_kernels *kernels, int itemsize, const Axis *axis, c
     band.data, band.batch_stride = memory, stride
     source.kernels, source.itemsize, source.axis, source.channels = kernels, itemsize, axis, channels
     source.channel_stride, source.pixel_stride = x.channel_stride, x.place_stride[2]
-    rows, apart = whole_rows(axis, places), lie_apart(axis, x, places)
+    rows, apart = whole_rows(axis, places, kernels.width), lie_apart(axis, x, places)
     for n in range(box[0].end - box[0].first):
         for d in range(places[0].end - places[0].first):
+            if not is_read(&axis[0], d):
+                continue
             from_d = place_of(&axis[0], places[0].first + d)
             plane = x.data + ((box[0].first + n) * x.batch_stride + channel * x.channel_stride
                               + from_d * x.place_stride[0]) * itemsize
@@ -53,13 +55,27 @@ cdef void fill_band(const fr_kernels *kernels, int itemsize, const Axis *axis, c
                 elif rows > 1:
                     copy_pixels(&source, plane + from_h * x.place_stride[1] * itemsize, rows * axis[2].source, to)
                     h += rows - 1
-                elif axis[1].spread > 1 or axis[1].taps[0].count > 1 or h % axis[1].step == 0:
+                elif is_read(&axis[1], h):
                     copy_row(&source, plane + from_h * x.place_stride[1] * itemsize, places[2], to)
                 h += 1
 
 
-cdef ptrdiff_t whole_rows(const Axis *axis, const Range *places) noexcept nogil:
-    """How many rows lie in the band as in the input, one after the other; 1 if they have borders."""
+cdef bint is_read(const Axis *axis, ptrdiff_t place) noexcept nogil:
+    """Whether a tap meets this place, counted from the first that the box reads on: a stride may skip some."""
+    cdef const Taps *taps = axis.taps
+    cdef ptrdiff_t tap
+    if axis.spread > 1 or axis.step == 1:
+        return True
+    for tap in range(taps.count):
+        if place >= tap * taps.pace and (place - tap * taps.pace) % axis.step == 0:
+            return True
+    return False
+
+
+cdef ptrdiff_t whole_rows(const Axis *axis, const Range *places, ptrdiff_t lanes) noexcept nogil:
+    """How many rows lie in the band as in the input, one after the other; 1 if they have borders, or are long and some not read."""
+    if axis[2].source >= lanes and axis[1].spread == 1 and axis[1].taps.count < axis[1].step:
+        return 1
     if places[2].first != 0 or places[2].end != axis[2].source or places[1].first < 0 or places[1].end > axis[1].source:
         return 1
     return places[1].end - places[1].first

@@ -4,7 +4,7 @@ For each box of outputs the input that it reads is copied to a band, channels la
 each panel of maps is one product: a row of A is an output pixel, its k run over the taps of the kernel and the channels, and lie
 together in the band for each row of the kernel. The tiles of C are turned to where the output lies on their way out.
 
-Workspace of a thread: a band of at most BAND_BYTES (or what a single output reads, if that is more), sums of one panel for
+Workspace of a thread: a band of at most twice BAND_BYTES (or what a single output reads, if that is more), sums of one panel for
 MOST_PIXELS pixels (volumes: MOST_OF_VOLUMES), and tables of offsets, 16 bytes a pixel and 8 a tap. Nothing grows with the batch or
 with the maps.
 """
@@ -26,7 +26,9 @@ cnp.import_array()
 
 ACTIVATIONS = (None, "relu", "tanh", "sigmoid")  # in the order of FR_NONE, FR_RELU, FR_TANH, FR_SIGMOID
 
-cdef ptrdiff_t BAND_BYTES = 1 << 20
+# Twice as much where weights are large, which every box reads; half for small ones of one tap, whose boxes read no place twice.
+cdef ptrdiff_t BAND_BYTES = 512 << 10
+cdef ptrdiff_t LARGE_WEIGHTS = 1 << 20
 cdef ptrdiff_t MOST_PIXELS = 512
 cdef ptrdiff_t MOST_OF_VOLUMES = 2048  # boxes of several planes read those between them once
 # Bytes of a panel that are multiplied with all pixels of a box before the next: it stays in the second-level cache that long.
@@ -313,7 +315,7 @@ cdef void share_of_correlation(void *work, Team *team, int member) noexcept nogi
                 packed = s.packed + group * taps_of(s.axis) * s.inputs * s.columns * s.itemsize
             else:
                 packed = sums - s.panel_bytes
-                pack_panel(s.weights, group, panel, True, &places, sums - s.panel_bytes)
+                pack_panel(s.weights, group, panel, &places, sums - s.panel_bytes)
             multiply(s, box, &t, &band, group, panel, packed, sums)
             finish(s, box, group * s.outputs + panel * wide, min(wide, s.outputs - panel * wide),
                    vectors_of(s.weights, panel) * s.kernels.width, sums)
@@ -406,9 +408,13 @@ cdef int cut_up(Correlation *s, ptrdiff_t N, ptrdiff_t outputs, bint once):
     cdef ptrdiff_t panels = ceil_div(s.columns, FR_SLOTS * s.kernels.width), phases = phases_of(s.axis)
     cdef ptrdiff_t k = taps_of(s.axis) * s.inputs, row = FR_SLOTS * s.kernels.width * s.itemsize, tables
     cdef ptrdiff_t pixels = MOST_PIXELS if s.axis[0].kernel == 1 else MOST_OF_VOLUMES, values = BAND_BYTES // s.itemsize
+    if k * s.columns * s.itemsize > LARGE_WEIGHTS:
+        values *= 2
+    elif taps_of(s.axis) == 1 and k * s.columns <= values:
+        values //= 2
     cdef int size = team_size(product_time(outputs * s.groups, <double> k / phases, s.outputs), 1, outputs * s.groups * panels)
     s.panel_bytes = 0
-    cut(s.axis, N, s.inputs, pixels, values, 1, &s.blocks)
+    cut(s.axis, N, s.inputs, pixels, 2 * BAND_BYTES // s.itemsize, 1, &s.blocks)
     if once and s.blocks.total == 1 and s.groups * panels >= size:
         s.panel_bytes = ceil_div(min(row, s.columns * s.itemsize) * k, 64) * 64
     else:

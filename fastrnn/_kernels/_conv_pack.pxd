@@ -21,5 +21,5 @@ cdef struct Places:
 
 cdef ptrdiff_t entries_of(const Weights *w) noexcept nogil
 cdef int vectors_of(const Weights *w, ptrdiff_t panel) noexcept nogil
-cdef void pack_panel(const Weights *w, ptrdiff_t group, ptrdiff_t panel, bint alone, Places *places, char *to) noexcept nogil
+cdef void pack_panel(const Weights *w, ptrdiff_t group, ptrdiff_t panel, Places *places, char *to) noexcept nogil
 cdef Block pack_all(const Weights *w)

@@ -19,7 +19,7 @@ from fastrnn._kernels._windows cimport Axis, Blocks, Range, Windows, box_of, cut
 
 cnp.import_array()
 
-cdef ptrdiff_t BAND_BYTES = 1 << 20
+cdef ptrdiff_t BAND_BYTES = 512 << 10
 cdef ptrdiff_t MOST_PIXELS = 512
 cdef ptrdiff_t SUM_BYTES = 600 << 10  # of a part
 # One tap: up to so many channels would leave most lanes of a product empty; sums of fewer places are soon added up over the lanes.

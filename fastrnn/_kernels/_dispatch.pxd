@@ -274,7 +274,7 @@ cdef extern from "fr_kernels.h" nogil:
 
     ctypedef struct fr_plane_conv:
         ptrdiff_t units, first_tile, end_tile
-        ptrdiff_t taps, vectors
+        ptrdiff_t taps, before, after, vectors
         const void *x
         const ptrdiff_t *offset
         const ptrdiff_t *from_ "from"

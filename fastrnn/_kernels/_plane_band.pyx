@@ -68,15 +68,18 @@ cdef ptrdiff_t tap_offset(const PlaneBand *band, ptrdiff_t d, ptrdiff_t h, ptrdi
 
 cdef ptrdiff_t cut_vectors(ptrdiff_t lanes, const LongRow *row, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *from_,
                            ptrdiff_t *stretches, fr_stretch *stretch) noexcept nogil:
-    """Where vectors first..end-1 of a long row start, and which of their lanes go where; the last one may overlap."""
+    """Where vectors first..end-1 of a long row start, and which of their lanes go where.
+
+    The last one may overlap with the one before, whose lanes then go nowhere.
+    """
     cdef ptrdiff_t v, at, r, low, count = 0, last = max(<ptrdiff_t> 0, (row.rows - 1) * row.width + row.columns - lanes)
     for v in range(first, end):
         at = min(v * lanes, last)
         from_[v - first], stretches[v - first] = at, count
         for r in range(at // row.width, min(row.rows, (at + lanes - 1) // row.width + 1)):
             low = r * row.width - at
-            if low + row.columns > 0:
-                stretch[count] = fr_stretch(row.place + r * row.distance - low, max(<ptrdiff_t> 0, low),
+            if low + row.columns > v * lanes - at:
+                stretch[count] = fr_stretch(row.place + r * row.distance - low, max(v * lanes - at, low),
                                             min(lanes, low + row.columns))
                 count += 1
     stretches[end - first] = count

@@ -32,6 +32,8 @@ cdef ptrdiff_t BAND_BYTES = 512 << 10
 cdef ptrdiff_t MOST_VECTORS = 256  # of one table
 cdef ptrdiff_t FAR_BYTES = 1 << 20  # larger maps are not in the second-level cache when they are read
 cdef ptrdiff_t FEW_TILES = 3       # of maps, for which it does not matter whether what they read stays in the first-level cache
+cdef ptrdiff_t STREAMS = 32        # maps read at a time from memory, each in order: the core fetches so many ahead by itself
+cdef ptrdiff_t LONG_ROW = 4        # places for each map of y, from which a team shares places instead of maps
 cdef ptrdiff_t SET_BYTES = 4096    # places so far apart share a set of it
 cdef ptrdiff_t LINES_OF_SET = 16   # more than there are: the second level is near enough for some
 
@@ -51,6 +53,7 @@ cdef struct Planes:
     int activation
     bint borrowed               # the maps are the band; rows are joined to one
     bint far                    # maps are fetched ahead
+    ptrdiff_t streams           # maps that are read at a time, 0: all
     PlaneBand band
     ptrdiff_t rows, columns     # of outputs
     ptrdiff_t depths, row_blocks, column_blocks, blocks, parts
@@ -107,7 +110,7 @@ cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t phase, con
     g.bias = NULL if s.bias == NULL else s.bias + unit * s.itemsize
     g.gain = NULL if s.gain == NULL else s.gain + unit * s.itemsize
     if s.borrowed:
-        g.x = s.x.data + (item.n * s.x.batch_stride + item.group * s.inputs * s.x.channel_stride) * s.itemsize
+        g.x = s.x.data + (item.n * s.x.batch_stride + item.group * s.inputs * s.x.channel_stride + item.columns.first) * s.itemsize
     else:
         g.x = t.band
     if s.phases > 1:
@@ -117,8 +120,21 @@ cdef void multiply_phase(const Planes *s, const Item *item, ptrdiff_t phase, con
         g.y_stride = s.y.channel_stride
     while first < vectors:
         g.vectors = cut_vectors(s.kernels.width, &row, first, min(vectors, first + MOST_VECTORS), t.from_, t.stretches, t.stretch)
-        s.kernels.plane_conv(g)
+        multiply_pieces(s, g)
         first += g.vectors
+
+
+cdef void multiply_pieces(const Planes *s, fr_plane_conv *g) noexcept nogil:
+    """Some vectors, by all channels, or so many at a time as can be read from memory in streams."""
+    cdef ptrdiff_t taps = g.taps, part
+    cdef int parts = <int> ceil_div(taps, s.streams) if s.streams else 1
+    cdef const ptrdiff_t *offset = g.offset
+    for part in range(parts):
+        g.before = first_of(taps, <int> part, parts)
+        g.taps = first_of(taps, <int> part + 1, parts) - g.before
+        g.after, g.offset = taps - g.before - g.taps, offset + g.before
+        s.kernels.plane_conv(g)
+    g.taps, g.offset = taps, offset
 
 
 cdef void weave_phases(const Planes *s, const Item *item, Range units, const Tables *t) noexcept nogil:
@@ -238,6 +254,8 @@ cdef void cut_rows(Planes *s, ptrdiff_t outer, int size) noexcept nogil:
     """Blocks of rows, or of columns where even one row is too long, whose band stays in the second-level cache."""
     cdef ptrdiff_t values, most = BAND_BYTES // s.itemsize, rows = s.rows, columns = s.columns
     s.column_blocks = s.row_blocks = 1
+    if s.borrowed and outer < 8 * size and outer % size and columns >= max(size * FR_SLOTS * s.kernels.width, LONG_ROW * s.units):
+        s.column_blocks = size
     while not s.borrowed:
         columns, rows = ceil_div(s.columns, s.column_blocks), ceil_div(s.rows, s.row_blocks)
         describe_band(s.axis, s.itemsize, s.inputs, rows, columns, &s.band)
@@ -353,9 +371,9 @@ cdef class PlaneKernels:
         outputs = N * axis[0].count * axis[1].count * axis[2].count
         cdef double work = product_time(<double> outputs * s.groups, <double> s.inputs * taps / phases_of(axis), s.units)
         cdef int size = team_size(work, 1, outputs)
-        s.far = N * s.x.batch_stride * s.itemsize > FAR_BYTES
+        s.far, s.streams = N * s.x.batch_stride * s.itemsize > FAR_BYTES, 0
         if s.borrowed and s.tiles <= FEW_TILES and s.inputs * s.x.channel_stride * s.itemsize > FAR_BYTES:
-            s.far = False  # what the next block reads would not find room; tiles fetch what they read themselves
+            s.far, s.streams = False, STREAMS  # what the next block reads would not find room
         s.band.width = s.columns
         s.plane = 0
         cut_rows(&s, N * s.groups * s.depths, size)

@@ -3,10 +3,10 @@
 Its tiles would be as few maps high. So each pixel is multiplied with the weights of all maps and taps at once, by the kernel for
 one tap (`_plane_conv`): a plane for each map and tap. Then an output is the sum of its taps' planes, each shifted by where its tap
 reads; the phases of a row, outputs that see the same taps, are summed one by one and woven to the row. Planes have zeros around
-them, so that their rows can be summed as one long row.
+them, so that their rows can be summed as one long row; those of a volume have a layer for each depth.
 
-Workspace of a thread: planes of a block of rows, BAND_BYTES, or what a few vectors of outputs need if that is more; COPY_BYTES of
-pixels copied and SUMS_BYTES of sums; 8 bytes a channel and tap.
+Workspace of a thread: planes of a block of outputs, BAND_BYTES, or what a few vectors of outputs need if that is more; COPY_BYTES
+of pixels copied and SUMS_BYTES of sums; 8 bytes a channel and tap.
 """
 
 cimport cython
@@ -20,7 +20,7 @@ from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._memory cimport Block, new_block
 from fastrnn._kernels._plane_band cimport LongRow, Side, cut_vectors, side_of
 from fastrnn._kernels._threads cimport Team, first_of, product_time, run_team, team_size
-from fastrnn._kernels._windows cimport Axis, Range, Taps, Windows
+from fastrnn._kernels._windows cimport Axis, Range, Taps, Windows, taps_of
 
 cnp.import_array()
 
@@ -42,9 +42,9 @@ cdef struct Call:
     char *weight
     char *bias                      # [units], NULL: zero
     int activation
-    Side side[2]
-    ptrdiff_t rows, columns         # of outputs, counted in steps of the phases
-    ptrdiff_t row_blocks, column_blocks
+    Side side[3]
+    ptrdiff_t depths, rows, columns  # of outputs, counted in steps of the phases
+    ptrdiff_t depth_blocks, row_blocks, column_blocks
     bint copied                     # pixels are copied first
     ptrdiff_t piece                 # vectors multiplied at a time
     char *scratch
@@ -54,9 +54,9 @@ cdef struct Call:
 cdef struct Item:
     # A block of outputs; the places that it reads, some of them outside of the map, and where those inside lie among them.
     ptrdiff_t n
-    Range rows, columns
-    Range h, w
-    ptrdiff_t width, plane          # of the planes
+    Range depths, rows, columns
+    Range d, h, w
+    ptrdiff_t width, layer, plane   # of the planes
 
 
 cdef struct Memory:
@@ -82,39 +82,48 @@ cdef inline Range inside(const Axis *axis, const Side *side, Range outputs) noex
 cdef Item item_of(const Call *s, ptrdiff_t number) noexcept nogil:
     cdef Item item
     cdef int row = <int> (number // s.column_blocks % s.row_blocks), column = <int> (number % s.column_blocks)
-    item.n = number // s.column_blocks // s.row_blocks
+    cdef int depth = <int> (number // s.column_blocks // s.row_blocks % s.depth_blocks)
+    item.n = number // s.column_blocks // s.row_blocks // s.depth_blocks
+    item.depths.first = first_of(s.depths, depth, <int> s.depth_blocks)
+    item.depths.end = first_of(s.depths, depth + 1, <int> s.depth_blocks)
     item.rows.first, item.rows.end = first_of(s.rows, row, <int> s.row_blocks), first_of(s.rows, row + 1, <int> s.row_blocks)
     item.columns.first = first_of(s.columns, column, <int> s.column_blocks)
     item.columns.end = first_of(s.columns, column + 1, <int> s.column_blocks)
-    item.h, item.w = inside(&s.axis[1], &s.side[0], item.rows), inside(&s.axis[2], &s.side[1], item.columns)
-    item.width = item.columns.end - item.columns.first + s.side[1].extra
-    item.plane = (item.rows.end - item.rows.first + s.side[0].extra) * item.width
+    item.d, item.h = inside(&s.axis[0], &s.side[0], item.depths), inside(&s.axis[1], &s.side[1], item.rows)
+    item.w = inside(&s.axis[2], &s.side[2], item.columns)
+    item.width = item.columns.end - item.columns.first + s.side[2].extra
+    item.layer = (item.rows.end - item.rows.first + s.side[1].extra) * item.width
+    item.plane = (item.depths.end - item.depths.first + s.side[0].extra) * item.layer
     return item
 
 
 cdef bint is_alike(const Item *a, const Item *b) noexcept nogil:
     """Whether the planes of two blocks have their zeros at the same places."""
-    return (a.plane == b.plane and a.width == b.width and a.h.first == b.h.first and a.h.end == b.h.end
-            and a.w.first == b.w.first and a.w.end == b.w.end)
+    return (a.plane == b.plane and a.layer == b.layer and a.width == b.width and a.d.first == b.d.first and a.d.end == b.d.end
+            and a.h.first == b.h.first and a.h.end == b.h.end and a.w.first == b.w.first and a.w.end == b.w.end)
 
 
 cdef void clear_planes(const Call *s, const Item *item, char *planes) noexcept nogil:
     cdef fr_frame f
-    f.planes, f.plane_stride, f.data = s.units * s.taps, item.plane, planes
-    f.rows, f.width = item.plane // item.width, item.width
-    f.row, f.inside, f.column, f.columns = item.h.first, item.h.end - item.h.first, item.w.first, item.w.end - item.w.first
-    s.kernels.clear_around(&f)
+    cdef ptrdiff_t d
+    f.planes, f.plane_stride = s.units * s.taps, item.plane
+    f.rows, f.width = item.layer // item.width, item.width
+    f.row, f.column, f.columns = item.h.first, item.w.first, item.w.end - item.w.first
+    for d in range(item.plane // item.layer):
+        f.inside, f.data = item.h.end - item.h.first if item.d.first <= d < item.d.end else 0, planes + d * item.layer * s.itemsize
+        s.kernels.clear_around(&f)
 
 
 cdef void multiply(const Call *s, const Item *item, Memory *t) noexcept nogil:
     """The planes of a block: all maps and taps by its pixels."""
     cdef LongRow row
     cdef fr_plane_conv g
-    cdef ptrdiff_t W = s.kernels.width, vectors, first, c, at
+    cdef ptrdiff_t W = s.kernels.width, vectors, first, c, d, at = 0
     cdef int piece, pieces
-    cdef const char *x = s.x.data + (item.n * s.x.batch_stride
-                                     + (item.rows.first + s.side[0].low + item.h.first) * s.x.place_stride[1]
-                                     + item.columns.first + s.side[1].low + item.w.first) * s.itemsize
+    cdef const char *layer
+    cdef const char *x = s.x.data + (item.n * s.x.batch_stride + (item.depths.first + s.side[0].low) * s.x.place_stride[0]
+                                     + (item.rows.first + s.side[1].low + item.h.first) * s.x.place_stride[1]
+                                     + item.columns.first + s.side[2].low + item.w.first) * s.itemsize
     row.rows, row.width, row.columns = item.h.end - item.h.first, s.axis[2].source, item.w.end - item.w.first
     row.place, row.distance = item.h.first * item.width + item.w.first, item.width
     if row.rows == 0 or row.columns == 0:
@@ -122,7 +131,7 @@ cdef void multiply(const Call *s, const Item *item, Memory *t) noexcept nogil:
     memset(&g, 0, sizeof(g))
     g.units, g.end_tile = s.units * s.taps, ceil_div(s.units * s.taps, s.kernels.tile_rows)
     g.taps, g.offset, g.from_, g.stretches, g.stretch, g.weight = s.inputs, t.offset, t.from_, t.stretches, t.stretch, s.weight
-    g.x, g.y, g.y_stride = x, t.planes, item.plane
+    g.y_stride = item.plane
     vectors = ceil_div((row.rows - 1) * row.width + row.columns, W)
     pieces = <int> ceil_div(vectors, s.piece)
     for piece in range(pieces):
@@ -130,11 +139,15 @@ cdef void multiply(const Call *s, const Item *item, Memory *t) noexcept nogil:
         g.vectors = cut_vectors(W, &row, first, first_of(vectors, piece + 1, pieces), t.from_, t.stretches, t.stretch)
         if s.copied:
             at = t.from_[0]
-            copy_pixels(s, x + at * s.itemsize, min(t.from_[g.vectors - 1] + W, (row.rows - 1) * row.width + row.columns) - at, t)
             for c in range(g.vectors):
                 t.from_[c] -= at
-            g.x = t.copied
-        s.kernels.plane_conv(&g)
+        for d in range(item.d.first, item.d.end):
+            layer = x + d * s.x.place_stride[0] * s.itemsize
+            if s.copied:
+                c = min(t.from_[g.vectors - 1] + W, (row.rows - 1) * row.width + row.columns - at)
+                copy_pixels(s, layer + at * s.itemsize, c, t)
+            g.x, g.y = t.copied if s.copied else layer, t.planes + d * item.layer * s.itemsize
+            s.kernels.plane_conv(&g)
 
 
 cdef void copy_pixels(const Call *s, const char *x, ptrdiff_t pixels, const Memory *t) noexcept nogil:
@@ -145,15 +158,22 @@ cdef void copy_pixels(const Call *s, const char *x, ptrdiff_t pixels, const Memo
     s.kernels.keep(&rows)
 
 
-cdef ptrdiff_t fill_shifts(const Call *s, const Item *item, const Taps *down, const Taps *along, ptrdiff_t *shift) noexcept nogil:
+cdef ptrdiff_t fill_shifts(const Call *s, const Item *item, ptrdiff_t depth, ptrdiff_t h, ptrdiff_t w,
+                           ptrdiff_t *shift) noexcept nogil:
     """Where the planes of a phase's taps lie, each from the number of the output on; return how many there are."""
-    cdef ptrdiff_t i, j, tap, count = 0
-    for i in range(down.count):
-        for j in range(along.count):
-            tap = (down.first + i * down.stride) * s.axis[2].kernel + along.first + j * along.stride
-            shift[count] = (tap * item.plane + (down.offset + i * down.pace - s.side[0].low) * item.width
-                            + along.offset + j * along.pace - s.side[1].low)
-            count += 1
+    cdef const Taps *deep = &s.axis[0].taps[depth]
+    cdef const Taps *down = &s.axis[1].taps[h]
+    cdef const Taps *along = &s.axis[2].taps[w]
+    cdef ptrdiff_t d, i, j, tap, count = 0
+    for d in range(deep.count):
+        for i in range(down.count):
+            for j in range(along.count):
+                tap = (deep.first + d * deep.stride) * s.axis[1].kernel + down.first + i * down.stride
+                tap = tap * s.axis[2].kernel + along.first + j * along.stride
+                shift[count] = (tap * item.plane + (deep.offset + d * deep.pace - s.side[0].low) * item.layer
+                                + (down.offset + i * down.pace - s.side[1].low) * item.width
+                                + along.offset + j * along.pace - s.side[2].low)
+                count += 1
     return count
 
 
@@ -163,36 +183,38 @@ cdef inline ptrdiff_t most_rows(const Call *s, ptrdiff_t width) noexcept nogil:
 
 
 cdef void add_up(const Call *s, const Item *item, Memory *t) noexcept nogil:
-    """The outputs of a block, map by map and some rows at a time."""
-    cdef ptrdiff_t most = most_rows(s, item.width), u
+    """The outputs of a block, map by map, depth by depth and some rows at a time."""
+    cdef ptrdiff_t most = most_rows(s, item.width), u, depth
     cdef Range rows
     for u in range(s.units):
-        rows.first = item.rows.first
-        while rows.first < item.rows.end:
-            rows.end = min(item.rows.end, rows.first + most)
-            add_rows(s, item, u, rows, t)
-            rows.first = rows.end
+        for depth in range(item.depths.first * s.axis[0].spread, min(item.depths.end * s.axis[0].spread, s.axis[0].count)):
+            rows.first = item.rows.first
+            while rows.first < item.rows.end:
+                rows.end = min(item.rows.end, rows.first + most)
+                add_rows(s, item, u, depth, rows, t)
+                rows.first = rows.end
 
 
-cdef void add_rows(const Call *s, const Item *item, ptrdiff_t u, Range rows, Memory *t) noexcept nogil:
+cdef void add_rows(const Call *s, const Item *item, ptrdiff_t u, ptrdiff_t depth, Range rows, Memory *t) noexcept nogil:
     cdef fr_tap_sums g
     cdef ptrdiff_t down = s.axis[1].spread, along = s.axis[2].spread, h, w, count = rows.end - rows.first, done
-    cdef ptrdiff_t columns = item.columns.end - item.columns.first, part = count * item.width
-    cdef char *y = s.y.data + (item.n * s.y.batch_stride + u * s.y.channel_stride
+    cdef ptrdiff_t columns = item.columns.end - item.columns.first, part = count * item.width, phase = depth % s.axis[0].spread
+    cdef char *y = s.y.data + (item.n * s.y.batch_stride + u * s.y.channel_stride + depth * s.y.place_stride[0]
                                + rows.first * down * s.y.place_stride[1] + item.columns.first * along) * s.itemsize
     g.bias = NULL if s.bias == NULL else s.bias + u * s.itemsize
     g.activation, g.offset = s.activation, t.shift
     g.rows, g.columns, g.x_stride, g.y_stride = 1, part - item.width + columns, 0, 0
-    g.x = t.planes + (u * s.taps * item.plane + (rows.first - item.rows.first) * item.width) * s.itemsize
+    g.x = t.planes + (u * s.taps * item.plane + (depth // s.axis[0].spread - item.depths.first) * item.layer
+                      + (rows.first - item.rows.first) * item.width) * s.itemsize
     if down == 1 and along == 1 and columns >= 2 * s.kernels.width:  # rows by themselves waste few lanes
         g.rows, g.columns, g.x_stride, g.y_stride = count, columns, item.width, s.y.place_stride[1]
-        g.taps, g.y = fill_shifts(s, item, &s.axis[1].taps[0], &s.axis[2].taps[0], t.shift), y
+        g.taps, g.y = fill_shifts(s, item, phase, 0, 0, t.shift), y
         s.kernels.tap_sums(&g)
         return
     for h in range(down):
         done = min(rows.end, ceil_div(s.axis[1].count - h, down)) - rows.first
         for w in range(along):
-            g.taps, g.y = fill_shifts(s, item, &s.axis[1].taps[h], &s.axis[2].taps[w], t.shift), t.sums + w * part * s.itemsize
+            g.taps, g.y = fill_shifts(s, item, phase, h, w, t.shift), t.sums + w * part * s.itemsize
             s.kernels.tap_sums(&g)
         s.kernels.weave(done, min(s.axis[2].count, item.columns.end * along) - item.columns.first * along, along, t.sums,
                         item.width, part, y + h * s.y.place_stride[1] * s.itemsize, down * s.y.place_stride[1])
@@ -201,7 +223,7 @@ cdef void add_rows(const Call *s, const Item *item, ptrdiff_t u, Range rows, Mem
 cdef void share_of_taps(void *work, Team *team, int member) noexcept nogil:
     """Blocks of outputs. Planes are cleared where their zeros lie elsewhere than in the last block."""
     cdef Call *s = <Call *> work
-    cdef ptrdiff_t items = s.N * s.row_blocks * s.column_blocks, number, c, W = s.kernels.width
+    cdef ptrdiff_t items = s.N * s.depth_blocks * s.row_blocks * s.column_blocks, number, c, W = s.kernels.width
     cdef ptrdiff_t line = 64 // s.itemsize, row = s.piece * W
     cdef Item item, last
     cdef Memory t
@@ -229,21 +251,26 @@ cdef void share_of_taps(void *work, Team *team, int member) noexcept nogil:
 
 
 cdef void cut_blocks(Call *s, int size) noexcept nogil:
-    """Blocks of rows, or of columns where even one row is too long, whose planes stay in the second-level cache."""
-    cdef ptrdiff_t rows, columns, values, most = BAND_BYTES // s.itemsize, products = s.units * s.taps
-    s.row_blocks = s.column_blocks = 1
+    """Blocks of rows or depths, or of columns where even one row is too long, whose planes stay in the second-level cache."""
+    cdef ptrdiff_t depths, rows, columns, values, most = BAND_BYTES // s.itemsize, products = s.units * s.taps, blocks
+    cdef bint large
+    s.depth_blocks = s.row_blocks = s.column_blocks = 1
     while True:
-        rows, columns = ceil_div(s.rows, s.row_blocks), ceil_div(s.columns, s.column_blocks)
-        values = (rows + s.side[0].extra) * (columns + s.side[1].extra) * products
-        if rows > 1 and (values > most or s.N * s.row_blocks < size):
+        depths, rows = ceil_div(s.depths, s.depth_blocks), ceil_div(s.rows, s.row_blocks)
+        columns, blocks = ceil_div(s.columns, s.column_blocks), s.N * s.depth_blocks * s.row_blocks
+        values = (depths + s.side[0].extra) * (rows + s.side[1].extra) * (columns + s.side[2].extra) * products
+        large = values > most or blocks < size
+        if depths > rows and large:  # the longer side loses less at its ends
+            s.depth_blocks += 1
+        elif rows > 1 and large:
             s.row_blocks += 1
-        elif rows == 1 and columns > 8 * s.kernels.width and (values > most or s.N * s.row_blocks * s.column_blocks < size):
+        elif rows == 1 and columns > 8 * s.kernels.width and (values > most or blocks * s.column_blocks < size):
             s.column_blocks += 1
         else:
             break
     s.planes_bytes = ceil_div(values * s.itemsize, 64) * 64
-    rows = min(rows, most_rows(s, columns + s.side[1].extra))
-    s.sums_bytes = ceil_div(s.axis[2].spread * rows * (columns + s.side[1].extra) * s.itemsize, 64) * 64
+    rows = min(rows, most_rows(s, columns + s.side[2].extra))
+    s.sums_bytes = ceil_div(s.axis[2].spread * rows * (columns + s.side[2].extra) * s.itemsize, 64) * 64
 
 
 cdef bint pays_to_copy(const Call *s) noexcept nogil:
@@ -289,7 +316,7 @@ cdef class TapKernels:
 
     Parameters
     ----------
-    weight : (C, K, 1, R, S), C-contiguous, of C maps of x and K of y
+    weight : (C, K, *kernel), C-contiguous, of five axes, of C maps of x and K of y
     bias : (K,), C-contiguous, or None
     """
 
@@ -320,14 +347,15 @@ cdef class TapKernels:
         s.N, s.inputs, s.units = x.shape[0], self.inputs, self.units
         describe_maps(x, False, &s.x)
         describe_maps(y, False, &s.y)
-        s.taps = s.axis[1].kernel * s.axis[2].kernel
+        s.taps = taps_of(s.axis)
         s.weight = self.packed.data
         s.bias = NULL if self.bias is None else <char *> cnp.PyArray_DATA(self.bias)
-        for a in range(2):
-            s.side[a] = side_of(&s.axis[1 + a])
+        for a in range(3):
+            s.side[a] = side_of(&s.axis[a])
+        s.depths = ceil_div(s.axis[0].count, s.axis[0].spread)
         s.rows, s.columns = ceil_div(s.axis[1].count, s.axis[1].spread), ceil_div(s.axis[2].count, s.axis[2].spread)
-        cdef double work = product_time(s.N * s.axis[1].source * s.axis[2].source, s.inputs, s.units * s.taps)
-        cdef int size = team_size(work, 1, s.N * s.rows * s.columns)
+        cdef double work = product_time(s.N * s.x.channel_stride, s.inputs, s.units * s.taps)
+        cdef int size = team_size(work, 1, s.N * s.depths * s.rows * s.columns)
         cut_blocks(&s, size)
         place_memory(&s)
         cdef Block scratch = new_block(size * s.scratch_bytes)

@@ -183,12 +183,13 @@ cdef void cut(const Axis *axis, ptrdiff_t N, ptrdiff_t channels, ptrdiff_t most_
     for a in range(4):
         blocks.count[a] = (size[a] + blocks.most[a] - 1) // blocks.most[a]
         blocks.total *= blocks.count[a]
-    while last < 3 and size[last] == 1:
-        last += 1
-    if blocks.total < 8 * team:
-        while blocks.total % team and blocks.count[last] < size[last]:
-            blocks.total = blocks.total // blocks.count[last] * (blocks.count[last] + 1)
-            blocks.count[last] += 1
+    most = 8 * team
+    for a in range(last, 4):
+        while blocks.total < most and blocks.total % team and blocks.count[a] < size[a]:
+            blocks.total = blocks.total // blocks.count[a] * (blocks.count[a] + 1)
+            blocks.count[a] += 1
+        if size[a] > 1:
+            most = 4 * team  # boxes of parts of what was whole read more: only where many members would wait
     for a in range(4):
         blocks.most[a] = (size[a] + blocks.count[a] - 1) // blocks.count[a] if blocks.count[a] else 0
 

@@ -36,10 +36,10 @@ ALGORITHMS = ("auto", "direct", "winograd")
 LEAST_SAVING, LEAST_MAPS, LEAST_PAIRS = 1.9, 16, 1024
 FEWER_MAPS, PAIRS_OF_FEWER, SAVING_OF_FEWER = 8, 128, 3.0
 #: With a stride, over the phases of two axes: products saved, products of one output, output maps, and their places. Below, taking
-#: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, but
-#: not for the gradient of the weight.
+#: the maps apart, sums of few products and larger weights cost what is saved. Less will do where maps are many on both sides, and
+#: pairs of them not too many; but not for gradients, for whose single call weights would be transformed.
 PHASES_SAVING, PHASES_PRODUCTS, PHASES_MAPS, PHASES_PLACES = 2.75, 128, 64, 3000
-MANY_MAPS, MANY_PAIRS, MANY_SAVING, MANY_PLACES = 16, 512, 2.3, 150
+MANY_MAPS, MANY_OF_TRANSPOSE, WIDE_MAPS, MOST_PAIRS, MANY_SAVING, MANY_PLACES = 16, 32, 32, 4096, 2.3, 150
 #: With dilation, over the phases of two axes: products saved, pairs of maps times tiles, and tiles of a phase.
 DILATED_SAVING, DILATED_PAIRS, DILATED_TILES = 2.5, 1 << 18, 4
 #: Products that the gradient of a weight must save over a batch, for each value that it is transformed back from; of 280 sizes.
@@ -89,21 +89,25 @@ def _runs_by_groups(geometry: Geometry) -> bool:
     return plain and geometry.groups > 1 and steps == 1 and supported(geometry.kernel[1:])
 
 
-def prefers_winograd(algorithm: str, geometry: Geometry, C: int, K: int, counts: Three) -> bool:
-    """Return whether C maps go to K of these sizes by Winograd's algorithm, each group by itself; never depends on the batch."""
+def prefers_winograd(
+    algorithm: str, geometry: Geometry, C: int, K: int, counts: Three, *, backward: bool = False, gradient: bool = False
+) -> bool:
+    """Return whether C maps go to K of these sizes, or back, by Winograd's algorithm, each group by itself.
+
+    Never depends on the batch. Of a `gradient` the weights serve one call.
+    """
     if algorithm != "auto":
         return algorithm == "winograd"
     saving, saved, tiles = _saving(geometry, counts)
     C, K = C // geometry.groups, K // geometry.groups
-    cut = is_cut(_kernel(geometry))
     if math.prod(geometry.stride) > 1:
-        if cut:
-            return False
-        many = min(C, K) >= MANY_MAPS and C * K >= MANY_PAIRS
-        many &= saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
+        many = not gradient and _pays_over_phases(geometry, C, K, counts, saving, backward)
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     values = _values(geometry)
-    if saved < (SAVED_OF_CUT_VALUE if cut else SAVED_OF_FAR_VALUE if C * K * values > FAR_VALUES else 0) * values:
+    least = (
+        SAVED_OF_CUT_VALUE if is_cut(_kernel(geometry)) else SAVED_OF_FAR_VALUE if C * K * values > FAR_VALUES else 0
+    )
+    if saved < least * values:
         return False
     if math.prod(geometry.dilation) > 1:
         enough = saving >= DILATED_SAVING and tiles >= DILATED_TILES * math.prod(geometry.dilation)
@@ -147,8 +151,14 @@ def _values(geometry: Geometry) -> int:
     return values_of_weight(_kernel(geometry)) * math.prod(geometry.stride)
 
 
+def _pays_over_phases(geometry: Geometry, C: int, K: int, counts: Three, saving: float, backward: bool) -> bool:
+    many = min(C, K) >= (MANY_OF_TRANSPOSE if backward else MANY_MAPS) and K >= WIDE_MAPS and C * K <= MOST_PAIRS
+    return many and not is_cut(_kernel(geometry)) and saving >= MANY_SAVING and math.prod(counts) >= MANY_PLACES
+
+
 def _is_first_layer(geometry: Geometry, C: int, K: int, counts: Three, saving: float) -> bool:
     enough = saving >= PHASES_SAVING and C * math.prod(geometry.kernel) >= PHASES_PRODUCTS
+    enough &= not is_cut(_kernel(geometry))
     return enough and K >= PHASES_MAPS and math.prod(counts) >= PHASES_PLACES
 
 
@@ -187,6 +197,8 @@ MOST_ADDED, EVEN_COST, RAGGED_COST = 16, 150, 800
 #: What storing a product to a plane and adding it costs, weaving a value from so many phases (0: others), and a plane; what
 #: copying a pixel's value costs, which is done for more rows of products than FEW_ROWS.
 TAP_COST, WOVEN_COST, TAP_PLANE_COST, SIDE_COST, FEW_ROWS = 10, {1: 2, 2: 4, 3: 5, 4: 4, 8: 5, 0: 12}, 600, 8, 18
+#: Of a volume, what is kept of the planes at a time.
+TAP_VALUES = 192 << 10
 
 
 @lru_cache(maxsize=256)
@@ -200,8 +212,8 @@ def direct_way(geometry: Geometry, C: int, K: int, counts: Three, lanes: int, *,
     if backward:
         inputs, units = units, inputs
     costs = {"turned": _turned_cost(geometry, inputs, units, counts, lanes, backward=backward)}
-    if backward and units <= MOST_ADDED and geometry.groups == 1 and geometry.S < 3:
-        if geometry.dilation[2] == 1 and inputs >= units:
+    if backward and units <= MOST_ADDED and geometry.groups == 1:
+        if geometry.dilation[2] == 1 and inputs >= units and geometry.S < 3:
             costs["stretches"] = _stretches_cost(geometry, inputs, units, counts, lanes)
         if not geometry.channels_last:
             costs["taps"] = _taps_cost(geometry, inputs, units, counts, lanes)
@@ -217,7 +229,8 @@ def _phases_and_read(geometry: Geometry, backward: bool) -> tuple[int, float]:
         return steps, 1 / steps
     if geometry.kernel == (1, 1, 1) and not any(map(any, geometry.pads)):
         return 1, min(2, geometry.stride[2])  # two loads make a vector of what is read
-    return 1, steps if geometry.kernel[1] > 1 else steps / geometry.stride[1]
+    depth, rows = (min(k, s) for k, s in zip(geometry.kernel[:2], geometry.stride[:2], strict=True))
+    return 1, depth * rows * geometry.stride[2]
 
 
 def _turned_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int, *, backward: bool) -> float:
@@ -237,11 +250,20 @@ def _stretches_cost(geometry: Geometry, inputs: int, units: int, counts: Three, 
 
 def _taps_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int) -> float:
     products = units * math.prod(geometry.kernel)
-    sizes = tuple(-(-n // s) for n, s in zip(counts[1:], geometry.stride[1:], strict=True))
-    height, width = (size + (geometry.span(a) - 1) // geometry.stride[a] for a, size in enumerate(sizes, start=1))
+    sizes = tuple(-(-n // s) for n, s in zip(counts, geometry.stride, strict=True))
+    extra = tuple((geometry.span(a) - 1) // geometry.stride[a] for a in range(3))
+    depth, height, width = (size + more for size, more in zip(sizes, extra, strict=True))
     of_pixel = inputs * (max(products, products / 4 + LOAD_COST) + (SIDE_COST if products > FEW_ROWS else 0))
     woven = math.prod(counts) * units * WOVEN_COST.get(geometry.stride[2], WOVEN_COST[0])
-    return _up(math.prod(sizes), lanes) * of_pixel + products * (height * width * TAP_COST + TAP_PLANE_COST) + woven
+    of_volume = _up(math.prod(sizes), lanes) * of_pixel + products * depth * (
+        height * width * TAP_COST + TAP_PLANE_COST
+    )
+    if geometry.S == 3:  # blocks multiply what lies between them twice
+        side = max(math.sqrt(TAP_VALUES / (products * width)), 1 + max(extra[:2]))
+        of_volume *= math.prod(
+            max(1, side / (side - more)) for more, size in zip(extra[:2], (depth, height), strict=True) if size > side
+        )
+    return of_volume + woven
 
 
 def _planes_cost(geometry: Geometry, inputs: int, units: int, counts: Three, lanes: int, *, backward: bool) -> float:

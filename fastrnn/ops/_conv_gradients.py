@@ -161,9 +161,9 @@ def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:
     """Compute dx: the transposed convolution of da."""
     packed, geometry = saved.packed, saved.packed.inner
     last = geometry.channels_last
-    if saved.plan.algorithm == "dense":
+    if saved.plan.algorithm_back == "dense":
         packed.dense().backward(as_rows(da), as_rows(dx))
-    elif saved.plan.algorithm == "winograd":
+    elif saved.plan.algorithm_back == "winograd":
         packed.winograd().run_backward(without_axes(da, geometry), without_axes(dx, geometry), last)
     else:
         kernels: Any = packed.direct(True, saved.plan.way_back)

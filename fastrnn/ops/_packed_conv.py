@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     whole: Three
     windows_back: Windows
     algorithm: str  # "dense", "winograd" or "direct"
+    algorithm_back: str  # of dx
     least_batch: int | None  # from which the gradient of the weight runs by Winograd's too, if at all
     way: str  # of "direct": that of `direct_way`
     way_back: str
@@ -202,13 +203,15 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     whole, back = backward_windows(geometry, sizes, counts)
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
-        return Plan(*windows, "dense", None, "", "", False, None, False)
-    if prefers_winograd(algorithm, geometry, C, K, counts):
-        return Plan(*windows, "winograd", least_batch(algorithm, geometry, C, K, counts), "", "", False, None, False)
+        return Plan(*windows, "dense", "dense", None, "", "", False, None, False)
     way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
+    if prefers_winograd(algorithm, geometry, C, K, counts):
+        both = prefers_winograd(algorithm, geometry, C, K, counts, backward=True, gradient=True)
+        least = least_batch(algorithm, geometry, C, K, counts)
+        return Plan(*windows, "winograd", "winograd" if both else "direct", least, "", way_back, False, None, False)
     maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K)
-    return Plan(*windows, "direct", None, way, way_back, maps, None, False)
+    return Plan(*windows, "direct", "direct", None, way, way_back, maps, None, False)
 
 
 def direct_kernels(

@@ -27,8 +27,9 @@ class TransposedPlan(NamedTuple):
     sizes: Three
     windows: Windows
     windows_back: Windows
-    winograd: bool  # y and dx by Winograd's algorithm
-    least_batch: int | None  # from which the gradient of the weight does too, if at all
+    winograd: bool  # y by Winograd's algorithm
+    winograd_back: bool  # dx
+    least_batch: int | None  # from which the gradient of the weight is too, if at all
     way: str  # else, as `direct_way` says
     way_back: str
 
@@ -112,12 +113,13 @@ def _make_plan(
     C, K = channels
     sizes = _sizes(name, geometry, output_padding, counts)
     whole = geometry.groups == 1 and _has_all_places(geometry, output_padding)
-    winograd = whole and prefers_winograd(algorithm, geometry, K, C, counts)
+    winograd = whole and prefers_winograd(algorithm, geometry, K, C, counts, backward=True)
     return TransposedPlan(
         sizes,
         geometry.transposed(sizes, counts),
         geometry.windows(sizes, counts),
         winograd,
+        winograd and prefers_winograd(algorithm, geometry, K, C, counts, gradient=True),
         least_batch(algorithm, geometry, K, C, counts) if winograd else None,
         direct_way(geometry, K, C, sizes, width, backward=True),
         direct_way(geometry, K, C, counts, width),

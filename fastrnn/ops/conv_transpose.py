@@ -258,7 +258,7 @@ class ConvTransposeGradients(NamedTuple):
             add_into(sums, "weight", lambda grad: add_weight(x, da, grad, geometry, plan.windows_back, len(grad)))
         if not input_gradient:
             return None
-        if plan.winograd:
+        if plan.winograd_back:
             packed.winograd().run(without_axes(da, geometry), without_axes(x, geometry), None, 0, last)
         else:
             packed.kernels(plan.way_back, backward=True).run(da, x, plan.windows_back, last, 0, False)

@@ -21,17 +21,36 @@ FR_INLINE void fetch_places(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v,
     }
 }
 
+// Where sums go on that were left in y. Out of line and through memory: inlined, it would take the registers of all other tiles.
+static FR_NOINLINE void load_stretches(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, int mr, int nv, tile sums) {
+    for (int j = 0; j < nv; ++j) {
+        for (int i = 0; i < mr; ++i) sums[i][j] = vzero();
+        for (ptrdiff_t s = g->stretches[v + j]; s < g->stretches[v + j + 1]; ++s) {
+            const fr_stretch part = g->stretch[s];
+            const real *y = (const real *)g->y + unit * g->y_stride + part.to;
+            for (int i = 0; i < mr; ++i)
+                sums[i][j] = vload_between(y + i * g->y_stride, part.first, part.end, sums[i][j]);
+        }
+    }
+}
+
 // clang-format off
 // Maps unit..unit+mr-1 of the vectors v..v+nv-1.
 FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, const int mr, const int nv) {
     tile acc;
-    FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
-        const vec start = g->bias ? vbroadcast((const real *)g->bias + unit + i) : vzero();
-        FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = start;
+    if (g->before) {
+        tile sums;
+        load_stretches(g, unit, v, mr, nv, sums);
+        FR_UNROLL(6) for (int i = 0; i < mr; ++i) FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = sums[i][j];
+    } else {
+        FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
+            const vec start = g->bias ? vbroadcast((const real *)g->bias + unit + i) : vzero();
+            FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = start;
+        }
+        fetch_places(g, unit, v, mr, nv);
     }
-    const real *a = (const real *)g->weight + unit * g->taps, *x = g->x;
+    const real *a = (const real *)g->weight + unit * (g->before + g->taps + g->after) + g->before * mr, *x = g->x;
     const real *from[FR_SLOTS];
-    fetch_places(g, unit, v, mr, nv);
     FR_UNROLL(4) for (int j = 0; j < nv; ++j) from[j] = x + g->from[v + j];
     const real *next = mr > 2 && g->ahead ? next_piece(g->ahead) : NULL;
     const ptrdiff_t next_k = next ? (g->ahead->most / (ptrdiff_t)sizeof(real) + g->taps - 1) / g->taps : 0;
@@ -52,7 +71,7 @@ FR_INLINE void plane_tile(const fr_plane_conv *g, ptrdiff_t unit, ptrdiff_t v, c
             FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = vfma(w, b[j], acc[i][j]);
         }
     }
-    if (g->activation || g->gain) {
+    if (g->after == 0 && (g->activation || g->gain)) {
         FR_UNROLL(6) for (int i = 0; i < mr; ++i) {
             const real *gain = g->gain ? (const real *)g->gain + unit + i : NULL;
             FR_UNROLL(4) for (int j = 0; j < nv; ++j) acc[i][j] = finished(acc[i][j], g->activation, gain);

@@ -64,22 +64,25 @@ static void check_planes(ptrdiff_t units, ptrdiff_t vectors, ptrdiff_t lanes) {
          *y = filled((units - 1) * (size + 1) + from[vectors - 1] + lanes),
          *before = copied(y, (units - 1) * (size + 1) + lanes);
     fr_boxes ahead = {.from = x, .boxes = 1, .runs = 3, .bytes = 70, .most = 64};
-    K->plane_conv(&(fr_plane_conv){.units = units,
-                                   .end_tile = tiles,
-                                   .taps = TAPS,
-                                   .vectors = vectors,
-                                   .x = x,
-                                   .offset = offset,
-                                   .from = from,
-                                   .stretches = stretches,
-                                   .stretch = stretch,
-                                   .weight = weight,
-                                   .bias = units % 2 ? bias : NULL,
-                                   .gain = units % 3 ? gain : NULL,
-                                   .activation = FR_RELU,
-                                   .y = y,
-                                   .y_stride = size + 1,
-                                   .ahead = units % 2 ? &ahead : NULL});
+    fr_plane_conv planes = {.units = units,
+                            .end_tile = tiles,
+                            .vectors = vectors,
+                            .x = x,
+                            .from = from,
+                            .stretches = stretches,
+                            .stretch = stretch,
+                            .weight = weight,
+                            .bias = units % 2 ? bias : NULL,
+                            .gain = units % 3 ? gain : NULL,
+                            .activation = FR_RELU,
+                            .y = y,
+                            .y_stride = size + 1,
+                            .ahead = units % 2 ? &ahead : NULL};
+    for (ptrdiff_t k = 0; k < TAPS; k += planes.taps) {  // at once, or three taps and then one
+        planes.before = k, planes.taps = units % 4 < 2 ? TAPS : k ? 1 : 3, planes.after = TAPS - k - planes.taps;
+        planes.offset = offset + k;
+        K->plane_conv(&planes);
+    }
     for (ptrdiff_t t = 0, u = 0; t < tiles; ++t) {
         const ptrdiff_t mr = height + (t < taller), first = u;
         for (; u < first + mr; ++u) {

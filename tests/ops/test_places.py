@@ -41,8 +41,8 @@ def test_taken_and_put_back(
     def layout(maps: Array) -> Array:
         return np.ascontiguousarray(np.moveaxis(maps, 1, -1) if last else maps)
 
-    for width in (1, 15, 33, 70):
-        x = rng.standard_normal((2, 3, 4, 5, width)).astype(dtype)
+    for sizes in ((4, 5, 1), (4, 5, 15), (4, 5, 33), (4, 5, 70), (1, 4, 7), (1, 5, 6), (1, 1, 9)):
+        x = rng.standard_normal((2, 3, *sizes)).astype(dtype)
         d, h, w = step
         wanted = np.ascontiguousarray(x[:, :, ::d, ::h, ::w])
         taken = np.full_like(layout(wanted), np.nan)
@@ -52,6 +52,17 @@ def test_taken_and_put_back(
         put_places(taken, back, step, last)
         zeros[:, :, ::d, ::h, ::w] = wanted
         assert_same_bits(back, layout(zeros))
+
+
+def test_maps_past_the_caches(threads: int, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 5, 1, 400, 410)).astype(np.float32)
+    taken, back = np.empty((2, 5, 1, 200, 137), np.float32), np.full_like(x, np.nan)
+    take_places(x, taken, (1, 2, 3), False)
+    assert_same_bits(taken, x[..., ::2, ::3])
+    put_places(taken, back, (1, 2, 3), False)
+    zeros = np.zeros_like(x)
+    zeros[..., ::2, ::3] = taken
+    assert_same_bits(back, zeros)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])

@@ -32,10 +32,18 @@ SIZES = (
     ConvSizes(2, 40, 5, (70, 71), (3, 3), {"padding": 1}),
     ConvSizes(2, 96, 12, (40, 40), (3, 3), {"padding": 1, "groups": 6}),
     ConvSizes(3, 64, 70, (43, 44), (1, 1), {}),
+    # The same for few maps, read in streams; long rows of which a team takes parts.
+    ConvSizes(1, 70, 5, (80, 81), (1, 1), {}),
+    ConvSizes(3, 40, 10, (6700,), (1,), {}),
+    ConvSizes(1, 5, 4, (70, 71), (1, 1), {}),
     ConvSizes(1, 20, 4, (9, 40, 41), (3, 3, 3), {"padding": 1}),
     # Phases: kernels larger and smaller than the stride, outputs that do not fill the last of them, cut into blocks.
     ConvSizes(2, 5, 8, (33, 38), (7, 7), {"stride": 2, "padding": 3}),
     ConvSizes(2, 3, 5, (10, 11), (2, 1), {"stride": 3}),
+    # Rows and planes that no tap meets.
+    ConvSizes(2, 20, 6, (13, 40), (2, 2), {"stride": 3}),
+    ConvSizes(1, 5, 18, (7, 8, 20), (2, 2, 1), {"stride": 3, "padding": (1, 1, 0)}),
+    ConvSizes(1, 18, 3, (9, 14, 18), (2, 3, 2), {"stride": (5, 4, 2), "dilation": (2, 3, 1)}),
     ConvSizes(1, 4, 6, (7, 9, 8), (3, 2, 3), {"stride": (2, 3, 2), "padding": 1, "groups": 2}),
     ConvSizes(1, 40, 36, (70, 71), (4, 4), {"stride": 2, "padding": 1}),
     ConvSizes(1, 2, 3, (6000,), (4,), {"stride": 3, "dilation": 2}),

@@ -128,6 +128,23 @@ def test_phases(
     assert_same_bits(joined, turn(np.ascontiguousarray(back)))
 
 
+@pytest.mark.parametrize(
+    ("C", "K", "y", "transposed"),
+    [(16, 64, True, False), (32, 32, True, True), (64, 16, False, False), (64, 128, False, False)],
+)
+def test_many_maps_take_it_where_weights_serve_many_calls(
+    C: int, K: int, y: bool, transposed: bool, rng: np.random.Generator
+) -> None:
+    packed = ops.pack_conv(rng.standard_normal((K, C, 4, 4)).astype(np.float32), stride=2, padding=1)
+    arguments = "auto", packed.geometry, C, K, (1, 28, 28)
+    assert prefers_winograd(*arguments) == y
+    assert prefers_winograd(*arguments, backward=True) == transposed
+    assert not prefers_winograd(*arguments, gradient=True)
+    assert not prefers_winograd(*arguments, backward=True, gradient=True)
+    plan = packed.plan("test", (1, 56, 56))
+    assert (plan.algorithm, plan.algorithm_back) == ("winograd" if y else "direct", "direct")
+
+
 def test_first_layers_take_it(rng: np.random.Generator) -> None:
     """By themselves where the saving is large and the maps are; it is refused where a phase has only one tap."""
     for kernel, stride, sizes, taken in (

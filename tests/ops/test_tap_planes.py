@@ -34,6 +34,12 @@ SIZES = (
     ConvSizes(2, 20, 8, (40, 41), (4, 4), {"stride": 2, "padding": 1}),
     ConvSizes(1, 150, 3, (16, 16), (3, 3), {"padding": 1}),
     ConvSizes(1, 30, 5, (64, 64), (2, 2), {"stride": 2}),
+    # Volumes: cut along the depth and along the rows, with borders and phases of the depth too.
+    ConvSizes(2, 5, 2, (3, 4, 5), (3, 3, 3), {"padding": 1}),
+    ConvSizes(1, 4, 3, (40, 9, 20), (3, 2, 3), {"padding": ((2, 0), (0, 1), (1, 1))}),
+    ConvSizes(1, 3, 2, (4, 60, 33), (3, 3, 3), {"padding": 1}),
+    ConvSizes(2, 6, 3, (4, 5, 6), (3, 2, 4), {"stride": (2, 3, 2), "output_padding": 1}),
+    ConvSizes(1, 4, 2, (5, 6, 7), (2, 3, 3), {"dilation": (2, 1, 3), "stride": (3, 1, 2), "padding": (1, 2, 0)}),
 )
 
 
