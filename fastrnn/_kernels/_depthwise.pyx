@@ -402,7 +402,7 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     """grad (K, 1, *kernel) += the gradient of the weights.
 
     Channels first alone: bias_grad (K,) += the sum of each map of dy; and dx becomes the gradient of x, if it is given with its
-    windows and the weights. dy is read once for all of them.
+    windows and the weights; it may be x. dy is read once for all of them.
     """
     cdef Both both
     cdef Call *s = &both.weights
@@ -423,6 +423,8 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
         both.maps.kernels = s.kernels
         prepare(&both.maps, dy, dx, windows_back, False, True)
         share_ways(s, &both.maps)
+        if both.maps.y.data == s.x.data:  # each map comes in place of one that was just read
+            both.maps.past = False
         back.take(&both.maps, FR_NONE, False)
         _more = scratch_of_rows(&both.maps, size, False) if s.rows else scratch_for(&both.maps, size, 0)
     if channels_last:

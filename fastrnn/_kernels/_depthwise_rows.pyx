@@ -112,6 +112,7 @@ cdef void start_rows(const Call *s, int member, bint gradient, Rows *r) noexcept
     r.band = r.sums + (channels_at_once(s) * bytes_of_sums(s) if gradient else 0)
     r.g.columns, r.g.y_columns, r.g.step = s.axis[2].source, s.axis[2].count, s.axis[2].step
     r.g.kernel, r.g.activation = s.axis[2].kernel, s.activation
+    r.g.x_next, r.g.y_next = s.x.channel_stride, s.y.channel_stride
     r.g.channels = r.g.apart = r.g.tap_channels = s.y.channels
 
 

@@ -138,7 +138,7 @@ cdef extern from "fr_kernels.h" nogil:
         void *sums
 
     ctypedef struct fr_bare_conv:
-        ptrdiff_t rows, columns, y_rows, y_columns, above, kernel, step, channels, apart, tap_channels
+        ptrdiff_t rows, columns, y_rows, y_columns, above, kernel, step, x_next, y_next, channels, apart, tap_channels
         const void *x
         const void *weight
         const void *bias
