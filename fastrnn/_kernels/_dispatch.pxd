@@ -170,7 +170,7 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t size, out, kernel, stride, padding, dilation
 
     ctypedef struct fr_pool:
-        int mode, wide, factors, turned
+        int mode, wide, factors, turned, whole, far
         fr_pool_axis axis[3]
         ptrdiff_t channels, row, rows
         const void *x
