@@ -341,6 +341,7 @@ typedef struct fr_pixel_conv {
     const void *weight;
     const void *bias, *gain;  // [channels], or NULL
     int resume, activation;   // not both
+    int far;                  // x comes from memory: the next rows are asked for
     void *y;
     void *sums;
 } fr_pixel_conv;

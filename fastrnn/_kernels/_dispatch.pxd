@@ -159,7 +159,7 @@ cdef extern from "fr_kernels.h" nogil:
         const void *weight
         const void *bias
         const void *gain
-        int resume, activation
+        int resume, activation, far
         void *y
         void *sums
 
