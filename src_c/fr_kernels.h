@@ -311,6 +311,8 @@ typedef struct fr_bare_conv {
     ptrdiff_t y_rows, y_columns, above;
     ptrdiff_t kernel;  // 3, 5 or 7 rows and columns
     ptrdiff_t step;    // 1 or 2, with the channels first
+    ptrdiff_t x_next,
+        y_next;  // for the gradient of the weights, how far behind those of x and y what is read next lies
     ptrdiff_t channels, apart, tap_channels;
     const void *x;
     const void *weight;
@@ -340,6 +342,7 @@ typedef struct fr_pixel_conv {
     const void *weight;
     const void *bias, *gain;  // [channels], or NULL
     int resume, activation;   // not both
+    int far;                  // x comes from memory: the next rows are asked for
     void *y;
     void *sums;
 } fr_pixel_conv;
@@ -348,7 +351,7 @@ typedef struct fr_pixel_conv {
 //   tap      the number of a place in its window, (i_d * kernel_h + i_h) * kernel_w + i_w; the number of places of a window
 //            stands for no place. Bytes, or int32 if `wide`; laid out as y
 //   scale    SUM only divides by scale_d[o_d] * scale_h[o_h] * scale_w[o_w]; with `factors` it multiplies by them, as backward always
-//            does, unless the channels lie first and one window without padding is all of a map: that one divides
+//            does, unless `whole`: that one divides
 // Backward gathers: x is dy, y is dx, and every element of dx is written once. Rows are those of what is written, numbered over
 // all planes, depths and heights. The number of places is at most 2^24.
 enum { FR_POOL_MAX, FR_POOL_MIN, FR_POOL_SUM };
@@ -371,6 +374,8 @@ typedef struct fr_pool {
     int factors;  // of a sum forward: scale holds factors, not divisors
     int turned;  // lanes hold maps: channels first, not wide, whole maps of at most FR_POOL_TURNED places and windows; or of any
     // number, without depth, if two rows of windows, and twice the rows that one spans, have no more places
+    int whole;  // channels first, and one window, without padding or dilation, is all of a map
+    int far;    // x is large: what is read next is asked for
     fr_pool_axis axis[3];
     ptrdiff_t channels;
     ptrdiff_t row, rows;

@@ -225,6 +225,8 @@ POOLS = (
     PoolProblem((3, 17, 8), 3, {"stride": 2, "padding": 1, "ceil_mode": True}),
     PoolProblem((1, 2, 33), 5, {"stride": 3, "padding": 2}),
     PoolProblem((2, 3, 4, 4), 2, {}),
+    PoolProblem((3, 37, 7, 7), 2, {}),  # rows of windows of at most half a vector, with a rest of each map and without
+    PoolProblem((2, 11, 8, 16), 2, {}),
     PoolProblem((1, 5, 7, 31), 2, {"ceil_mode": True}),
     PoolProblem((1, 65, 9, 67), 3, {"stride": 2}),
     PoolProblem((2, 2, 14, 34), 3, {"stride": 2, "padding": 1}),

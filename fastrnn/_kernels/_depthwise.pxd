@@ -28,6 +28,7 @@ cdef struct Call:
     char *bias_grad              # [map], channels first; NULL if not wanted
     char *kept                   # a copy of x, channels first; NULL if not wanted
     bint past, keep_past         # y of training and the copy are large: stored past the caches, see FR_PAST_BYTES
+    bint far                     # x is large: it may come from memory
     int activation
     Blocks blocks
     Places places                # of pixels, and of turned maps

@@ -11,7 +11,8 @@ cimport numpy as cnp
 from fastrnn._kernels._conv cimport describe_maps
 from fastrnn._kernels._depthwise_pixels cimport entries_of_places, fill_places, share_of_pixel_gradients, share_of_pixels
 from fastrnn._kernels._depthwise_rows cimport (
-    fits_pairs, fits_rows, scratch_of_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients, share_of_sweeps,
+    bytes_of_band, fits_pairs, fits_rows, scratch_of_rows, share_of_row_gradients, share_of_rows, share_of_sweep_gradients,
+    share_of_sweeps,
 )
 from fastrnn._kernels._depthwise_turned cimport (
     fill_turned, places_of_band, prepare_turned, serves_turned, share_of_turned, share_of_turned_gradients,
@@ -234,6 +235,11 @@ cdef bint serves_rows(const Call *s) noexcept nogil:
     return s.channels_last or 2 * min(s.axis[2].source, s.axis[2].count) > s.kernels.width or not serves_turned(s)
 
 
+cdef bint goes_by_rows(const Call *s) noexcept nogil:
+    """With the channels last: whether rows of outputs follow each other as those of x do."""
+    return s.rows or not s.turned and s.axis[0].source == 1 and s.axis[0].count == 1
+
+
 cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint channels_last, bint training):
     """Fill in what every call has; return its team's size.
 
@@ -242,7 +248,7 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     """
     s.itemsize, s.axis, s.N = x.itemsize, windows.axis, x.shape[0]
     s.bias = s.gain = s.kept = s.bias_grad = NULL
-    s.activation = FR_NONE
+    s.activation, s.far = FR_NONE, cnp.PyArray_NBYTES(x) > 4 << 20
     describe_maps(x, channels_last, &s.x)
     describe_maps(y, channels_last, &s.y)
     s.taps = taps_of(s.axis)
@@ -263,9 +269,12 @@ cdef int prepare(Call *s, cnp.ndarray x, cnp.ndarray y, Windows windows, bint ch
     s.turned = not s.rows and serves_turned(s)
     if s.turned:
         prepare_turned(s)
-    if channels_last and s.rows:
-        s.past = training and stored_past(cnp.PyArray_NBYTES(y), s.y.place_stride[1])
-        s.keep_past = stored_past(cnp.PyArray_NBYTES(x), s.x.place_stride[1])
+    cdef ptrdiff_t mean = (cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y)) // 2
+    if channels_last:  # all of x is read for its copy, for one gradient and for the other: if the caches hold it, it stays there
+        s.past = training and goes_by_rows(s) and stored_past(mean, s.y.place_stride[1])
+        s.keep_past = stored_past(mean, s.x.place_stride[1])
+        if not s.rows:
+            s.apart_bytes = bytes_of_band(s) if s.past else 0
     return team_size(work, 1, s.N * s.x.channels)
 
 
@@ -376,14 +385,14 @@ cdef class DepthwiseKernels:
         s.kernels = self.kernels
         cdef int size = prepare(&s, x, y, windows, channels_last, training or kept is not None)
         self.take(&s, activation, scaled)
-        s.kept = NULL if kept is None or channels_last and not s.rows else <char *> cnp.PyArray_DATA(kept)
+        s.kept = NULL if kept is None or channels_last and not goes_by_rows(&s) else <char *> cnp.PyArray_DATA(kept)
         cdef Block _scratch = scratch_of_rows(&s, size, False) if s.rows else scratch_for(&s, size, 0)
         with nogil:
             if s.rows:
                 run_team(share_of_sweeps if channels_last else share_of_rows, &s, size)
             else:
                 run_team(share_of_turned if s.turned else share_of_pixels if channels_last else share_of_maps, &s, size)
-        if kept is not None and channels_last and not s.rows:
+        if kept is not None and s.kept == NULL:
             kept[...] = x
 
     cdef run_several(self, cnp.ndarray x, cnp.ndarray y, Windows windows, int activation, bint scaled, bint training):
@@ -402,7 +411,7 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
     """grad (K, 1, *kernel) += the gradient of the weights.
 
     Channels first alone: bias_grad (K,) += the sum of each map of dy; and dx becomes the gradient of x, if it is given with its
-    windows and the weights. dy is read once for all of them.
+    windows and the weights; it may be x. dy is read once for all of them.
     """
     cdef Both both
     cdef Call *s = &both.weights
@@ -423,6 +432,8 @@ def add_depthwise_gradient(cnp.ndarray dy not None, cnp.ndarray x not None, cnp.
         both.maps.kernels = s.kernels
         prepare(&both.maps, dy, dx, windows_back, False, True)
         share_ways(s, &both.maps)
+        if both.maps.y.data == s.x.data:  # each map comes in place of one that was just read
+            both.maps.past = False
         back.take(&both.maps, FR_NONE, False)
         _more = scratch_of_rows(&both.maps, size, False) if s.rows else scratch_for(&both.maps, size, 0)
     if channels_last:

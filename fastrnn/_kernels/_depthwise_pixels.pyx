@@ -6,6 +6,8 @@ Workspace of a call: 8 bytes for each place along an axis; of a thread's weight 
 
 from libc.string cimport memset
 
+from fastrnn._kernels._depthwise cimport end_past
+from fastrnn._kernels._depthwise_rows cimport keep_rows, rows_of_band
 from fastrnn._kernels._gemm cimport ceil_div
 from fastrnn._kernels._threads cimport first_of
 from fastrnn._kernels._windows cimport Taps, inputs_of, outputs_in_phase, place_of
@@ -86,19 +88,27 @@ cdef void share_of_pixels(void *work, Team *team, int member) noexcept nogil:
     cdef Call *s = <Call *> work
     cdef ptrdiff_t per_map = s.axis[1].count, rows = s.N * s.axis[0].count * per_map, n
     cdef ptrdiff_t row = first_of(rows, member, team.size), end = first_of(rows, member + 1, team.size)
+    cdef ptrdiff_t band = rows_of_band(s) if s.past or s.kept != NULL else per_map
     cdef Range box[3]
     cdef fr_pixel_conv g
+    cdef char *y
     g.channels = g.tap_channels = s.y.channels
-    g.activation, g.weight, g.bias, g.gain, g.resume = s.activation, s.weight, s.bias, s.gain, False
+    g.activation, g.weight, g.bias, g.gain, g.resume, g.far = s.activation, s.weight, s.bias, s.gain, False, s.far
     box[2].first, box[2].end = 0, s.axis[2].count
     while row < end:
         n, box[0].first, box[1].first = row // per_map // s.axis[0].count, row // per_map % s.axis[0].count, row % per_map
-        box[0].end, box[1].end = box[0].first + 1, min(per_map, box[1].first + end - row)
+        box[0].end, box[1].end = box[0].first + 1, min(per_map, box[1].first + min(band, end - row))
         g.x = s.x.data + n * s.x.batch_stride * s.itemsize
-        run_box(s.axis, s.itemsize, &s.places, box, &g,
-                s.y.data + (n * s.y.batch_stride + box[0].first * s.y.place_stride[0]
-                            + box[1].first * s.y.place_stride[1]) * s.itemsize, s.y.place_stride, s.kernels.pixel_conv)
+        y = s.y.data + (n * s.y.batch_stride + box[0].first * s.y.place_stride[0]
+                        + box[1].first * s.y.place_stride[1]) * s.itemsize
+        run_box(s.axis, s.itemsize, &s.places, box, &g, s.scratch + member * s.scratch_bytes if s.past else y, s.y.place_stride,
+                s.kernels.pixel_conv)
+        if s.past:
+            s.kernels.copy_past((box[1].end - box[1].first) * s.y.place_stride[1], s.scratch + member * s.scratch_bytes, y)
+        if s.kept != NULL:
+            keep_rows(s, n, box[1].first, box[1].end)
         row += box[1].end - box[1].first
+    end_past(s)
 
 
 cdef void share_of_pixel_gradients(void *work, Team *team, int member) noexcept nogil:
@@ -111,6 +121,7 @@ cdef void share_of_pixel_gradients(void *work, Team *team, int member) noexcept 
     cdef Range box[3]
     cdef fr_pixel_conv g
     g.channels = g.tap_channels = end - first
+    g.far = False
     g.sums = sums
     if end <= first:
         return

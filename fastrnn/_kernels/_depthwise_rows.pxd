@@ -5,6 +5,9 @@ from fastrnn._kernels._dispatch cimport fr_bare_conv
 from fastrnn._kernels._memory cimport Block
 from fastrnn._kernels._threads cimport Team
 
+cdef ptrdiff_t rows_of_band(const Call *s) noexcept nogil
+cdef ptrdiff_t bytes_of_band(const Call *s) noexcept nogil
+cdef void keep_rows(const Call *s, ptrdiff_t n, ptrdiff_t first, ptrdiff_t end) noexcept nogil
 cdef bint fits_rows(const Call *s) noexcept nogil
 cdef bint fits_pairs(const Call *s) noexcept nogil
 cdef Block scratch_of_rows(Call *s, int size, bint gradient)

@@ -65,10 +65,15 @@ cdef ptrdiff_t zeros_before(const Axis *axis) noexcept nogil:
     return axis.spread * axis.taps[0].offset + (axis.kernel - 1 - first if in_reverse(axis) else first)
 
 
-cdef inline ptrdiff_t rows_of_band(const Call *s) noexcept nogil:
+cdef ptrdiff_t rows_of_band(const Call *s) noexcept nogil:
     if s.channels_last:  # pairs of rows share what they load
         return max(<ptrdiff_t> 1, LAST_BYTES // (2 * s.y.place_stride[1] * s.itemsize)) * 2
     return max(<ptrdiff_t> 1, BAND_BYTES // (max(s.axis[2].source, s.axis[2].count) * s.itemsize))
+
+
+cdef ptrdiff_t bytes_of_band(const Call *s) noexcept nogil:
+    """Of outputs on their way past the caches."""
+    return min(rows_of_band(s), s.axis[1].count) * s.y.place_stride[1] * s.itemsize
 
 
 cdef inline ptrdiff_t bytes_of_weights(const Call *s) noexcept nogil:
@@ -86,8 +91,8 @@ cdef inline ptrdiff_t channels_at_once(const Call *s) noexcept nogil:
 
 cdef Block scratch_of_rows(Call *s, int size, bint gradient):
     """Workspace of a team."""
-    cdef ptrdiff_t band = min(rows_of_band(s), s.axis[1].count) * s.y.place_stride[1] * s.itemsize if s.past else 0
-    cdef ptrdiff_t bytes = bytes_of_weights(s) + (channels_at_once(s) * bytes_of_sums(s) if gradient else 0) + band
+    cdef ptrdiff_t bytes = bytes_of_weights(s) + (channels_at_once(s) * bytes_of_sums(s) if gradient else 0)
+    bytes += bytes_of_band(s) if s.past else 0
     s.scratch_bytes = ceil_div(bytes, 4096) * 4096 + 64
     cdef Block scratch = new_block(size * s.scratch_bytes)
     s.scratch = scratch.data
@@ -112,6 +117,7 @@ cdef void start_rows(const Call *s, int member, bint gradient, Rows *r) noexcept
     r.band = r.sums + (channels_at_once(s) * bytes_of_sums(s) if gradient else 0)
     r.g.columns, r.g.y_columns, r.g.step = s.axis[2].source, s.axis[2].count, s.axis[2].step
     r.g.kernel, r.g.activation = s.axis[2].kernel, s.activation
+    r.g.x_next, r.g.y_next = s.x.channel_stride, s.y.channel_stride
     r.g.channels = r.g.apart = r.g.tap_channels = s.y.channels
 
 

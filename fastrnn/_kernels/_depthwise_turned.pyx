@@ -113,6 +113,7 @@ cdef void start_chunk(const Call *s, int member, Chunk *c) noexcept nogil:
     c.sweep.columns, c.sweep.kernel, c.sweep.activation = s.axis[2].count, s.axis[2].kernel, s.activation
     c.sweep.channels = c.sweep.apart = c.sweep.tap_channels = s.lanes
     c.g.channels, c.g.activation, c.g.bias, c.g.gain, c.g.resume = s.lanes, s.activation, NULL, NULL, False
+    c.g.far = False
     c.box[0].first, c.box[0].end, c.box[2].first, c.box[2].end = 0, s.axis[0].count, 0, s.axis[2].count
     c.box[1].end = 0
 

@@ -138,7 +138,7 @@ cdef extern from "fr_kernels.h" nogil:
         void *sums
 
     ctypedef struct fr_bare_conv:
-        ptrdiff_t rows, columns, y_rows, y_columns, above, kernel, step, channels, apart, tap_channels
+        ptrdiff_t rows, columns, y_rows, y_columns, above, kernel, step, x_next, y_next, channels, apart, tap_channels
         const void *x
         const void *weight
         const void *bias
@@ -159,7 +159,7 @@ cdef extern from "fr_kernels.h" nogil:
         const void *weight
         const void *bias
         const void *gain
-        int resume, activation
+        int resume, activation, far
         void *y
         void *sums
 
@@ -170,7 +170,7 @@ cdef extern from "fr_kernels.h" nogil:
         ptrdiff_t size, out, kernel, stride, padding, dilation
 
     ctypedef struct fr_pool:
-        int mode, wide, factors, turned
+        int mode, wide, factors, turned, whole, far
         fr_pool_axis axis[3]
         ptrdiff_t channels, row, rows
         const void *x

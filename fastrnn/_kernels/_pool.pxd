@@ -2,14 +2,19 @@
 
 cimport numpy as cnp
 
-from fastrnn._kernels._dispatch cimport fr_pool, fr_pool_fn
+from fastrnn._kernels._dispatch cimport fr_kernels, fr_pool, fr_pool_fn
 
 
 cdef struct Rows:
     fr_pool_fn kernel
+    const fr_kernels *kernels
+    int itemsize
     fr_pool whole
     ptrdiff_t count
     ptrdiff_t together  # rows that are not shared out: those of a map that is turned
+    ptrdiff_t length    # of a row of dx
+    ptrdiff_t piece     # so many of them go past the caches together, from a thread's `band`; 0: none does
+    char *band
 
 
 cdef class Windows:
@@ -23,7 +28,6 @@ cdef class Windows:
     cpdef object backward(self, int mode, cnp.ndarray dy, cnp.ndarray taps, cnp.ndarray dx)
     cdef ptrdiff_t places(self)
     cdef void choose(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, ptrdiff_t tile, int width)
-    cdef bint is_whole(self)
     cdef bint has_tiles(self)
     cdef bint has_quads(self)
     cdef bint falls_into_bands(self, int width)

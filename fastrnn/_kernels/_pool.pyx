@@ -4,9 +4,11 @@ cimport cython
 cimport numpy as cnp
 
 from fastrnn._kernels._dispatch cimport (
-    FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, FR_POOL_TURNED, FR_POOL_UNEVEN, fr_kernels, fr_pool,
+    FR_PAST_BYTES, FR_POOL_MAX, FR_POOL_MIN, FR_POOL_PLACES, FR_POOL_SUM, FR_POOL_TURNED, FR_POOL_UNEVEN, fr_kernels, fr_pool,
     fr_pool_axis, kernels_for,
 )
+from fastrnn._kernels._memory cimport Block, new_block
+from fastrnn._kernels._norm cimport stored_past
 from fastrnn._kernels._threads cimport Team, first_of, run_team, team_size
 
 cnp.import_array()
@@ -16,17 +18,28 @@ BYTE_PLACES = FR_POOL_PLACES  # windows of more places keep their taps in int32
 
 # Maps of more places than that are joined faster along their rows.
 cdef ptrdiff_t JOIN_TURNED = 256
-cdef ptrdiff_t QUADS_TURNED = 16
 
 # Windows that fill maps side by side and have so many columns are faster each by itself than picked from those of stride 1.
 cdef ptrdiff_t JOIN_TILE = 12
 cdef ptrdiff_t SELECT_TILE = 6
 cdef ptrdiff_t SPREAD_TILE = 3
 
+# Of dx on its way past the caches. Pieces are larger than the first level, as each clears buffers of its kernel.
+cdef ptrdiff_t BAND_BYTES = 96 << 10
+
 cdef double NANOSECONDS_PER_ELEMENT = 0.08  # moved, or met by a window: those of many rows are joined row by row
 cdef ptrdiff_t MOST_MET = 9
 cdef double NANOSECONDS_PER_POSITION = 0.5
 cdef ptrdiff_t NO_PLACE = -(<ptrdiff_t> 1 << 62)
+
+
+cdef bint fills_maps(const fr_pool_axis *a) noexcept nogil:
+    """Whether one window, without padding or dilation, is all of a map."""
+    cdef int i
+    for i in range(3):
+        if a[i].out != 1 or a[i].kernel != a[i].size or a[i].padding or (a[i].dilation > 1 and a[i].size > 1):
+            return False
+    return True
 
 
 @cython.final
@@ -62,6 +75,7 @@ cdef class Windows:
         self.single = channels == 1
         self.pool.first = cnp.PyArray_DATA(first)
         self.pool.wide = self.places() > FR_POOL_PLACES
+        self.pool.whole = self.pool.channels == 0 and fills_maps(self.pool.axis)
 
     cdef ptrdiff_t places(self):
         return self.pool.axis[0].kernel * self.pool.axis[1].kernel * self.pool.axis[2].kernel
@@ -71,11 +85,11 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, x, y, taps)
         cdef ptrdiff_t row = self.pool.axis[2].out * max(self.pool.channels, 1)
-        if mode == FR_POOL_SUM and self.exact and not self.is_whole():
+        if mode == FR_POOL_SUM and self.exact and not self.pool.whole:
             self.multiply(&rows)
         cdef ptrdiff_t limit = FR_POOL_TURNED
         if taps is None:
-            limit = QUADS_TURNED if self.has_quads() and 4 * self.pool.axis[2].out > kernels.width else JOIN_TURNED
+            limit = 0 if self.has_quads() else JOIN_TURNED
         self.choose(&rows, x, self.pool.axis[0].out * self.pool.axis[1].out, limit, JOIN_TILE if taps is None else SELECT_TILE,
                     kernels.width)
         rows.kernel = kernels.pool_last if rows.whole.channels else kernels.pool
@@ -87,7 +101,7 @@ cdef class Windows:
         cdef const fr_kernels *kernels = kernels_for(self.itemsize)
         cdef Rows rows = self.rows_of(mode, dy, dx, taps)
         cdef ptrdiff_t row = self.pool.axis[2].size * max(self.pool.channels, 1)
-        if not self.is_whole():
+        if not self.pool.whole:
             self.multiply(&rows)
         self.choose(&rows, dx, self.pool.axis[0].size * self.pool.axis[1].size, FR_POOL_TURNED,
                     SPREAD_TILE if taps is None else SELECT_TILE, kernels.width)
@@ -95,6 +109,8 @@ cdef class Windows:
             rows.together = self.pool.axis[0].size * self.pool.axis[1].size
         rows.kernel = kernels.pool_last_backward if rows.whole.channels else kernels.pool_backward
         rows.count = dx.size // row if row else 0
+        rows.length = row
+        go_past(&rows, dx)
         run(&rows, dx.size + dy.size * (1 + min(self.places(), MOST_MET)))
 
     cdef void choose(self, Rows *rows, cnp.ndarray x, ptrdiff_t rows_of_map, ptrdiff_t limit, ptrdiff_t tile, int width):
@@ -110,7 +126,7 @@ cdef class Windows:
         rows.together = 1
         if self.pool.channels:
             return
-        if self.is_whole():
+        if self.pool.whole:
             rows.together = rows_of_map
             return
         if uneven:
@@ -124,15 +140,6 @@ cdef class Windows:
         elif a[2].kernel >= tile and self.has_tiles():
             for axis in range(3):
                 rows.whole.axis[axis].stride = 0
-
-    cdef bint is_whole(self):
-        """Whether channels lie first and one window is all of a map."""
-        cdef const fr_pool_axis *a = self.pool.axis
-        cdef int i
-        for i in range(3):
-            if a[i].out != 1 or a[i].kernel != a[i].size or a[i].padding or (a[i].dilation > 1 and a[i].size > 1):
-                return False
-        return self.pool.channels == 0
 
     cdef bint has_tiles(self):
         """Whether windows lie side by side and fill the maps."""
@@ -166,8 +173,8 @@ cdef class Windows:
 
     cdef Rows rows_of(self, int mode, cnp.ndarray x, cnp.ndarray y, cnp.ndarray taps):
         cdef Rows rows
-        rows.whole = self.pool
-        rows.whole.mode, rows.whole.turned = mode, False
+        rows.whole, rows.kernels, rows.itemsize, rows.piece = self.pool, kernels_for(self.itemsize), self.itemsize, 0
+        rows.whole.mode, rows.whole.turned, rows.whole.far = mode, False, cnp.PyArray_NBYTES(x) > FR_PAST_BYTES
         rows.whole.x, rows.whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
         rows.whole.taps = NULL if taps is None else cnp.PyArray_DATA(taps)
         return rows
@@ -250,8 +257,20 @@ cdef void put_far(const Positions *work, ptrdiff_t at, ptrdiff_t count, ptrdiff_
         work.indices[i] = max(start + offset_of(&work.pool.axis[0], (<const cnp.int32_t *> work.pool.taps)[i]), <ptrdiff_t> -1)
 
 
+cdef void go_past(Rows *rows, cnp.ndarray dx):
+    """Let a large gradient go past the caches, in pieces of whole maps where these are pooled together."""
+    cdef ptrdiff_t least = rows.together * (rows.kernels.width if rows.whole.turned else 1)
+    cdef ptrdiff_t bytes = least * rows.length * rows.itemsize
+    if 0 < bytes <= BAND_BYTES and stored_past(cnp.PyArray_NBYTES(dx), BAND_BYTES // rows.itemsize):
+        rows.piece = BAND_BYTES // bytes * least
+
+
 cdef void run(Rows *rows, ptrdiff_t elements):
     cdef int size = team_size(NANOSECONDS_PER_ELEMENT * elements, 1, rows.count)
+    cdef Block _band
+    if rows.piece:
+        _band = new_block(size * BAND_BYTES)
+        rows.band = _band.data
     with nogil:
         run_team(share_of_rows, rows, size)
 
@@ -262,4 +281,19 @@ cdef void share_of_rows(void *work, Team *team, int member) noexcept nogil:
     cdef ptrdiff_t shared = rows.count // rows.together
     part.row = first_of(shared, member, team.size) * rows.together
     part.rows = first_of(shared, member + 1, team.size) * rows.together - part.row
-    rows.kernel(&part)
+    if rows.piece:
+        rows_past(rows, &part, rows.band + member * BAND_BYTES)
+    else:
+        rows.kernel(&part)
+
+
+cdef void rows_past(const Rows *rows, fr_pool *part, char *band) noexcept nogil:
+    """Rows of dx, piece by piece; the kernels count them from the first of all."""
+    cdef ptrdiff_t end = part.row + part.rows, bytes = rows.length * rows.itemsize
+    while part.row < end:
+        part.rows = min(rows.piece, end - part.row)
+        part.y = band - part.row * bytes
+        rows.kernel(part)
+        rows.kernels.copy_past(part.rows * rows.length, band, <char *> rows.whole.y + part.row * bytes)
+        part.row += part.rows
+    rows.kernels.copy_past(0, NULL, NULL)

@@ -13,6 +13,7 @@ cdef struct Sequences:
     const cnp.int64_t *lengths       # NULL: all of them have whole.total steps
     bint mean, backward
     ptrdiff_t unit                   # features that stay together
+    char *band                       # BAND_BYTES of each thread for dx on its way past the caches; NULL: it does not go there
 
 cdef class Sequence:
     cdef Sequences all

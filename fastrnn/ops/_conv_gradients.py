@@ -51,18 +51,17 @@ class ConvGradients(NamedTuple):
 
         Those of `fresh` names hold nothing yet, whatever stands in them, and are written.
         """
-        packed, geometry = self.packed, self.packed.geometry
+        geometry = self.packed.geometry
         written = cleared(sums, fresh, _can_write(self, len(dy)))
         da = _gradient_of_sums(self, with_axes(np.ascontiguousarray(dy), geometry.S, geometry.channels_last), sums)
         dx = None
         if self.plan.maps:
-            dx = empty(_whole_shape(self, len(da)), packed.dtype) if input_gradient else None
+            dx = _room_for_dx(self, len(da)) if input_gradient else None
             _all_gradients(self, da, sums, dx)
         else:
             _add_parameter_gradients(self, da, sums, written)
             if input_gradient:
-                whole = _whole_shape(self, len(da))
-                dx = self.x if self.x.shape == whole else empty(whole, packed.dtype)
+                dx = _room_for_dx(self, len(da))
                 _input_gradient(self, da, dx)
         return None if dx is None else without_axes(_whole_of(dx, self), geometry)
 
@@ -151,10 +150,11 @@ def _unflipped(saved: ConvGradients) -> Windows:
     return replace(geometry, flip=False).windows(sizes_of(saved.x, geometry.channels_last), plan.counts)
 
 
-def _whole_shape(saved: ConvGradients, N: int) -> tuple[int, ...]:
-    """Return the shape of the gradient of x and of a border that is no zeros."""
+def _room_for_dx(saved: ConvGradients, N: int) -> Array:
+    """Return memory for the gradient of x and of a border that is no zeros: that of x, unless there is such a border."""
     packed = saved.packed
-    return maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last)
+    shape = maps_shape(N, packed.channels[0], saved.plan.whole, packed.geometry.channels_last)
+    return saved.x if saved.x.shape == shape else empty(shape, packed.dtype)
 
 
 def _input_gradient(saved: ConvGradients, da: Array, dx: Array) -> None:

@@ -89,6 +89,16 @@ enum { FR_PIXEL_INSIDE, FR_PIXEL_EDGE, FR_PIXEL_PART };
 static pixel_tile_fn *const pixel_tiles[3][FR_PIXELS] = {FR_PIXEL_TILES(pixel_inside), FR_PIXEL_TILES(pixel_edge),
                                                          FR_PIXEL_TILES(pixel_part)};
 
+// What the next row of outputs will read of the columns that this tile read, if the rows of x lie evenly.
+FR_INLINE void pixel_fetch(const fr_pixel_conv *g, const pixel_tile *t, ptrdiff_t first, ptrdiff_t end) {
+    const fr_pixel_axis *H = &g->axis[1], *W = &g->axis[2];
+    const ptrdiff_t row = t->row[(H->taps - 1) * H->pace];
+    if (*t->depth < 0 || row < 0) return;
+    const real *x = (const real *)g->x + *t->depth + row + t->c;
+    for (ptrdiff_t i = 1; i <= H->step; ++i)
+        for (ptrdiff_t j = first * W->step; j < end * W->step; ++j) lanes_fetch(x + i * H->x_stride + j * W->x_stride);
+}
+
 // One row of outputs, in tiles of about the same length.
 FR_INLINE void pixel_row(const fr_pixel_conv *g, const ptrdiff_t *depth, const ptrdiff_t *row, real *y) {
     const fr_pixel_axis *a = &g->axis[2];
@@ -100,6 +110,7 @@ FR_INLINE void pixel_row(const fr_pixel_conv *g, const ptrdiff_t *depth, const p
         t.column = a->place + first * a->step;
         for (t.c = 0; t.c < g->channels; t.c += FR_WIDTH) {
             t.y = y + first * a->y_stride + t.c, t.lanes = lanes_left(g->channels - t.c, 0);
+            if (g->far) pixel_fetch(g, &t, first, end);
             pixel_tiles[t.lanes < FR_WIDTH ? FR_PIXEL_PART : kind][end - first - 1](g, &t);
         }
     }

@@ -29,6 +29,19 @@ FR_INLINE void weight_row(const fr_bare_conv *g, const weight_tile *t, ptrdiff_t
     }
 }
 
+// Memory is read while sums are computed.
+FR_INLINE void weight_fetch(const fr_bare_conv *g, const weight_tile *t, ptrdiff_t row, ptrdiff_t y_row, const int step,
+                            const int vectors) {
+    const real *x = t->x + g->x_next + row * g->columns, *y = t->y + g->y_next + y_row * g->y_columns;
+    FR_UNROLL(4) for (int j = 0; j < vectors; ++j) {
+        lanes_fetch(y + j * FR_WIDTH);
+        FR_UNROLL(2) for (int i = 0; i < step; ++i) {
+            lanes_fetch(x + (step * j + i) * FR_WIDTH);
+            if (step > 1) lanes_fetch(x + g->columns + (step * j + i) * FR_WIDTH);
+        }
+    }
+}
+
 // What a row of x gives to columns first.. of taps; met[r]: the row of y that meets it at row r * step + part of taps.
 FR_INLINE void weight_products(const weight_tile *t, const real *x, vec met[7][FR_ROW_VECTORS], vec acc[4][7], const int first,
                                const int across, const int kernel, const int step, const int part, const int vectors) {
@@ -65,6 +78,7 @@ FR_INLINE void weight_pass(const fr_bare_conv *g, const weight_tile *t, const in
             FR_UNROLL(4) for (int j = 0; j < vectors; ++j) met[r][j] = met[r - 1][j];
         }
         weight_row(g, t, y_row, met[0], vectors);
+        if (first == 0) weight_fetch(g, t, row, y_row, step, vectors);
         if (row >= 0 && row < g->rows)
             weight_products(t, t->x + row * g->columns, met, acc, first, across, kernel, step, 0, vectors);
         if (step > 1 && row + 1 >= 0 && row + 1 < g->rows)

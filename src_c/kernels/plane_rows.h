@@ -82,12 +82,15 @@ static void FR_NAME(pad_plane)(const fr_pad *p) {
     zero_reals(to, p->below * p->width);
 }
 
-// Past the caches, as FR_PAST_BYTES says. Waiting for such stores after each piece costs a fifth of the time: a call without any does.
+// Past the caches, as FR_PAST_BYTES says; what follows in memory is asked for, since it often is what comes next. Waiting for such
+// stores after each piece costs a fifth of the time: a call without any does.
 static void FR_NAME(copy_past)(ptrdiff_t n, const void *src, void *dst) {
     const real *from = src;
     real *to = dst;
-    for (ptrdiff_t i = 0, lanes = lanes_first(to, n, 1); i < n; i += lanes, lanes = lanes_left(n - i, 0))
+    for (ptrdiff_t i = 0, lanes = lanes_first(to, n, 1); i < n; i += lanes, lanes = lanes_left(n - i, 0)) {
+        lanes_fetch(from + n + i);
         vstore_past(to + i, vload_lanes(from + i, lanes), lanes, 1);
+    }
     if (n == 0) vstream_end();
 }
 

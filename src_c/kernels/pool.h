@@ -8,7 +8,7 @@
 #include "pool_whole.h"
 
 static void FR_NAME(pool)(const fr_pool *s) {
-    if (pool_is_whole(s)) pool_whole(s);
+    if (s->whole) pool_whole(s);
     else if (s->turned) pool_turned(s);
     else if (s->axis[2].stride == 0) pool_uneven(s);
     else if (s->mode != FR_POOL_SUM && s->taps) select_all(s);

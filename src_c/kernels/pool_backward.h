@@ -361,7 +361,7 @@ FR_INLINE ptrdiff_t most_meeting(const fr_pool_axis *a) {
 }
 
 static void FR_NAME(pool_backward)(const fr_pool *s) {
-    if (pool_is_whole(s)) {
+    if (s->whole) {
         pool_whole_backward(s);
         return;
     }

@@ -4,11 +4,7 @@
 // works on one row is a function of its own: inlined into one another, the loops spilled their registers.
 #pragma once
 
-#include "pool_rows.h"
-
-FR_INLINE real pool_row_scale(const fr_pool *s, const pool_place *p) {
-    return ((const real *)s->scale[0])[p->depth] * ((const real *)s->scale[1])[p->height];
-}
+#include "pool_quads.h"
 
 // The windows that start at the elements 0, stride, ... of the buffer. `three`: the kernel has that size, and no dilation.
 FR_INLINE vec join_taps(const fr_pool_axis *W, const real *buffer, const int mode, const int stride,
@@ -109,45 +105,6 @@ FR_INLINE void join_pairs(const fr_pool *s, const pool_rows *rows, const pool_pl
                     mode);
     }
 }
-
-// Whether windows are the squares of two by two places that lie side by side.
-FR_INLINE int pool_has_quads(const fr_pool *s) {
-    const fr_pool_axis *D = &s->axis[0], *H = &s->axis[1], *W = &s->axis[2];
-    return D->size == 1 && D->out == 1 && H->kernel == 2 && H->stride == 2 && W->kernel == 2 && W->stride == 2 &&
-           H->padding == 0 && W->padding == 0 && H->dilation == 1 && W->dilation == 1 && 2 * H->out <= H->size &&
-           2 * W->out <= W->size;
-}
-
-// Such windows, all of one divisor.
-FR_INLINE void join_quads(const fr_pool *s, const int mode) {
-    const fr_pool_axis *H = &s->axis[1], *W = &s->axis[2];
-    const ptrdiff_t out = W->out, size = W->size, last = s->row + s->rows, limit = last * out;
-    const real *end = pool_maps_end(s);
-    pool_place to = pool_place_of(s->row, 1, H->out);
-    const real divisor = mode == FR_POOL_SUM ? pool_row_scale(s, &to) * ((const real *)s->scale[2])[0] : 1;
-    const vec factor = vset1(pool_factor(s, divisor));
-    const vec none = vzero();
-    for (; to.row < last; pool_next(&to, 1, H->out)) {
-        const real *x = (const real *)s->x + (to.plane * H->size + 2 * to.height) * size;
-        for (ptrdiff_t o = 0; o < out; o += FR_WIDTH, x += 2 * FR_WIDTH) {
-            const int whole = end - (x + size) >= 2 * FR_WIDTH;
-            const ptrdiff_t at = to.row * out + o, left = lane_limit(2 * (out - o)),
-                            right = lane_limit(2 * (out - o) - FR_WIDTH);
-            vec a = pool_signed(mode, whole ? vload(x) : vload_between(x, 0, left, none));
-            vec b = pool_signed(mode, whole ? vload(x + FR_WIDTH) : vload_between(x + FR_WIDTH, 0, right, none));
-            const real *below = x + size;
-            a = pool_join(mode, a, pool_signed(mode, whole ? vload(below) : vload_between(below, 0, left, none)));
-            below += FR_WIDTH;
-            b = pool_join(mode, b, pool_signed(mode, whole ? vload(below) : vload_between(below, 0, right, none)));
-            const vec all = pool_join(mode, vunzip_even(a, b), vunzip_odd(a, b));
-            vstore_lanes((real *)s->y + at, mode == FR_POOL_SUM ? vmul(all, factor) : pool_signed(mode, all),
-                         pool_lanes(at, limit, out - o));
-        }
-    }
-}
-static FR_NOINLINE void join_quads_max(const fr_pool *s) { join_quads(s, FR_POOL_MAX); }
-static FR_NOINLINE void join_quads_min(const fr_pool *s) { join_quads(s, FR_POOL_MIN); }
-static FR_NOINLINE void join_quads_sum(const fr_pool *s) { join_quads(s, FR_POOL_SUM); }
 
 // A row of windows that no buffer holds, one value after the other.
 FR_INLINE void join_without_buffer(const fr_pool *s, const pool_place *to, const int mode) {
@@ -276,6 +233,7 @@ FR_INLINE ptrdiff_t join_in_place(const fr_pool *s, const int mode) {
     for (; to.row < end; pool_next(&to, D->out, H->out)) {
         const pool_rows rows = pool_rows_of(s, &to);
         if (pool_rows_empty(&rows) || !pool_in_place(&rows, met, maps_end)) break;
+        if (s->far) pool_fetch(s, &rows);
         join_pairs(s, &rows, &to, end * W->out, mode);
     }
     return to.row;

@@ -121,6 +121,12 @@ FR_INLINE int pool_in_place(const pool_rows *r, ptrdiff_t met, const real *end) 
     return end - r->x >= (r->depth.hi - 1) * r->depth_step + (r->height.hi - 1) * r->height_step + met;
 }
 
+// Asks for what the windows some rows further on will read, as much of it as comes new with each row of them.
+FR_INLINE void pool_fetch(const fr_pool *s, const pool_rows *r) {
+    const real *ahead = r->x + POOL_BUFFER;
+    for (ptrdiff_t i = 0; i < s->axis[1].stride * s->axis[2].size; i += FR_WIDTH) lanes_fetch(ahead + i);
+}
+
 // Lanes of y that are stored from `at` on: past a row's end lies what is stored later, up to the end of the share.
 FR_INLINE ptrdiff_t pool_lanes(ptrdiff_t at, ptrdiff_t limit, ptrdiff_t count) {
     return at + FR_WIDTH <= limit ? FR_WIDTH : lanes_left(count, 0);

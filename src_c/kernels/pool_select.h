@@ -238,6 +238,7 @@ static ptrdiff_t select_in_place(const fr_pool *s, select_fn *select) {
     for (; to.row < end; pool_next(&to, D->out, H->out)) {
         const pool_rows rows = pool_rows_of(s, &to);
         if (!pool_in_place(&rows, met, maps_end)) break;
+        if (s->far) pool_fetch(s, &rows);
         select(s, &rows, to.row, 0, W->out, end * W->out);
     }
     return to.row;

@@ -5,14 +5,6 @@
 
 enum { WHOLE_MAPS = 64 };  // whose taps, of four bytes each, become bytes at a time
 
-FR_INLINE int pool_is_whole(const fr_pool *s) {
-    for (int i = 0; i < 3; ++i) {
-        const fr_pool_axis *a = &s->axis[i];
-        if (a->out != 1 || a->kernel != a->size || a->padding || (a->dilation > 1 && a->size > 1)) return 0;
-    }
-    return 1;
-}
-
 // Some maps of x or dx, and their values of y or dy.
 FR_INLINE fr_time_pool whole_maps(const fr_pool *s, ptrdiff_t maps, int32_t *taps) {
     const ptrdiff_t places = pool_places(s);

@@ -60,3 +60,34 @@ def test_depthwise_maps(stride: int, layout: str, rng: np.random.Generator) -> N
     dy = rng.standard_normal(ops.conv_forward(x, weight, **options).shape, np.float32)
     parts = [both(ops.conv_vjp(one[None], weight, **options), d[None]) for one, d in zip(x, dy, strict=True)]
     assert_same_bits(both(ops.conv_vjp(x, weight, **options), dy), tuple(map(np.concatenate, zip(*parts, strict=True))))
+
+
+# Along rows, side by side, in the lanes of vectors, and by one window.
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride"),
+    [((6, 5, 310, 230), 3, 2), ((6, 5, 310, 230), 5, 5), ((33, 170, 20, 20), 3, 2), ((33, 170, 20, 20), 20, 20)],
+)
+@pytest.mark.parametrize("operation", ["max_pool_values", "avg_pool"])
+def test_pooled_maps(
+    operation: str, shape: tuple[int, ...], kernel: int, stride: int, layout: str, rng: np.random.Generator
+) -> None:
+    x, options = numbers(shape, rng), {"stride": stride, "layout": layout}
+    if layout == "NHWC":
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    forward, vjp = getattr(ops, f"{operation}_forward", ops.max_pool_values), getattr(ops, f"{operation}_vjp")
+    dy = rng.standard_normal(forward(x, kernel, **options).shape, np.float32)
+    parts = [both(vjp(one[None], kernel, **options), d[None]) for one, d in zip(x, dy, strict=True)]
+    assert_same_bits(both(vjp(x, kernel, **options), dy), tuple(map(np.concatenate, zip(*parts, strict=True))))
+
+
+@pytest.mark.parametrize("mode", ["max", "mean"])
+def test_times(mode: str, rng: np.random.Generator) -> None:
+    x, dy = numbers((33, 170, 401), rng), rng.standard_normal((33, 170), np.float32)
+    lengths = np.arange(33) + 300
+    parts = [
+        both(ops.time_pool_vjp(x[n : n + 1], mode, lengths=lengths[n : n + 1], layout="NCT"), dy[n : n + 1])
+        for n in range(33)
+    ]
+    whole = both(ops.time_pool_vjp(x, mode, lengths=lengths, layout="NCT"), dy)
+    assert_same_bits(whole, tuple(map(np.concatenate, zip(*parts, strict=True))))

@@ -20,6 +20,7 @@ LP_POOLS = tuple(problem for problem in POOLS if "padding" not in problem.option
 FOR_TEAMS = (
     PoolProblem((5, 8, 30, 70), 3, {"stride": 2, "padding": 1}),
     PoolProblem((3, 4, 40, 70), 2, {}),
+    PoolProblem((40, 33, 15, 14), 2, {}),
     PoolProblem((2, 16, 2000), 3, {"stride": 1, "padding": 1}),
     PoolProblem((70, 33, 13, 13), 3, {"stride": 2}),
     PoolProblem((3, 35, 60, 60), 3, {}),
