@@ -311,8 +311,8 @@ typedef struct fr_bare_conv {
     ptrdiff_t y_rows, y_columns, above;
     ptrdiff_t kernel;  // 3, 5 or 7 rows and columns
     ptrdiff_t step;    // 1 or 2, with the channels first
-    ptrdiff_t x_next,
-        y_next;  // for the gradient of the weights, how far behind those of x and y what is read next lies
+    // For the gradient of the weights: how far behind those of x and y what is read next lies.
+    ptrdiff_t x_next, y_next;
     ptrdiff_t channels, apart, tap_channels;
     const void *x;
     const void *weight;

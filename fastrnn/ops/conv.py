@@ -173,10 +173,8 @@ def _run(
         x, maps = maps, empty((*maps.shape[:2], *plan.counts), packed.dtype)
         take_places(x, maps, geometry.stride, last)
     elif keep and plan.way == "planes" and not plan.maps:
-        maps, keep = (
-            copied(maps),
-            False,
-        )  # which reads x in order: the kernels read all of its maps at once, slower from memory
+        # The copy reads x in order; the kernels read all maps at once, which is slower from memory.
+        maps, keep = copied(maps), False
     if plan.algorithm == "direct":
         kernels: Any = packed.direct(False, "turned" if plan.maps else plan.way)
         if isinstance(kernels, DepthwiseKernels):
