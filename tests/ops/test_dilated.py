@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numeric import Array, random_arrays
+from numeric import random_arrays
 from tolerances import assert_close, assert_same_bits
+from winograd_problem import Case, problem, results
 
 from fastrnn import ops, reference
 from fastrnn.errors import ArgumentError
 from fastrnn.ops._conv_algorithm import prefers_winograd
 
 # x, weight, options. Maps that end within a phase, fewer outputs than phases, borders of more than a window, axes without dilation.
-CASES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+CASES: tuple[Case, ...] = (
     ((2, 3, 21, 37), (5, 3, 3, 3), {"dilation": 2, "padding": 2}),
     ((1, 17, 23, 18), (18, 17, 3, 3), {"dilation": 3}),
     ((2, 2, 12, 31), (4, 2, 5, 2), {"dilation": (1, 4), "padding": ((2, 1), (0, 3))}),
@@ -25,24 +26,6 @@ CASES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
 )
 
 
-def results(arrays: dict[str, Array], dy: Array, **options: Any) -> dict[str, Array]:
-    """Return y and all gradients."""
-    y, pull = ops.conv_vjp(**arrays, **options, algorithm="winograd")
-    dx, grads = pull(dy)
-    return {"y": y, "dx": dx, **grads}
-
-
-def problem(case: Any, rng: np.random.Generator, dtype: Any) -> tuple[dict[str, Array], Array, dict[str, Array]]:
-    """Return arguments, dy, and the results in float64."""
-    x, weight, options = case
-    arrays = random_arrays(rng, {"x": x, "weight": weight, "bias": weight[:1]}, dtype)
-    arrays["weight"] /= np.sqrt(weight[1] * 9)  # sums of order 1
-    y, pull = reference.conv_vjp(**{name: array.astype(np.float64) for name, array in arrays.items()}, **options)
-    dy = rng.standard_normal(y.shape).astype(dtype)
-    dx, grads = pull(dy.astype(np.float64))
-    return arrays, dy, {"y": y, "dx": dx, **grads}
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_reference(case: Any, threads: int, isa: str, dtype: type, rng: np.random.Generator) -> None:
     arrays, dy, wanted = problem(case, rng, dtype)
@@ -50,34 +33,6 @@ def test_equals_reference(case: Any, threads: int, isa: str, dtype: type, rng: n
     assert_close("winograd", got, wanted)
     ops.set_num_threads(1)
     assert_same_bits(results(arrays, dy, **case[2]), got)
-
-
-def test_options_that_the_phases_do_not_see(isa: str, dtype: type, rng: np.random.Generator) -> None:
-    arrays = random_arrays(rng, {"x": (2, 3, 15, 22), "weight": (7, 3, 3, 3), "bias": (7,), "gain": (7,)}, dtype)
-    arrays["weight"] /= 8
-    options: dict[str, Any] = {"dilation": 2, "padding": 2, "flip": True, "activation": "tanh"}
-    y, pull = reference.conv_vjp(**{name: array.astype(np.float64) for name, array in arrays.items()}, **options)
-    dy = rng.standard_normal(y.shape).astype(dtype)
-    got, pull_fast = ops.conv_vjp(**arrays, **options, algorithm="winograd")
-    assert_close("winograd", got, y)
-    (dx, grads), (exact_dx, exact_grads) = pull_fast(dy), pull(dy.astype(np.float64))
-    assert_close("winograd", {"dx": dx, **grads}, {"dx": exact_dx, **exact_grads})
-
-
-def test_a_sample_has_the_same_bits_in_any_batch(isa: str, rng: np.random.Generator) -> None:
-    arrays, dy, _ = problem(CASES[0], rng, np.float32)
-    whole = results(arrays, dy, **CASES[0][2])
-    one = results(arrays | {"x": arrays["x"][1:].copy()}, dy[1:].copy(), **CASES[0][2])
-    assert_same_bits([one["y"], one["dx"]], [whole["y"][1:], whole["dx"][1:]])
-
-
-def test_empty_batch(isa: str, rng: np.random.Generator) -> None:
-    weight = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
-    y, pull = ops.conv_vjp(np.zeros((0, 3, 30, 30), np.float32), weight, dilation=2, algorithm="winograd")
-    assert y.shape == (0, 4, 26, 26)
-    dx, grads = pull(y)
-    assert dx.shape == (0, 3, 30, 30)
-    assert not grads["weight"].any()
 
 
 def test_transposed(isa: str, dtype: type, rng: np.random.Generator) -> None:

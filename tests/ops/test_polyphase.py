@@ -1,4 +1,4 @@
-"""Winograd convolution with a stride, over phases of the maps, equals the float64 reference, in every layout and at every size."""
+"""Winograd convolution over phases of the maps equals the float64 reference, in every layout and at every size."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numeric import Array, random_arrays
+from numeric import random_arrays
 from tolerances import assert_close, assert_same_bits
+from winograd_problem import Case, last, problem, results
 
 from fastrnn import ops, reference
 from fastrnn._kernels._phases import join_phases, split_phases
@@ -16,7 +17,7 @@ from fastrnn.ops._conv_algorithm import prefers_winograd
 
 # x, weight, options. Phases with fewer taps than others, strides that differ, maps that end within a window or go on past the last
 # one, borders of a whole phase and more.
-CASES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+CASES: tuple[Case, ...] = (
     ((2, 3, 21, 37), (5, 3, 7, 7), {"stride": 2, "padding": 3}),
     ((1, 2, 23, 18), (4, 2, 5, 6), {"stride": 2, "padding": ((2, 1), (0, 3))}),
     ((2, 17, 12, 13), (18, 17, 6, 5), {"stride": 2}),
@@ -31,40 +32,6 @@ CASES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
 )
 
 
-def last(array: Array) -> Array:
-    """Return a copy with the channels last."""
-    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
-
-
-def first(array: Array) -> Array:
-    """Return a copy with the channels first."""
-    return np.ascontiguousarray(np.moveaxis(array, -1, 1))
-
-
-def results(arrays: dict[str, Array], dy: Array, *, channels_last: bool = False, **options: Any) -> dict[str, Array]:
-    """Return y and all gradients, channels first."""
-    x, weights = arrays["x"], {name: arrays[name] for name in ("weight", "bias")}
-    if channels_last:
-        options["layout"] = "NLC" if x.ndim == 3 else "NHWC"
-        x, dy = last(x), last(dy)
-    y, pull = ops.conv_vjp(x, **weights, **options, algorithm="winograd")
-    dx, grads = pull(dy)
-    return {"y": first(y), "dx": first(dx), **grads} if channels_last else {"y": y, "dx": dx, **grads}
-
-
-def problem(
-    case: tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], rng: np.random.Generator, dtype: Any
-) -> tuple[dict[str, Array], Array, dict[str, Array]]:
-    """Return arguments, dy, and the results in float64."""
-    x, weight, options = case
-    arrays = random_arrays(rng, {"x": x, "weight": weight, "bias": weight[:1]}, dtype)
-    arrays["weight"] /= np.sqrt(weight[1] * 9)  # sums of order 1
-    y, pull = reference.conv_vjp(**{name: array.astype(np.float64) for name, array in arrays.items()}, **options)
-    dy = rng.standard_normal(y.shape).astype(dtype)
-    dx, grads = pull(dy.astype(np.float64))
-    return arrays, dy, {"y": y, "dx": dx, **grads}
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_reference(case: Any, threads: int, isa: str, dtype: type, rng: np.random.Generator) -> None:
     arrays, dy, wanted = problem(case, rng, dtype)
@@ -76,17 +43,25 @@ def test_equals_reference(case: Any, threads: int, isa: str, dtype: type, rng: n
     assert_same_bits(results(arrays, dy, **case[2]), got)
 
 
-def test_a_sample_has_the_same_bits_in_any_batch(isa: str, rng: np.random.Generator) -> None:
-    arrays, dy, _ = problem(CASES[0], rng, np.float32)
-    whole = results(arrays, dy, **CASES[0][2])
-    one = results(arrays | {"x": arrays["x"][1:].copy()}, dy[1:].copy(), **CASES[0][2])
+DILATED: Case = ((2, 3, 21, 37), (5, 3, 3, 3), {"dilation": 2, "padding": 2})
+
+
+@pytest.mark.parametrize("case", [CASES[0], DILATED], ids=["stride", "dilation"])
+def test_a_sample_has_the_same_bits_in_any_batch(case: Case, isa: str, rng: np.random.Generator) -> None:
+    arrays, dy, _ = problem(case, rng, np.float32)
+    whole = results(arrays, dy, **case[2])
+    one = results(arrays | {"x": arrays["x"][1:].copy()}, dy[1:].copy(), **case[2])
     assert_same_bits([one["y"], one["dx"]], [whole["y"][1:], whole["dx"][1:]])
 
 
-def test_options_that_the_phases_do_not_see(isa: str, dtype: type, rng: np.random.Generator) -> None:
-    arrays = random_arrays(rng, {"x": (2, 3, 15, 22), "weight": (7, 3, 5, 6), "bias": (7,), "gain": (7,)}, dtype)
+@pytest.mark.parametrize(("kernel", "steps"), [((5, 6), {"stride": 2}), ((3, 3), {"dilation": 2})], ids=str)
+def test_options_that_the_phases_do_not_see(
+    kernel: tuple[int, int], steps: dict[str, int], isa: str, dtype: type, rng: np.random.Generator
+) -> None:
+    shapes = {"x": (2, 3, 15, 22), "weight": (7, 3, *kernel), "bias": (7,), "gain": (7,)}
+    arrays = random_arrays(rng, shapes, dtype)
     arrays["weight"] /= 8
-    options: dict[str, Any] = {"stride": 2, "padding": 2, "flip": True, "activation": "tanh"}
+    options: dict[str, Any] = {**steps, "padding": 2, "flip": True, "activation": "tanh"}
     y, pull = reference.conv_vjp(**{name: array.astype(np.float64) for name, array in arrays.items()}, **options)
     dy = rng.standard_normal(y.shape).astype(dtype)
     got, pull_fast = ops.conv_vjp(**arrays, **options, algorithm="winograd")
@@ -95,9 +70,10 @@ def test_options_that_the_phases_do_not_see(isa: str, dtype: type, rng: np.rando
     assert_close("winograd", {"dx": dx, **grads}, {"dx": exact_dx, **exact_grads})
 
 
-def test_empty_batch(isa: str, rng: np.random.Generator) -> None:
-    weight = rng.standard_normal((4, 3, 7, 7)).astype(np.float32)
-    y, pull = ops.conv_vjp(np.zeros((0, 3, 30, 30), np.float32), weight, stride=2, algorithm="winograd")
+@pytest.mark.parametrize(("kernel", "steps"), [(7, {"stride": 2}), (3, {"dilation": 9})], ids=str)
+def test_empty_batch(kernel: int, steps: dict[str, int], isa: str, rng: np.random.Generator) -> None:
+    weight = rng.standard_normal((4, 3, kernel, kernel)).astype(np.float32)
+    y, pull = ops.conv_vjp(np.zeros((0, 3, 30, 30), np.float32), weight, **steps, algorithm="winograd")
     assert y.shape == (0, 4, 12, 12)
     dx, grads = pull(y)
     assert dx.shape == (0, 3, 30, 30)
