@@ -15,31 +15,41 @@ cdef struct Cut:
     ptrdiff_t pieces[2]
 
 
-cdef void cut(const Cut *c, const floating *kernels, floating *pieces) noexcept nogil:
-    cdef ptrdiff_t _kernel, down, along, row, column, i, j
+cdef enum Way:
+    CUT
+    JOIN
+    ADD
+
+
+cdef inline void move_row(floating *kernel, floating *piece, ptrdiff_t taps, ptrdiff_t inside, Way way) noexcept nogil:
+    """One row of a piece, of whose taps so many lie in the kernel."""
+    cdef ptrdiff_t j
+    if way == CUT:
+        for j in range(inside):
+            piece[j] = kernel[j]
+        for j in range(inside, taps):
+            piece[j] = 0
+    elif way == ADD:
+        for j in range(inside):
+            kernel[j] += piece[j]
+    else:
+        for j in range(inside):
+            kernel[j] = piece[j]
+
+
+cdef void move(const Cut *c, floating *kernels, floating *pieces, Way way) noexcept nogil:
+    """Taps of all kernels to their pieces, or back."""
+    cdef ptrdiff_t _kernel, down, along, row, column, inside, i
     for _kernel in range(c.kernels):
         for down in range(c.pieces[0]):
             for along in range(c.pieces[1]):
+                column = along * c.taps[1]
                 for i in range(c.taps[0]):
                     row = down * c.taps[0] + i
-                    for j in range(c.taps[1]):
-                        column = along * c.taps[1] + j
-                        pieces[j] = kernels[row * c.size[1] + column] if row < c.size[0] and column < c.size[1] else 0
-                    pieces += c.taps[1]
-        kernels += c.size[0] * c.size[1]
-
-
-cdef void join(const Cut *c, const floating *pieces, floating *kernels, bint add) noexcept nogil:
-    cdef ptrdiff_t _kernel, down, along, row, column, i, j
-    for _kernel in range(c.kernels):
-        for down in range(c.pieces[0]):
-            for along in range(c.pieces[1]):
-                for i in range(c.taps[0]):
-                    row = down * c.taps[0] + i
-                    if row < c.size[0]:
-                        for j in range(min(c.taps[1], c.size[1] - along * c.taps[1])):
-                            column = row * c.size[1] + along * c.taps[1] + j
-                            kernels[column] = pieces[j] + kernels[column] if add else pieces[j]
+                    inside = min(c.taps[1], c.size[1] - column)
+                    if row >= c.size[0]:
+                        row = inside = 0
+                    move_row(kernels + row * c.size[1] + column, pieces, c.taps[1], inside, way)
                     pieces += c.taps[1]
         kernels += c.size[0] * c.size[1]
 
@@ -54,30 +64,26 @@ cdef Cut describe(cnp.ndarray kernels, cnp.ndarray pieces, taps):
     return c
 
 
+cdef void run(cnp.ndarray kernels, cnp.ndarray pieces, taps, Way way):
+    cdef Cut c = describe(kernels, pieces, taps)
+    cdef void *at = cnp.PyArray_DATA(kernels)
+    cdef void *in_pieces = cnp.PyArray_DATA(pieces)
+    cdef bint single = kernels.itemsize == 4
+    with nogil:
+        if single:
+            move(&c, <float *> at, <float *> in_pieces, way)
+        else:
+            move(&c, <double *> at, <double *> in_pieces, way)
+
+
 def cut_kernels(cnp.ndarray kernels not None, cnp.ndarray pieces not None, taps):
     """Write kernels (K, C, *size) piece by piece of so many `taps`, zeros where the last ones have none; both C-contiguous.
 
     pieces : of the shape of the kernels, with the axes of the kernel rounded up to multiples of `taps`
     """
-    cdef Cut c = describe(kernels, pieces, taps)
-    cdef void *src = cnp.PyArray_DATA(kernels)
-    cdef void *dst = cnp.PyArray_DATA(pieces)
-    cdef bint single = kernels.itemsize == 4
-    with nogil:
-        if single:
-            cut(&c, <const float *> src, <float *> dst)
-        else:
-            cut(&c, <const double *> src, <double *> dst)
+    run(kernels, pieces, taps, CUT)
 
 
 def join_kernels(cnp.ndarray pieces not None, cnp.ndarray kernels not None, taps, bint add):
     """Write what `cut_kernels` made back as it was, or `add` it to what is there."""
-    cdef Cut c = describe(kernels, pieces, taps)
-    cdef void *src = cnp.PyArray_DATA(pieces)
-    cdef void *dst = cnp.PyArray_DATA(kernels)
-    cdef bint single = kernels.itemsize == 4
-    with nogil:
-        if single:
-            join(&c, <const float *> src, <float *> dst, add)
-        else:
-            join(&c, <const double *> src, <double *> dst, add)
+    run(kernels, pieces, taps, ADD if add else JOIN)

@@ -104,10 +104,9 @@ def prefers_winograd(
         many = not gradient and _pays_over_phases(geometry, C, K, counts, saving, backward)
         return geometry.S == 2 and (many or _is_first_layer(geometry, C, K, counts, saving))
     values = _values(geometry)
-    least = (
-        SAVED_OF_CUT_VALUE if is_cut(_kernel(geometry)) else SAVED_OF_FAR_VALUE if C * K * values > FAR_VALUES else 0
-    )
-    if saved < least * values:
+    if is_cut(_kernel(geometry)) and saved < SAVED_OF_CUT_VALUE * values:
+        return False
+    if C * K * values > FAR_VALUES and saved < SAVED_OF_FAR_VALUE * values:
         return False
     if math.prod(geometry.dilation) > 1:
         enough = saving >= DILATED_SAVING and tiles >= DILATED_TILES * math.prod(geometry.dilation)

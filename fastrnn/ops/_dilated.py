@@ -44,28 +44,31 @@ class DilatedWeights:
         self.origin = (0,) * len(dilation)
         self.weights = WinogradWeights(weight, ((0, 0),) * len(dilation), backward=backward)
 
-    def _empty(self, maps: Array, outputs: Array) -> Array:
-        """Return memory for the phases, as samples, of the maps from which such outputs are computed, or of outputs themselves."""
-        more = (0,) * len(self.kernel) if maps is outputs else tuple(taps - 1 for taps in self.kernel)
-        counts = counts_of_phases(outputs.shape[2:], self.dilation)
-        sizes = tuple(count + extra for count, extra in zip(counts, more, strict=True))
+    def _sizes(self, y: Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the sizes of the phases of x, and of those of y."""
+        counts = counts_of_phases(y.shape[2:], self.dilation)
+        return tuple(count + taps - 1 for count, taps in zip(counts, self.kernel, strict=True)), counts
+
+    def _empty(self, maps: Array, sizes: tuple[int, ...]) -> Array:
+        """Return memory for the phases of maps, as samples."""
         return empty((len(maps) * math.prod(self.dilation), maps.shape[1], *sizes), maps.dtype)
 
-    def _joined(self, phases: Array) -> Array:
-        """Return phases that are samples as channels of theirs, as `_phases` has them."""
+    def _as_channels(self, phases: Array) -> Array:
+        """Return phases that are samples as channels of theirs, which lie as they do: what `_phases` takes."""
         steps = math.prod(self.dilation)
         return phases.reshape(len(phases) // steps, steps * phases.shape[1], *phases.shape[2:])
 
-    def _split(self, maps: Array, outputs: Array) -> Array:
-        phases = self._empty(maps, outputs)
-        split_phases(maps, self._joined(phases), self.dilation, self.origin if maps is outputs else self.low, False)
+    def _split(self, maps: Array, sizes: tuple[int, ...], low: tuple[int, ...]) -> Array:
+        phases = self._empty(maps, sizes)
+        split_phases(maps, self._as_channels(phases), self.dilation, low, False)
         return phases
 
     def run(self, x: Array, y: Array, bias: Array | None, activation: int, channels_last: bool) -> None:
         """Write y (N, K, *counts) = activation(x (N, C, *sizes) * weight + bias), x padded with zeros; not `channels_last`."""
-        phases = self._empty(y, y)
-        self.weights.run(self._split(x, y), phases, bias, activation, channels_last)
-        join_phases(self._joined(phases), y, self.dilation, self.origin, channels_last)
+        of_x, of_y = self._sizes(y)
+        phases = self._empty(y, of_y)
+        self.weights.run(self._split(x, of_x, self.low), phases, bias, activation, channels_last)
+        join_phases(self._as_channels(phases), y, self.dilation, self.origin, channels_last)
 
     def run_backward(
         self, dy: Array, dx: Array, channels_last: bool, bias: Array | None = None, activation: int = 0
@@ -74,12 +77,15 @@ class DilatedWeights:
 
         Places of x that no phase has, past the last window, are zero whatever the bias.
         """
-        phases = self._empty(dx, dy)
-        self.weights.run_backward(self._split(dy, dy), phases, channels_last, bias, activation)
-        join_phases(self._joined(phases), dx, self.dilation, self.low, channels_last)
+        of_x, of_y = self._sizes(dy)
+        phases = self._empty(dx, of_x)
+        self.weights.run_backward(self._split(dy, of_y, self.origin), phases, channels_last, bias, activation)
+        join_phases(self._as_channels(phases), dx, self.dilation, self.low, channels_last)
 
     def add_weight_gradient(
         self, x: Array, dy: Array, grad: Array, channels_last: bool, *, fresh: bool = False
     ) -> None:
         """Add the gradient of the weights to grad (K, C, *kernel), C-contiguous; or write it, if that is `fresh`."""
-        self.weights.add_weight_gradient(self._split(x, dy), self._split(dy, dy), grad, channels_last, fresh=fresh)
+        of_x, of_y = self._sizes(dy)
+        phases, dy_phases = self._split(x, of_x, self.low), self._split(dy, of_y, self.origin)
+        self.weights.add_weight_gradient(phases, dy_phases, grad, channels_last, fresh=fresh)

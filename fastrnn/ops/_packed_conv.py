@@ -204,12 +204,12 @@ def _make_plan(name: str, geometry: Geometry, algorithm: str, C: int, K: int, si
     windows = (counts, geometry.windows(sizes, counts), whole, back)
     if is_dense(algorithm, geometry, sizes):
         return Plan(*windows, "dense", "dense", None, "", "", False, None, False)
-    way = direct_way(geometry, C, K, counts, width)
     way_back = direct_way(geometry, C, K, whole, width, backward=True)
     if prefers_winograd(algorithm, geometry, C, K, counts):
         both = prefers_winograd(algorithm, geometry, C, K, counts, backward=True, gradient=True)
         least = least_batch(algorithm, geometry, C, K, counts)
         return Plan(*windows, "winograd", "winograd" if both else "direct", least, "", way_back, False, None, False)
+    way = direct_way(geometry, C, K, counts, width)
     maps = not geometry.channels_last and is_depthwise(C // geometry.groups, geometry.groups, K)
     return Plan(*windows, "direct", "direct", None, way, way_back, maps, None, False)
 

@@ -42,7 +42,7 @@ def supported(kernel: tuple[int, ...]) -> bool:
 
 
 def is_cut(kernel: tuple[int, ...]) -> bool:
-    """Return whether a kernel of two axes is cut into pieces."""
+    """Return whether a kernel lies in pieces: one of two axes, longer than a tile takes; on one axis they are cut as it lies."""
     return len(kernel) == 2 and max(kernel) >= POINTS_2D
 
 
@@ -95,18 +95,13 @@ class WinogradWeights:
             groups,
         )
 
-    @property
-    def _is_cut(self) -> bool:
-        """Whether the kernel lies in pieces; on one axis they are cut as it lies."""
-        return len(self.taps) == 2 and self.taps != self.shape[2:]
-
     def _empty_pieces(self, dtype: Any) -> Array:
         """Return memory for the pieces of all kernels."""
         sizes = zip(self.shape[2:], self.taps, strict=True)
         return empty((*self.shape[:2], *(-(-size // taps) * taps for size, taps in sizes)), dtype)
 
     def _in_pieces(self, weight: Array) -> Array:
-        if not self._is_cut:
+        if not is_cut(self.shape[2:]):
             return weight
         pieces = self._empty_pieces(weight.dtype)
         cut_kernels(weight, pieces, self.taps)
@@ -126,7 +121,7 @@ class WinogradWeights:
         self, x: Array, dy: Array, grad: Array, channels_last: bool, *, fresh: bool = False
     ) -> None:
         """Add the gradient of the weights to grad (K, C/groups, *kernel), C-contiguous; or write it, if that is `fresh`."""
-        if not self._is_cut:
+        if not is_cut(self.shape[2:]):
             self.kernel.add_weight_gradient(x, dy, grad, *self.pad, channels_last, fresh)
             return
         sums = self._empty_pieces(grad.dtype)

@@ -219,17 +219,16 @@ def as_kernel_sees(maps: Array, geometry: Geometry, by_winograd: bool) -> Array:
 def prepare(name: str, x: Array, maps: Array, y: Array, packed: PackedConv, activation: str | None) -> None:
     """Remember in ``packed.calls`` how y was computed from x, which is `maps` with three spatial axes: `convolve` did it."""
     plan = packed.plan(name, sizes_of(maps, packed.geometry.channels_last))
-    by_winograd = plan.algorithm == "winograd"
     if plan.spread or (packed.gain is not None and plan.algorithm != "direct"):
         return
     if plan.algorithm == "dense":
         seen, out_seen = as_rows(maps).shape, (len(maps), packed.channels[1])
         then = as_activation(name, activation, {}).apply if activation else None
-        call = Prepared(x.shape, y.shape, seen, out_seen, packed.dtype, activation, packed.dense().forward, (), then)
-        packed.calls.keep(call)
+        run = packed.dense().forward
+        packed.calls.keep(Prepared(x.shape, y.shape, seen, out_seen, packed.dtype, activation, run, (), then))
         return
-    run = _kernel(packed, plan, activation_number(name, activation), True)
-    remember(packed, (x, y), maps, plan.counts, by_winograd, activation, run)
+    call = _kernel(packed, plan, activation_number(name, activation), True)
+    remember(packed, (x, y), maps, plan.counts, plan.algorithm == "winograd", activation, call)
 
 
 def remember(
